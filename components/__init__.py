@@ -1,0 +1,1 @@
+"""adclick's own TFX components, a folder each."""

@@ -1,0 +1,1 @@
+"""AdExampleGen: one month's CSV files and images become examples, creatives and quarantine."""

@@ -1,0 +1,1 @@
+"""The click model: features, preprocessing, network, training, evaluation and export."""

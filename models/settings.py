@@ -1,0 +1,91 @@
+"""What can be chosen about the network, its training and its evaluation."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ImageTowerSettings(_Settings):
+    """The image tower: a creative's pixels to its embedding."""
+
+    architecture: str = Field(
+        "small",
+        description="`small` is trained here; or the dotted name of a Keras application, such as "
+        "keras.applications.MobileNetV3Small, whose features feed a trained projection.",
+    )
+    weights: str | None = Field(
+        None, description="For a Keras application: the path of a weights file, or `imagenet` where it can be downloaded."
+    )
+    trainable: bool = Field(False, description="For a Keras application: whether its own weights are trained further.")
+    embedding_dimension: int = Field(16, ge=1, description="Width of a creative's embedding.")
+
+
+class NetworkSettings(_Settings):
+    """The click network: embeddings, cross layers (DCN-V2) beside an MLP, and the image tower."""
+
+    embedding_dimension: int = Field(8, ge=1, description="Width of each categorical column's embedding.")
+    cross_layers: int = Field(2, ge=0, description="Number of DCN-V2 cross layers.")
+    cross_projection: int = Field(32, ge=1, description="Rank of each cross layer's weight matrix.")
+    hidden_units: tuple[int, ...] = Field((64, 32), description="Units of the MLP's layers.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each of the MLP's layers.")
+    image_tower: ImageTowerSettings = Field(default_factory=ImageTowerSettings)
+
+
+class TrainingSettings(_Settings):
+    """How the network is fitted."""
+
+    seed: int = Field(1, description="Seeds weights, shuffling and dropout.")
+    batch_size: int = Field(512, ge=1, description="Impressions per step.")
+    max_epochs: int = Field(12, ge=1, description="Passes over the training data at most; early stopping may end sooner.")
+    learning_rate: float = Field(0.002, gt=0, description="Initial learning rate; halved when the eval log loss stops falling.")
+    patience: int = Field(2, ge=1, description="Epochs without a better eval log loss before training stops.")
+    embedding_l2: float = Field(
+        1e-5, ge=0, description="L2 penalty on the embeddings that a batch uses, per impression."
+    )
+    negative_sampling_rate: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="The share of unclicked impressions that the log kept; the served probability is corrected for it.",
+    )
+
+
+class ThresholdSettings(_Settings):
+    """A bound that a candidate's metric must keep."""
+
+    metric: str = Field(description="auc, auc_precision_recall, log_loss, normalised_entropy or calibration_ratio.")
+    lower: float | None = Field(None, description="The metric must not be below this.")
+    upper: float | None = Field(None, description="The metric must not be above this.")
+    max_drop: float | None = Field(
+        None, ge=0, description="Against the last blessed model: how much worse the metric may be, in its own unit."
+    )
+    slice: tuple[str, ...] = Field((), description="The columns that form the slices it holds in; overall if empty.")
+
+
+class EvaluationSettings(_Settings):
+    """What is measured on held-out impressions, and what a candidate must reach."""
+
+    slices: tuple[tuple[str, ...], ...] = Field((), description="Each a list of columns: metrics are given for every value.")
+    new_value_slices: tuple[str, ...] = Field(
+        (), description="Vocabulary columns sliced by whether the model knows the value, such as the ad: `known` or `new`."
+    )
+    confidence_intervals: bool = Field(True, description="Whether metrics carry 95 % confidence intervals.")
+    thresholds: tuple[ThresholdSettings, ...] = Field(
+        (
+            ThresholdSettings(metric="auc", lower=0.52, upper=None, max_drop=0.01),
+            ThresholdSettings(metric="normalised_entropy", lower=None, upper=1.0, max_drop=0.005),
+            ThresholdSettings(metric="calibration_ratio", lower=0.8, upper=1.25, max_drop=None),
+        ),
+        description="The gates of the Evaluator.",
+    )
+
+
+class ModelSettings(_Settings):
+    """Network and training together: all that the Trainer is told."""
+
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)

@@ -1,0 +1,1 @@
+"""adclick's command line, config, DAG and runners."""
