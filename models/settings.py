@@ -18,7 +18,8 @@ class ImageTowerSettings(_Settings):
         "keras.applications.MobileNetV3Small, whose features feed a trained projection.",
     )
     weights: str | None = Field(
-        None, description="For a Keras application: the path of a weights file, or `imagenet` where it can be downloaded."
+        None,
+        description="For a Keras application: the path of a weights file, or `imagenet` where it can be downloaded.",
     )
     trainable: bool = Field(False, description="For a Keras application: whether its own weights are trained further.")
     embedding_dimension: int = Field(16, ge=1, description="Width of a creative's embedding.")
@@ -40,11 +41,27 @@ class TrainingSettings(_Settings):
 
     seed: int = Field(1, description="Seeds weights, shuffling and dropout.")
     batch_size: int = Field(512, ge=1, description="Impressions per step.")
-    max_epochs: int = Field(12, ge=1, description="Passes over the training data at most; early stopping may end sooner.")
-    learning_rate: float = Field(0.002, gt=0, description="Initial learning rate; halved when the eval log loss stops falling.")
+    max_epochs: int = Field(
+        12, ge=1, description="Passes over the training data at most; early stopping may end sooner."
+    )
+    learning_rate: float = Field(
+        0.002, gt=0, description="Initial learning rate; halved when the eval log loss stops falling."
+    )
     patience: int = Field(2, ge=1, description="Epochs without a better eval log loss before training stops.")
-    embedding_l2: float = Field(
-        1e-5, ge=0, description="L2 penalty on the embeddings that a batch uses, per impression."
+    effect_deviation: float = Field(
+        0.3,
+        gt=0,
+        description="Prior deviation, in logits, of one category value's own effect: the smaller, the more clicks a "
+        "value needs before the model believes that it differs from the rest.",
+    )
+    embedding_deviation: float = Field(
+        0.1, gt=0, description="Prior deviation of one component of an embedding; shrinks interactions in the same way."
+    )
+    unknown_rate: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="Share of values and images hidden in training, so that the model learns the unknown.",
     )
     negative_sampling_rate: float = Field(
         1.0,
@@ -69,9 +86,12 @@ class ThresholdSettings(_Settings):
 class EvaluationSettings(_Settings):
     """What is measured on held-out impressions, and what a candidate must reach."""
 
-    slices: tuple[tuple[str, ...], ...] = Field((), description="Each a list of columns: metrics are given for every value.")
+    slices: tuple[tuple[str, ...], ...] = Field(
+        (), description="Each a list of columns: metrics are given for every value."
+    )
     new_value_slices: tuple[str, ...] = Field(
-        (), description="Vocabulary columns sliced by whether the model knows the value, such as the ad: `known` or `new`."
+        (),
+        description="Vocabulary columns sliced by whether the model knows the value, such as the ad: `known` or `new`.",
     )
     confidence_intervals: bool = Field(True, description="Whether metrics carry 95 % confidence intervals.")
     thresholds: tuple[ThresholdSettings, ...] = Field(

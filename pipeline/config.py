@@ -64,7 +64,11 @@ class Config(BaseModel):
                 raise ValueError("split.by is hash, but neither split.column nor an identifier column is given")
             if column not in names:
                 raise ValueError(f"split.column {column!r} is not a column that is read")
-        sliceable = {*names, self.features.image_status_name, *(f"{name}_known" for name in self.evaluation.new_value_slices)}
+        sliceable = {
+            *names,
+            self.features.image_status_name,
+            *(f"{name}_known" for name in self.evaluation.new_value_slices),
+        }
         for columns in (*self.evaluation.slices, *(threshold.slice for threshold in self.evaluation.thresholds)):
             unknown = sorted(set(columns) - sliceable)
             if unknown:

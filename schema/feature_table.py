@@ -44,7 +44,8 @@ class Timestamp(_Column):
 
     role: Literal["timestamp"]
     format: str = Field(
-        "iso8601", description="`iso8601`, `epoch_seconds`, `epoch_milliseconds`, or a strptime pattern such as %y%m%d%H."
+        "iso8601",
+        description="`iso8601`, `epoch_seconds`, `epoch_milliseconds`, or a strptime pattern such as %y%m%d%H.",
     )
     derive: tuple[Literal["hour", "weekday"], ...] = Field(
         ("hour", "weekday"), description="The features derived from the time, in the time zone of the data."
@@ -69,7 +70,9 @@ class Categorical(_Column):
     min_count: int = Field(
         2, ge=1, description="Values seen less often than this in the training window share the unknown bucket."
     )
-    max_size: int = Field(200_000, ge=1, description="At most this many values, the most frequent, enter the vocabulary.")
+    max_size: int = Field(
+        200_000, ge=1, description="At most this many values, the most frequent, enter the vocabulary."
+    )
     hash_buckets: int = Field(65_536, ge=2, description="Number of buckets of a hashed column.")
 
 
@@ -78,6 +81,7 @@ class MultiValued(Categorical):
 
     role: Literal["multi_valued"]  # type: ignore[assignment]
     separator: str = Field("|", min_length=1, description="What stands between two values of one cell.")
+    max_values: int = Field(16, ge=1, description="Only the first so many values of a cell reach the model.")
 
 
 class Numeric(_Column):
@@ -88,7 +92,9 @@ class Numeric(_Column):
         "standard",
         description="`standard` subtracts the mean and divides by the deviation; `log` first takes sign(x)·log(1+|x|).",
     )
-    buckets: int = Field(0, ge=0, description="If above 1, the quantile bucket is embedded too, beside the scaled value.")
+    buckets: int = Field(
+        0, ge=0, description="If above 1, the quantile bucket is embedded too, beside the scaled value."
+    )
 
 
 class Bucketised(_Column):
@@ -137,7 +143,9 @@ class FeatureTable(RootModel[dict[str, Column]]):
             raise ValueError(f"exactly one column must have the role label, found {sorted(self.of(Label)) or 'none'}")
         for role in (Identifier, Timestamp, Image):
             if len(self.of(role)) > 1:
-                raise ValueError(f"at most one column may have the role {role.__name__.lower()}: {sorted(self.of(role))}")
+                raise ValueError(
+                    f"at most one column may have the role {role.__name__.lower()}: {sorted(self.of(role))}"
+                )
         if not any(isinstance(column, MODEL_ROLES) for column in self.root.values()):
             raise ValueError("no column is a feature: give at least one a role that the model reads")
         sources = [self.source_of(name) for name in self.root]

@@ -1,0 +1,1 @@
+"""BaselineModel: the last blessed model, told the creatives of the newest month."""

@@ -1,0 +1,1 @@
+"""ClickTrainer: fits the click network and exports it as one SavedModel."""

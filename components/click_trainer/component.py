@@ -1,0 +1,118 @@
+"""The ClickTrainer component."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx import types
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.utils import path_utils
+
+from components.artifacts import Creatives
+from components.example_files import creative_files, split_files
+from models.settings import NetworkSettings, TrainingSettings
+from models.trainer import train
+from schema.feature_table import parse_feature_table
+
+
+class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
+    """Inputs, outputs and parameters of ClickTrainer."""
+
+    PARAMETERS = {
+        "features": ExecutionParameter(type=str),
+        "network": ExecutionParameter(type=str),
+        "training": ExecutionParameter(type=str),
+        "image_size": ExecutionParameter(type=int),
+    }
+    INPUTS = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "earlier_examples": ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        "creatives": ChannelParameter(type=Creatives),
+        "transform_graph": ChannelParameter(type=standard_artifacts.TransformGraph),
+    }
+    OUTPUTS = {
+        "model": ChannelParameter(type=standard_artifacts.Model),
+        "model_run": ChannelParameter(type=standard_artifacts.ModelRun),
+    }
+
+
+class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
+    """Trains on every split of the earlier months and the train split of the newest; holds out the newest's eval split."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        newest = input_dict["examples"]
+        earlier = input_dict.get("earlier_examples", [])
+        model_run = artifact_utils.get_single_uri(output_dict["model_run"])
+        result = train(
+            features=parse_feature_table(exec_properties["features"]),
+            network=NetworkSettings.model_validate_json(exec_properties["network"]),
+            training=TrainingSettings.model_validate_json(exec_properties["training"]),
+            image_size=exec_properties["image_size"],
+            transform_graph=artifact_utils.get_single_uri(input_dict["transform_graph"]),
+            train_files=split_files(earlier, "train") + split_files(earlier, "eval") + split_files(newest, "train"),
+            held_out_files=split_files(newest, "eval"),
+            creative_files=creative_files(input_dict["creatives"]),
+            model_folder=path_utils.serving_model_dir(artifact_utils.get_single_uri(output_dict["model"])),
+            log_folder=model_run,
+        )
+        run = artifact_utils.get_single_instance(output_dict["model_run"])
+        run.set_int_custom_property("epochs", result.epochs)
+        run.set_float_custom_property("best_log_loss", result.best_log_loss)
+
+
+class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
+    """Fits the click network on a window of months and exports it.
+
+    Outputs:
+        model: `standard_artifacts.Model` with the SavedModel under `Format-Serving`.
+        model_run: TensorBoard logs and `history.json`.
+    """
+
+    SPEC_CLASS = ClickTrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ClickTrainerExecutor)
+
+    def __init__(
+        self,
+        *,
+        examples: types.BaseChannel,
+        earlier_examples: types.BaseChannel | None,
+        creatives: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        features: str,
+        network: str,
+        training: str,
+        image_size: int,
+    ) -> None:
+        """Declares the component.
+
+        Args:
+            examples: The newest month.
+            earlier_examples: The other months of the window; None if there are none.
+            creatives: The creatives of the whole window.
+            transform_graph: Transform's output.
+            features: The feature table's JSON.
+            network: `NetworkSettings` as JSON.
+            training: `TrainingSettings` as JSON.
+            image_size: Edge of the creatives in pixels.
+        """
+        super().__init__(
+            spec=ClickTrainerSpec(
+                examples=examples,
+                earlier_examples=earlier_examples,
+                creatives=creatives,
+                transform_graph=transform_graph,
+                features=features,
+                network=network,
+                training=training,
+                image_size=image_size,
+                model=types.Channel(type=standard_artifacts.Model),
+                model_run=types.Channel(type=standard_artifacts.ModelRun),
+            )
+        )

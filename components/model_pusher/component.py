@@ -1,0 +1,77 @@
+"""The ModelPusher component."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher.component import Pusher
+from tfx.components.pusher.executor import Executor as PusherExecutor
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, proto_utils
+
+from serving.versions import MODEL_FILE, list_versions
+
+_INCOMING = ".incoming-"
+
+
+def push(model_folder: str, base: str) -> tuple[str, str]:
+    """Copies a SavedModel to the next version below `base`.
+
+    On a file system with renames the version appears whole at once; elsewhere its `saved_model.pb`, without which no
+    server takes it for whole, is copied last.
+
+    Returns:
+        The version's folder and its number.
+    """
+    fileio.makedirs(base)
+    for name in fileio.listdir(base):
+        if name.startswith(_INCOMING):
+            fileio.rmtree(os.path.join(base, name))
+    version = str(max([int(time.time()), *(known + 1 for known in list_versions(base))]))
+    destination = os.path.join(base, version)
+    if "://" in base:
+        _copy(model_folder, destination)
+    else:
+        incoming = os.path.join(base, f"{_INCOMING}{version}")
+        _copy(model_folder, incoming)
+        fileio.rename(incoming, destination)
+    return destination, version
+
+
+def _copy(source: str, destination: str) -> None:
+    io_utils.copy_dir(source, destination, deny_regex_patterns=[r"saved_model\.pb$"])
+    io_utils.copy_file(os.path.join(source, MODEL_FILE), os.path.join(destination, MODEL_FILE))
+
+
+class ModelPusherExecutor(PusherExecutor):
+    """Pushes a blessed model; a refused one leaves the push directory as it is."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(exec_properties["push_destination"], destination)
+        model_folder = self.GetModelPath(input_dict)
+        io_utils.copy_dir(model_folder, pushed.uri)
+        folder, version = push(model_folder, destination.filesystem.base_directory)
+        self._MarkPushed(pushed, pushed_destination=folder, pushed_version=version)
+
+
+class ModelPusher(Pusher):
+    """TFX's Pusher with an atomic push."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ModelPusherExecutor)

@@ -1,0 +1,1 @@
+"""ServingValidator: loads the candidate as TensorFlow Serving does, and compares its answers."""

@@ -1,0 +1,328 @@
+"""What the Evaluator measures, in the terms of click prediction, and what a candidate must reach."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from google.protobuf import wrappers_pb2
+from tensorflow_model_analysis.metrics import metric_types, metric_util
+
+from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
+from models.features import known_name
+from models.settings import EvaluationSettings, ThresholdSettings
+from schema.errors import ConfigError
+from schema.feature_table import FeatureTable
+
+CANDIDATE = "candidate"
+BASELINE = "baseline"
+_KNOWN_SUFFIX = known_name("")
+
+#: By metric, whether more is better; None where neither is.
+METRICS: Mapping[str, bool | None] = {
+    "auc": True,
+    "auc_precision_recall": True,
+    "log_loss": False,
+    "normalised_entropy": False,
+    "calibration_ratio": None,
+}
+COUNT = "example_count"
+MEAN_LABEL = "click_rate"
+
+
+class NormalisedEntropy(tfma.metrics.Metric):  # type: ignore[misc]
+    """Log loss divided by the entropy of the slice's own click rate: below 1 is better than knowing that rate.
+
+    He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 3.
+    """
+
+    def __init__(self, name: str = "normalised_entropy") -> None:
+        super().__init__(metric_util.merge_per_key_computations(_normalised_entropy), name=name)
+
+
+tfma.metrics.metric_types.register_metric(NormalisedEntropy)
+
+
+def _normalised_entropy(
+    name: str = "normalised_entropy",
+    eval_config: tfma.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+    sub_key: Any = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    def parts(metric: tfma.metrics.Metric) -> list[Any]:
+        return list(
+            metric.computations(
+                eval_config=eval_config,
+                model_names=[model_name],
+                output_names=[output_name],
+                sub_keys=[sub_key],
+                example_weighted=example_weighted,
+            )
+        )
+
+    log_loss = parts(tfma.metrics.BinaryCrossEntropy(name="_log_loss"))
+    click_rate = parts(tfma.metrics.MeanLabel(name="_click_rate"))
+    log_loss_key, click_rate_key = log_loss[-1].keys[-1], click_rate[-1].keys[-1]
+    key = metric_types.MetricKey(
+        name=name, model_name=model_name, output_name=output_name, sub_key=sub_key, example_weighted=example_weighted
+    )
+
+    def result(metrics: Mapping[Any, Any]) -> dict[Any, float]:
+        return {key: normalised_entropy(float(metrics[log_loss_key]), float(metrics[click_rate_key]))}
+
+    return [*log_loss, *click_rate, metric_types.DerivedMetricComputation(keys=[key], result=result)]
+
+
+def normalised_entropy(log_loss: float, click_rate: float) -> float:
+    """Log loss over the entropy of the click rate, both in nats; NaN where every label is the same."""
+    if not 0 < click_rate < 1:
+        return float("nan")
+    return log_loss / -(click_rate * math.log(click_rate) + (1 - click_rate) * math.log(1 - click_rate))
+
+
+def _threshold(settings: ThresholdSettings, has_baseline: bool) -> tfma.MetricThreshold:
+    if settings.metric not in METRICS:
+        raise ConfigError(
+            f"evaluation.thresholds: unknown metric {settings.metric!r}", f"Use one of {', '.join(METRICS)}."
+        )
+    threshold = tfma.MetricThreshold()
+    if settings.lower is not None:
+        threshold.value_threshold.lower_bound.value = settings.lower
+    if settings.upper is not None:
+        threshold.value_threshold.upper_bound.value = settings.upper
+    if settings.max_drop is not None and has_baseline:
+        higher_is_better = METRICS[settings.metric]
+        if higher_is_better is None:
+            raise ConfigError(
+                f"evaluation.thresholds: {settings.metric} has no better direction", "Remove its max_drop."
+            )
+        threshold.change_threshold.direction = (
+            tfma.MetricDirection.HIGHER_IS_BETTER if higher_is_better else tfma.MetricDirection.LOWER_IS_BETTER
+        )
+        threshold.change_threshold.absolute.value = -settings.max_drop if higher_is_better else settings.max_drop
+    return threshold
+
+
+def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, has_baseline: bool) -> tfma.EvalConfig:
+    """Builds TFMA's config: metrics, slices, thresholds, intervals.
+
+    Raises:
+        ConfigError: A threshold names an unknown metric, or asks for a drop in a metric without a better direction.
+    """
+    classes = {
+        "auc": tfma.MetricConfig(class_name="AUC"),
+        "auc_precision_recall": tfma.MetricConfig(class_name="AUCPrecisionRecall"),
+        "log_loss": tfma.MetricConfig(class_name="BinaryCrossEntropy"),
+        "normalised_entropy": tfma.MetricConfig(class_name="NormalisedEntropy", module=__name__),
+        "calibration_ratio": tfma.MetricConfig(class_name="Calibration"),
+        MEAN_LABEL: tfma.MetricConfig(class_name="MeanLabel"),
+        COUNT: tfma.MetricConfig(class_name="ExampleCount"),
+    }
+    for name, metric in classes.items():
+        metric.config = json.dumps({"name": name})
+    for settings in evaluation.thresholds:
+        threshold = _threshold(settings, has_baseline)
+        metric = classes[settings.metric]
+        if settings.slice:
+            metric.per_slice_thresholds.append(
+                tfma.PerSliceMetricThreshold(
+                    slicing_specs=[tfma.SlicingSpec(feature_keys=settings.slice)], threshold=threshold
+                )
+            )
+        else:
+            metric.threshold.CopyFrom(threshold)
+    slices = [tfma.SlicingSpec()]
+    slices += [tfma.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
+    slices += [tfma.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]
+    model = {"signature_name": SERVING_EXAMPLES, "label_key": features.label_name, "prediction_key": CLICK_PROBABILITY}
+    models = [tfma.ModelSpec(name=CANDIDATE if has_baseline else "", **model)]
+    if has_baseline:
+        models.append(tfma.ModelSpec(name=BASELINE, is_baseline=True, **model))
+    options = tfma.Options()
+    if evaluation.confidence_intervals:
+        options.compute_confidence_intervals.CopyFrom(wrappers_pb2.BoolValue(value=True))
+        options.confidence_intervals.method = tfma.ConfidenceIntervalOptions.JACKKNIFE
+    return tfma.EvalConfig(
+        model_specs=models,
+        metrics_specs=[tfma.MetricsSpec(metrics=list(classes.values()))],
+        slicing_specs=slices,
+        options=options,
+    )
+
+
+def custom_extractors(
+    eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any
+) -> list[tfma.extractors.Extractor]:
+    """The Evaluator's extractors, with one that tells which values the candidate knows; called by TFX."""
+    extractors: list[tfma.extractors.Extractor] = tfma.default_extractors(
+        eval_shared_model=eval_shared_model, eval_config=eval_config, tensor_adapter_config=tensor_adapter_config
+    )
+    sliced = {key for spec in eval_config.slicing_specs for key in spec.feature_keys if key.endswith(_KNOWN_SUFFIX)}
+    columns = sorted(key.removesuffix(_KNOWN_SUFFIX) for key in sliced)
+    if not columns:
+        return extractors
+    models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
+    candidate = next(model for model in models if model.model_name != BASELINE)
+    known = tfma.extractors.Extractor(
+        stage_name="ExtractKnownValues", ptransform=_ExtractKnownValues(candidate.model_path, columns)
+    )
+    return [extractors[0], known, *extractors[1:]]
+
+
+class _ExtractKnownValues(beam.PTransform):  # type: ignore[misc]
+    """Adds `<column>_known`, `known` or `new`, to the features of each batch of extracts."""
+
+    def __init__(self, model_path: str, columns: Sequence[str]) -> None:
+        super().__init__()
+        self._model_path = model_path
+        self._columns = columns
+
+    def expand(self, extracts: beam.PCollection) -> beam.PCollection:
+        return extracts | beam.ParDo(_MarkKnownValues(self._model_path, self._columns))
+
+
+class _MarkKnownValues(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, model_path: str, columns: Sequence[str]) -> None:
+        super().__init__()
+        self._model_path = model_path
+        self._columns = columns
+        self._vocabularies: dict[str, frozenset[bytes]] = {}
+
+    def setup(self) -> None:
+        for column in self._columns:
+            path = os.path.join(self._model_path, "assets", column)
+            with tf.io.gfile.GFile(path, "rb") as stream:
+                self._vocabularies[column] = frozenset(stream.read().split(b"\n"))
+
+    def process(self, extracts: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        result = copy.copy(dict(extracts))
+        features = dict(result[tfma.FEATURES_KEY])
+        for column in self._columns:
+            vocabulary = self._vocabularies[column]
+            features[known_name(column)] = np.array(
+                [[b"known" if value in vocabulary else b"new"] for value in _first_values(features[column])]
+            )
+        result[tfma.FEATURES_KEY] = features
+        yield result
+
+
+def _first_values(values: Any) -> list[Any]:
+    """The first value of each row of a batch, None where it has none; TFMA gives arrays or its own sparse values."""
+    if isinstance(values, np.ndarray):
+        return [row.flat[0] if np.size(row) else None for row in values]
+    rows: list[Any] = [None] * int(values.dense_shape[0])
+    for (row, *_), value in zip(values.indices, values.values, strict=True):
+        if rows[row] is None:
+            rows[row] = value
+    return rows
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's value, with its 95 % confidence interval where one was computed."""
+
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True)
+class SliceMetrics:
+    """The metrics of one slice.
+
+    Attributes:
+        slice: The slice's columns and values, such as `ad_position=1`; `overall` for all impressions.
+        model: `candidate` or `baseline`.
+        metrics: By name.
+    """
+
+    slice: str
+    model: str
+    metrics: Mapping[str, Metric]
+
+
+def slice_name(key: Sequence[tuple[str, Any]]) -> str:
+    """How a slice is called in reports."""
+    if not key:
+        return "overall"
+
+    def text(value: Any) -> str:
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    return ", ".join(f"{column}={text(value)}" for column, value in key)
+
+
+def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
+    """Reads the Evaluator's metrics, the overall slice first."""
+    found: dict[tuple[str, str], dict[str, Metric]] = {}
+    for record in tfma.load_metrics(evaluation_uri):
+        key = slice_name([(single.column, _slice_value(single)) for single in record.slice_key.single_slice_keys])
+        for item in record.metric_keys_and_values:
+            if item.key.is_diff or item.key.name.startswith("_"):
+                continue
+            metric = _metric(item)
+            if metric is not None:
+                found.setdefault((key, item.key.model_name or CANDIDATE), {})[item.key.name] = metric
+    ordered = sorted(found, key=lambda pair: (pair[0] != "overall", pair[0], pair[1] == BASELINE))
+    return [SliceMetrics(name, model, found[name, model]) for name, model in ordered]
+
+
+def _slice_value(single: Any) -> Any:
+    return getattr(single, single.WhichOneof("kind"))
+
+
+def _metric(item: Any) -> Metric | None:
+    kind = item.value.WhichOneof("type")
+    if kind == "double_value":
+        metric = Metric(item.value.double_value.value)
+    elif kind == "bounded_value":
+        metric = Metric(item.value.bounded_value.value.value)
+    else:
+        return None
+    if item.HasField("confidence_interval"):
+        interval = item.confidence_interval
+        return Metric(metric.value, interval.lower_bound.double_value.value, interval.upper_bound.double_value.value)
+    return metric
+
+
+def read_refusals(evaluation_uri: str) -> list[str]:
+    """Says which metric, in which slice, kept the candidate from being blessed; empty if it was blessed."""
+    result = tfma.load_validation_result(evaluation_uri)
+    if result.validation_ok:
+        return []
+    reasons = []
+    for validation in result.metric_validations_per_slice:
+        where = slice_name([(key.column, _slice_value(key)) for key in validation.slice_key.single_slice_keys])
+        for failure in validation.failures:
+            threshold = failure.metric_threshold
+            value = failure.metric_value.double_value.value
+            bounds = []
+            if threshold.HasField("value_threshold"):
+                limits = threshold.value_threshold
+                if limits.HasField("lower_bound"):
+                    bounds.append(f"at least {limits.lower_bound.value:g}")
+                if limits.HasField("upper_bound"):
+                    bounds.append(f"at most {limits.upper_bound.value:g}")
+            if threshold.HasField("change_threshold"):
+                bounds.append(
+                    f"a change against the last blessed model within {threshold.change_threshold.absolute.value:g}"
+                )
+            what = "the change of " if failure.metric_key.is_diff else ""
+            reasons.append(
+                f"{what}{failure.metric_key.name} in slice {where} is {value:.5g}; required: {' and '.join(bounds)}"
+                + (f" ({failure.message})" if failure.message and not bounds else "")
+            )
+    for missing in result.missing_slices:
+        reasons.append(f"no held-out impressions in the slice {list(missing.feature_keys)} that a threshold asks for")
+    return reasons or ["the Evaluator gave no reason; see its artifacts"]

@@ -1,0 +1,109 @@
+"""Thin glue of the Trainer: load data, fit, export."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.export import export
+from models.features import InputLayout, input_layout
+from models.fitting import Fit, fit
+from models.settings import NetworkSettings, TrainingSettings
+from models.training_data import Columns, CreativeStore, read_columns
+from schema.feature_table import FeatureTable
+
+HISTORY_FILE = "history.json"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The window's impressions and creatives, ready for the network."""
+
+    layout: InputLayout
+    train: Columns
+    held_out: Columns
+    store: CreativeStore | None
+
+
+def load_training_data(
+    features: FeatureTable,
+    transform_graph: str,
+    train_files: Sequence[str],
+    held_out_files: Sequence[str],
+    creative_files: Sequence[str],
+    image_size: int,
+    folder: Path,
+) -> TrainingData:
+    """Transforms the window's examples into arrays under `folder`, which must outlive them."""
+    output = tft.TFTransformOutput(transform_graph)
+    layout = input_layout(features, output.vocabulary_size_by_name)
+    store = CreativeStore(creative_files, image_size, folder) if layout.has_image else None
+    layer = output.transform_features_layer()
+    transform = tf.function(layer, reduce_retracing=True)
+    spec = output.raw_feature_spec()
+
+    def read(files: Sequence[str], name: str) -> Columns:
+        return read_columns(files, transform, spec, features, layout, store, folder, name)
+
+    return TrainingData(layout, read(train_files, "train"), read(held_out_files, "held_out"), store)
+
+
+def train(
+    features: FeatureTable,
+    network: NetworkSettings,
+    training: TrainingSettings,
+    image_size: int,
+    transform_graph: str,
+    train_files: Sequence[str],
+    held_out_files: Sequence[str],
+    creative_files: Sequence[str],
+    model_folder: str,
+    log_folder: str,
+) -> Fit:
+    """Fits the network and exports it.
+
+    Args:
+        features: The feature table.
+        network: Sizes of the network.
+        training: How it is fitted.
+        image_size: Edge of the creatives in pixels.
+        transform_graph: The folder of Transform's output.
+        train_files: TFRecord files of training examples.
+        held_out_files: TFRecord files of held-out examples; early stopping watches their log loss.
+        creative_files: TFRecord files of the window's creatives.
+        model_folder: Where the SavedModel goes.
+        log_folder: Where TensorBoard logs and `history.json` go.
+    """
+    with tempfile.TemporaryDirectory(prefix="adclick-training-") as work:
+        folder = Path(work)
+        data = load_training_data(
+            features, transform_graph, train_files, held_out_files, creative_files, image_size, folder
+        )
+        result = fit(
+            data.train, data.held_out, data.store, data.layout, network, training, image_size, log_folder, _log_epoch
+        )
+        export(
+            result.network,
+            tft.TFTransformOutput(transform_graph),
+            features,
+            data.store,
+            image_size,
+            training.negative_sampling_rate,
+            model_folder,
+            folder,
+        )
+        with tf.io.gfile.GFile(f"{log_folder}/{HISTORY_FILE}", "w") as stream:
+            stream.write(json.dumps(result.history, indent=1))
+    return result
+
+
+def _log_epoch(epoch: int, metrics: dict[str, float]) -> None:
+    from absl import logging
+
+    logging.info("epoch %d: %s", epoch + 1, ", ".join(f"{name} {value:.5f}" for name, value in metrics.items()))

@@ -1,0 +1,268 @@
+"""Training data: transformed once into memory-mapped columns, then read in shuffled batches.
+
+Memory is bounded by a block of rows, never by the data set: the columns and the creatives' pixels live in files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from models.creatives import read_creatives
+from models.features import InputLayout, transformed_name
+from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES, MULTIPLES, NUMBERS
+from schema.feature_table import FeatureTable
+
+_TRANSFORM_ROWS = 8_192
+#: Rows are shuffled within windows of this many, and the windows among each other.
+_SHUFFLE_ROWS = 1_048_576
+
+Transform = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
+
+
+class CreativeStore:
+    """The distinct creatives of the window: their keys, and their pixels in a memory-mapped file.
+
+    Attributes:
+        keys: Creative keys as bytes, sorted.
+        images: uint8 [number of keys, size, size, 3], in the order of `keys`.
+    """
+
+    def __init__(self, paths: Iterable[str], image_size: int, folder: Path) -> None:
+        pixels = image_size * image_size * 3
+        file = folder / "creatives.uint8"
+        keys: dict[bytes, int] = {}
+        with file.open("wb") as stream:
+            for creative in read_creatives(paths):
+                key = creative.key.encode()
+                if creative.image is None or key in keys:
+                    continue
+                stream.write(creative.image)
+                keys[key] = len(keys)
+            if not keys:
+                stream.write(bytes(pixels))
+        stored = np.memmap(file, np.uint8, "r").reshape(-1, image_size, image_size, 3)
+        order = sorted(keys)
+        self.keys: npt.NDArray[np.bytes_] = np.array(order, dtype=np.bytes_)
+        self._rows = np.array([keys[key] for key in order], dtype=np.int64)
+        self._stored = stored
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def images(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Pixels of the creatives at these positions of `keys`, uint8 [n, size, size, 3]."""
+        if not len(self):
+            return np.zeros((len(positions), *self._stored.shape[1:]), np.uint8)
+        return np.asarray(self._stored[self._rows[positions]])
+
+    def positions(self, keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int32]:
+        """Positions in `keys`, -1 where a key is not there."""
+        if not len(self.keys):
+            return np.full(len(keys), -1, np.int32)
+        found = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[found] == keys, found, -1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Transformed impressions as arrays with a row each.
+
+    Attributes:
+        categories: int32 [rows, single-valued fields].
+        multiples: int32 [rows, total width of multi-valued fields].
+        numbers: float32 [rows, quantities].
+        creative: int32 [rows], the position of the creative in the store, -1 for none.
+        clicked: float32 [rows].
+    """
+
+    categories: npt.NDArray[np.int32]
+    multiples: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float32]
+    creative: npt.NDArray[np.int32]
+    clicked: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.clicked)
+
+
+def read_columns(
+    files: Sequence[str],
+    transform: Transform,
+    raw_feature_spec: Mapping[str, object],
+    features: FeatureTable,
+    layout: InputLayout,
+    store: CreativeStore | None,
+    folder: Path,
+    name: str,
+) -> Columns:
+    """Transforms example files into memory-mapped columns.
+
+    Args:
+        files: TFRecord files of `tf.Example`, gzipped where the name ends in `.gz`.
+        transform: The Transform graph: parsed raw features to transformed ones.
+        raw_feature_spec: How to parse the examples.
+        features: The feature table.
+        layout: The network's inputs.
+        store: The creatives, where the table has an image.
+        folder: Where the arrays are kept.
+        name: Distinguishes the arrays of several calls in one folder.
+    """
+    writers = {
+        part: (folder / f"{name}.{part}").open("wb")
+        for part in ("categories", "multiples", "numbers", "creative", "clicked")
+    }
+    rows = 0
+    try:
+        for records in _record_batches(files):
+            block = _transform_block(records, transform, raw_feature_spec, features, layout, store)
+            rows += len(block)
+            for part, writer in writers.items():
+                writer.write(np.ascontiguousarray(getattr(block, part)).tobytes())
+    finally:
+        for writer in writers.values():
+            writer.close()
+
+    def column(part: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[np.generic]:
+        if not rows or 0 in width:
+            return np.zeros((rows, *width), dtype)
+        return np.memmap(folder / f"{name}.{part}", dtype, "r", shape=(rows, *width))
+
+    return Columns(
+        categories=column("categories", np.int32, len(layout.singles)),
+        multiples=column("multiples", np.int32, sum(field.width for field in layout.multiples)),
+        numbers=column("numbers", np.float32, len(layout.numbers)),
+        creative=column("creative", np.int32),
+        clicked=column("clicked", np.float32),
+    )
+
+
+def _record_batches(files: Sequence[str]) -> Iterator[tf.Tensor]:
+    for compression in ("GZIP", ""):
+        chosen = sorted(file for file in files if file.endswith(".gz") == (compression == "GZIP"))
+        if chosen:
+            yield from tf.data.TFRecordDataset(chosen, compression, 1 << 20).batch(_TRANSFORM_ROWS).prefetch(2)
+
+
+def _transform_block(
+    records: tf.Tensor,
+    transform: Transform,
+    raw_feature_spec: Mapping[str, object],
+    features: FeatureTable,
+    layout: InputLayout,
+    store: CreativeStore | None,
+) -> Columns:
+    raw = tf.io.parse_example(records, dict(raw_feature_spec))
+    transformed = transform({name: raw[name] for name in raw if name != features.image_name})
+    count = int(records.shape[0])
+
+    def stacked(names: Sequence[str], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+        columns = [np.asarray(transformed[transformed_name(name)]).reshape(count, -1) for name in names]
+        return np.concatenate(columns, axis=1).astype(dtype) if columns else np.zeros((count, 0), dtype)
+
+    creative = np.full(count, -1, np.int32)
+    if store is not None:
+        keys = tf.sparse.to_dense(tf.sparse.reset_shape(raw[features.image_name], [count, 1]), default_value="")
+        creative = store.positions(np.asarray(keys[:, 0], dtype=np.bytes_))
+    return Columns(
+        categories=stacked([field.name for field in layout.singles], np.int32),  # type: ignore[arg-type]
+        multiples=stacked([field.name for field in layout.multiples], np.int32),  # type: ignore[arg-type]
+        numbers=stacked(layout.numbers, np.float32),  # type: ignore[arg-type]
+        creative=creative,
+        clicked=np.asarray(transformed[transformed_name(features.label_name)], dtype=np.float32),
+    )
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Hides a share of what a training batch shows, so that the network learns what unknown means.
+
+    Attributes:
+        rate: Share of vocabulary values, and of creatives, to hide.
+        unknown: By single-valued field, the number of its unknown bucket, -1 where it has none.
+    """
+
+    rate: float
+    unknown: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(layout: InputLayout, rate: float) -> Hiding:
+        return Hiding(rate, np.array([-1 if f.unknown is None else f.unknown for f in layout.singles], np.int32))
+
+
+def batches(
+    columns: Columns,
+    store: CreativeStore | None,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    hiding: Hiding | None = None,
+) -> Iterator[tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]]:
+    """Gives one pass over the data in the network's input form.
+
+    Args:
+        columns: The impressions.
+        store: The creatives; each batch carries the pixels of its distinct ones.
+        batch_size: Impressions per batch.
+        seed: Shuffles with this seed; in stored order if None.
+        hiding: What to hide; nothing if None.
+    """
+    rows = len(columns)
+    random = np.random.default_rng(seed)
+    windows = np.arange(0, rows, _SHUFFLE_ROWS)
+    if seed is not None:
+        random.shuffle(windows)
+    for start in windows:
+        order = np.arange(start, min(start + _SHUFFLE_ROWS, rows))
+        if seed is not None:
+            random.shuffle(order)
+        for first in range(0, len(order), batch_size):
+            yield _batch(columns, store, order[first : first + batch_size], random, hiding)
+
+
+def _batch(
+    columns: Columns,
+    store: CreativeStore | None,
+    chosen: npt.NDArray[np.int64],
+    random: np.random.Generator,
+    hiding: Hiding | None,
+) -> tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]:
+    categories = columns.categories[chosen]
+    creative = columns.creative[chosen]
+    if hiding is not None and hiding.rate > 0:
+        hidden = (random.random(categories.shape) < hiding.rate) & (hiding.unknown >= 0)
+        categories = np.where(hidden, hiding.unknown, categories)
+        creative = np.where(random.random(len(chosen)) < hiding.rate, np.int32(-1), creative)
+    inputs: dict[str, npt.NDArray[np.generic]] = {CATEGORIES: categories, NUMBERS: columns.numbers[chosen]}
+    if columns.multiples.shape[1]:
+        inputs[MULTIPLES] = columns.multiples[chosen]
+    if store is not None:
+        distinct = np.unique(creative[creative >= 0])
+        slot = np.where(creative >= 0, np.searchsorted(distinct, creative) + 1, 0)
+        inputs[CREATIVE_SLOT] = slot.astype(np.int32)
+        inputs[IMAGES] = store.images(distinct) if len(distinct) else store.images(np.array([0]))
+    return inputs, columns.clicked[chosen]
+
+
+def as_dataset(
+    make_batches: Callable[[], Iterator[tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]]],
+    layout: InputLayout,
+    image_size: int,
+) -> tf.data.Dataset:
+    """Wraps batches as a `tf.data.Dataset` of (inputs, clicked); each iteration calls `make_batches` again."""
+    inputs: dict[str, tf.TensorSpec] = {
+        CATEGORIES: tf.TensorSpec([None, len(layout.singles)], tf.int32),
+        NUMBERS: tf.TensorSpec([None, len(layout.numbers)], tf.float32),
+    }
+    if layout.multiples:
+        inputs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
+    if layout.has_image:
+        inputs[CREATIVE_SLOT] = tf.TensorSpec([None], tf.int32)
+        inputs[IMAGES] = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)
+    signature = (inputs, tf.TensorSpec([None], tf.float32))
+    return tf.data.Dataset.from_generator(make_batches, output_signature=signature).prefetch(4)

@@ -1,0 +1,204 @@
+"""Sets a run's model beside what it should beat: logistic regression, itself without images, and the known best.
+
+All are scored on the newest month's held-out impressions: against the true click probability as a soft label where the
+data is generated and the truth stands beside it, against the clicks otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import tensorflow as tf
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components.example_files import split_files
+from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
+from models.features import InputLayout
+from models.fitting import fit, predict
+from models.trainer import TrainingData, load_training_data
+from models.training_data import Columns
+from pipeline.config import Config
+from pipeline.run_record import RunRecord
+from pipeline.sample_data.reference import SoftMetrics, soft_metrics
+from schema.feature_table import FeatureTable
+
+Floats = npt.NDArray[np.float64]
+
+#: Inverse strengths of the L2 penalty to choose from. The best on the held-out rows is taken: the baseline's advantage.
+_REGRESSION_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
+_SCORING_BATCH = 4_096
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the comparison.
+
+    Attributes:
+        name: The model or reference.
+        overall: On all held-out impressions.
+        new: On those whose value of the first of `evaluation.new_value_slices` the model does not know, if any.
+    """
+
+    name: str
+    overall: SoftMetrics
+    new: SoftMetrics | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, the best first only where the truth is known.
+
+    Attributes:
+        lines: Its rows.
+        against_truth: Whether scores are against the true probability rather than the clicks.
+        rows: Held-out impressions.
+        new_rows: Those of an unknown ad.
+    """
+
+    lines: list[Line]
+    against_truth: bool
+    rows: int
+    new_rows: int
+
+
+def truth_folder(config: Config) -> Path | None:
+    """Where `adclick sample-data` leaves the truth beside its drops; None for real data."""
+    if "://" in config.data.root:
+        return None
+    folder = Path(config.data.root).parent / "truth"
+    return folder if folder.is_dir() else None
+
+
+def compare(config: Config, record: RunRecord) -> Comparison:
+    """Trains the rivals on the run's own training impressions and scores everything on its held-out ones."""
+    newest = config.data.window and record.drops[-1].name
+    earlier = [drop.name for drop in record.drops[:-1]]
+    held_out_files = _files(record, [newest], ["eval"])
+    train_files = _files(record, earlier, ["train", "eval"]) + _files(record, [newest], ["train"])
+    creative_files = [
+        file
+        for name in reversed([*earlier, newest])
+        for uri in record.artifacts[f"AdExampleGen-{name}.creatives"]
+        for file in sorted(tf.io.gfile.glob(f"{uri}/creatives-*"))
+    ]
+    (transform_graph,) = record.artifacts["Transform.transform_graph"]
+    (model,) = record.artifacts["ClickTrainer.model"]
+
+    def load(features: FeatureTable, folder: str) -> TrainingData:
+        return load_training_data(
+            features,
+            transform_graph,
+            train_files,
+            held_out_files,
+            creative_files,
+            config.ingestion.image_size,
+            Path(folder),
+        )
+
+    with tempfile.TemporaryDirectory(prefix="adclick-comparison-") as folder:
+        data = load(config.features, folder)
+        identifiers, served = _served(path_utils.serving_model_path(model), held_out_files, config.features)
+        truth = _truth(config, newest, identifiers)
+        target = data.held_out.clicked.astype(np.float64) if truth is None else truth["probability"].to_numpy()
+        new = _unknown_rows(config, data.layout, data.held_out)
+        predictions: dict[str, Floats] = {}
+        if truth is not None:
+            predictions["the truth (Bayes optimum)"] = target
+            predictions["best attainable from this much data"] = truth["probability_attainable"].to_numpy()
+            predictions["best without images"] = truth["probability_without_image"].to_numpy()
+        predictions["adclick, the served model"] = served
+        if config.has_images:
+            predictions["adclick without images"] = _without_images(config, data)
+        predictions["logistic regression"] = _logistic_regression(data, target)
+        predictions["the training click rate"] = np.full(len(target), float(np.mean(data.train.clicked)))
+        lines = [
+            Line(name, soft_metrics(target, values), soft_metrics(target[new], values[new]) if new.any() else None)
+            for name, values in predictions.items()
+        ]
+    return Comparison(lines, truth is not None, len(target), int(new.sum()))
+
+
+def _files(record: RunRecord, names: Sequence[str], splits: Sequence[str]) -> list[str]:
+    artifacts = []
+    for name in names:
+        for uri in record.artifacts[f"AdExampleGen-{name}.examples"]:
+            artifact = standard_artifacts.Examples()
+            artifact.uri = uri
+            artifact.split_names = '["train", "eval"]'
+            artifacts.append(artifact)
+    return [file for split in splits for file in split_files(artifacts, split)]
+
+
+def _served(model: str, files: Sequence[str], features: FeatureTable) -> tuple[list[str], Floats]:
+    """Identifiers and the served model's probabilities of the held-out impressions, in the order of their columns."""
+    signature = tf.saved_model.load(model).signatures[SERVING_EXAMPLES]
+    identifier = features.identifier_name
+    identifiers: list[str] = []
+    scores: list[npt.NDArray[np.float32]] = []
+    for file in sorted(files):
+        compression = "GZIP" if file.endswith(".gz") else ""
+        for records in tf.data.TFRecordDataset(file, compression).batch(_SCORING_BATCH):
+            scores.append(signature(examples=records)[CLICK_PROBABILITY].numpy())
+            if identifier is not None:
+                spec = {identifier: tf.io.FixedLenFeature([], tf.string, "")}
+                values = tf.io.parse_example(records, spec)[identifier].numpy()
+                identifiers += [value.decode("utf-8", "replace") for value in values]
+    return identifiers, np.concatenate(scores).astype(np.float64)
+
+
+def _truth(config: Config, month: str, identifiers: Sequence[str]) -> pd.DataFrame | None:
+    folder = truth_folder(config)
+    if folder is None or not (folder / f"{month}.parquet").exists() or not identifiers:
+        return None
+    table = pd.read_parquet(folder / f"{month}.parquet").set_index("impression_id")
+    found = table.reindex(list(identifiers))
+    return None if found["probability"].isna().any() else found
+
+
+def _unknown_rows(config: Config, layout: InputLayout, columns: Columns) -> npt.NDArray[np.bool_]:
+    for name in config.evaluation.new_value_slices[:1]:
+        for index, field in enumerate(layout.singles):
+            if field.name == name:
+                return np.asarray(columns.categories[:, index] == field.unknown)
+    return np.zeros(len(columns), bool)
+
+
+def _without_images(config: Config, data: TrainingData) -> Floats:
+    layout = InputLayout(data.layout.categories, data.layout.numbers, has_image=False)
+    result = fit(data.train, data.held_out, None, layout, config.network, config.training, config.ingestion.image_size)
+    return _corrected(predict(result.network, data.held_out, None), config.training.negative_sampling_rate)
+
+
+def _corrected(probability: npt.NDArray[np.float32], rate: float) -> Floats:
+    values = probability.astype(np.float64)
+    return np.asarray(values / (values + (1 - values) / rate))
+
+
+def _one_hot(layout: InputLayout, columns: Columns) -> sparse.csr_matrix:
+    sizes = [field.size for field in layout.singles]
+    offsets = np.cumsum([0, *sizes])
+    rows = len(columns)
+    where = (np.asarray(columns.categories, np.int64) + offsets[:-1]).ravel()
+    starts = np.arange(0, rows * len(sizes) + 1, max(len(sizes), 1))[: rows + 1]
+    hot = sparse.csr_matrix((np.ones(len(where), np.float32), where, starts), shape=(rows, int(offsets[-1])))
+    return sparse.hstack([hot, sparse.csr_matrix(np.asarray(columns.numbers))], format="csr")
+
+
+def _logistic_regression(data: TrainingData, target: Floats) -> Floats:
+    train, held_out = _one_hot(data.layout, data.train), _one_hot(data.layout, data.held_out)
+    best: tuple[float, Floats] = (math.inf, np.zeros(0))
+    for strength in _REGRESSION_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=300).fit(train, np.asarray(data.train.clicked))
+        values = model.predict_proba(held_out)[:, 1].astype(np.float64)
+        best = min(best, (soft_metrics(target, values).log_loss, values), key=lambda pair: pair[0])
+    return best[1]

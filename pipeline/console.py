@@ -1,0 +1,118 @@
+"""What a person sees: progress by step on the console, the libraries' own noise in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step of a run.
+
+    Attributes:
+        name: The component.
+        seconds: Wall-clock time.
+        reused: Whether an earlier run's result was taken.
+    """
+
+    name: str
+    seconds: float
+    reused: bool
+
+
+@contextlib.contextmanager
+def noise_to(log_file: Path) -> Iterator[IO[str]]:
+    """Sends everything written to standard output and error, by C++ too, to a file; gives the real standard output."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log_file.open("ab", buffering=0) as log, os.fdopen(os.dup(saved[0]), "w", encoding="utf-8") as real:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield real
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, kept in zip((1, 2), saved, strict=True):
+                os.dup2(kept, target)
+                os.close(kept)
+
+
+class StepWatcher(logging.Handler):
+    """Follows TFX's local runner by what it logs as each component starts and ends."""
+
+    _RUNNING = re.compile(r"Component (\S+) is running\.")
+    _FINISHED = re.compile(r"Component (\S+) is finished\.")
+    _CACHED = re.compile(r"A cached execution \d+ is used\.")
+
+    def __init__(self, on_start: Callable[[str], None], on_end: Callable[[Step], None]) -> None:
+        super().__init__(logging.INFO)
+        self._on_start = on_start
+        self._on_end = on_end
+        self._started = 0.0
+        self._reused = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if running := self._RUNNING.fullmatch(message):
+            self._started, self._reused = time.monotonic(), False
+            self._on_start(running[1])
+        elif self._CACHED.fullmatch(message):
+            self._reused = True
+        elif finished := self._FINISHED.fullmatch(message):
+            self._on_end(Step(finished[1], time.monotonic() - self._started, self._reused))
+
+
+@contextlib.contextmanager
+def watching(console: Console | None, total: int, steps: list[Step]) -> Iterator[None]:
+    """Shows each step of a local run as it goes by.
+
+    Args:
+        console: Where to show it; nothing is shown if None.
+        total: How many steps there will be.
+        steps: Is filled with what finished.
+    """
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=console is None) as progress:
+        task = progress.add_task("", total=total)
+
+        def start(name: str) -> None:
+            progress.update(task, description=name)
+
+        def end(step: Step) -> None:
+            steps.append(step)
+            progress.advance(task)
+            if console is not None:
+                how = "reused" if step.reused else f"{step.seconds:.1f} s"
+                progress.console.print(f"  [green]✓[/green] {step.name:<32} [dim]{how}[/dim]", highlight=False)
+
+        watcher = StepWatcher(start, end)
+        logger.addHandler(watcher)
+        try:
+            yield
+        finally:
+            logger.removeHandler(watcher)
+            logger.setLevel(level)

@@ -1,0 +1,183 @@
+"""The pipeline as a TFX DAG; runners pass it paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import tensorflow_data_validation as tfdv
+from tfx import types
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration import metadata as tfx_metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, transform_pb2
+from tfx.types.channel_utils import union
+
+import models.evaluation
+from components.ad_example_gen.component import AdExampleGen
+from components.baseline_model.component import BaselineModel
+from components.click_trainer.component import ClickTrainer
+from components.data_gate.component import DataGate
+from components.model_pusher.component import ModelPusher
+from components.serving_validator.component import ServingValidator
+from models.preprocessing import FEATURES_KEY
+from pipeline.config import Config
+from pipeline.drops import Drop
+
+_Component = TypeVar("_Component", bound=BaseComponent)
+#: TFDV's own batches start at one row and grow slowly.
+_STATISTICS_BATCH = 4_096
+PREPROCESSING_FN = "models.preprocessing.preprocessing_fn"
+
+
+def _union(channels: Sequence[types.BaseChannel]) -> types.BaseChannel:
+    return channels[0] if len(channels) == 1 else union(channels)
+
+
+def create_pipeline(
+    *,
+    config: Config,
+    drops: Sequence[Drop],
+    schema_file: str,
+    pipeline_root: str,
+    push_base: str,
+    baseline: str | None,
+    beam_pipeline_args: Sequence[str],
+    metadata_connection_config: tfx_metadata.ConnectionConfigType | None = None,
+    enable_cache: bool = True,
+) -> Pipeline:
+    """Builds the DAG of one run.
+
+    Ingestion, statistics, validation and the data gate have a node per month, so that a month is read once however many
+    runs its window takes part in.
+
+    Args:
+        config: The config.
+        drops: The months of the window, the oldest first; the last part of the newest is held out.
+        schema_file: The curated schema; its address must change with its content, as the cache goes by it.
+        pipeline_root: Where artifacts go.
+        push_base: Where blessed models go, a folder per version.
+        baseline: The pushed version of the last blessed model; None on the first run.
+        beam_pipeline_args: Arguments for Beam's runner.
+        metadata_connection_config: The metadata store of a local run.
+        enable_cache: Whether components whose inputs are unchanged are reused.
+    """
+    features = config.features.model_dump_json()
+    nodes: list[BaseComponent] = []
+
+    def add(node: _Component) -> _Component:
+        nodes.append(node)
+        return node
+
+    schema = add(ImportSchemaGen(schema_file=schema_file))
+    ingested: list[AdExampleGen] = []
+    gates: list[DataGate] = []
+    for drop in drops:
+        examples = add(
+            AdExampleGen(
+                drop_uri=drop.uri,
+                span=drop.span,
+                fingerprint=drop.fingerprint,
+                features=features,
+                csv=config.csv.model_dump_json(),
+                ingestion=config.ingestion.model_dump_json(),
+                split=config.split.model_dump_json(),
+            ).with_id(f"AdExampleGen-{drop.name}")
+        )
+        statistics = add(
+            StatisticsGen(
+                examples=examples.outputs["examples"],
+                schema=schema.outputs["schema"],
+                stats_options=tfdv.StatsOptions(desired_batch_size=_STATISTICS_BATCH),
+            ).with_id(f"StatisticsGen-{drop.name}")
+        )
+        validator = add(
+            ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
+                f"ExampleValidator-{drop.name}"
+            )
+        )
+        gates.append(
+            add(
+                DataGate(
+                    examples=examples.outputs["examples"],
+                    anomalies=validator.outputs["anomalies"],
+                    month=drop.name,
+                    max_quarantine_share=config.ingestion.max_quarantine_share,
+                ).with_id(f"DataGate-{drop.name}")
+            )
+        )
+        ingested.append(examples)
+    newest = ingested[-1]
+    transform = add(
+        Transform(
+            examples=_union([node.outputs["examples"] for node in ingested]),
+            schema=schema.outputs["schema"],
+            preprocessing_fn=PREPROCESSING_FN,
+            splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
+            materialize=False,
+            disable_statistics=True,
+            disable_analyzer_cache=True,
+            custom_config={FEATURES_KEY: features},
+        )
+    )
+    transform.add_upstream_nodes(gates)
+    trainer = add(
+        ClickTrainer(
+            examples=newest.outputs["examples"],
+            earlier_examples=_union([node.outputs["examples"] for node in ingested[:-1]]) if ingested[1:] else None,
+            creatives=_union([node.outputs["creatives"] for node in ingested]),
+            transform_graph=transform.outputs["transform_graph"],
+            features=features,
+            network=config.network.model_dump_json(),
+            training=config.training.model_dump_json(),
+            image_size=config.ingestion.image_size,
+        )
+    )
+    baseline_model = None
+    if baseline is not None:
+        baseline_model = add(BaselineModel(creatives=newest.outputs["creatives"], pushed_version=baseline))
+    evaluator = add(
+        Evaluator(
+            examples=newest.outputs["examples"],
+            example_splits=["eval"],
+            model=trainer.outputs["model"],
+            baseline_model=baseline_model.outputs["model"] if baseline_model else None,
+            eval_config=models.evaluation.build_eval_config(
+                config.features, config.evaluation, has_baseline=baseline is not None
+            ),
+            schema=schema.outputs["schema"],
+            module_path=models.evaluation.__name__,
+        )
+    )
+    serving_validator = add(
+        ServingValidator(
+            model=trainer.outputs["model"],
+            examples=newest.outputs["examples"],
+            creatives=newest.outputs["creatives"],
+            features=features,
+            requests=config.serving.validation_requests,
+        )
+    )
+    add(
+        ModelPusher(
+            model=trainer.outputs["model"],
+            model_blessing=evaluator.outputs["blessing"],
+            infra_blessing=serving_validator.outputs["blessing"],
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_base)
+            ),
+        ).with_id("ModelPusher")
+    )
+    return Pipeline(
+        pipeline_name=config.serving.model_name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )

@@ -1,0 +1,73 @@
+"""Finds the drops of a data root: a folder per month, one folder of CSV files, or one CSV file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components import filesystem
+from components.ad_example_gen.component import drop_fingerprint
+from components.ad_example_gen.executor import CSV_PATTERNS
+from schema.errors import ConfigError
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One month's delivery.
+
+    Attributes:
+        name: The month, such as 2026-10, or the name of an unnamed drop's folder or file.
+        span: The month as a number, such as 202610; 0 for an unnamed drop.
+        uri: The folder or CSV file.
+        fingerprint: Changes when any file of the drop does.
+    """
+
+    name: str
+    span: int
+    uri: str
+    fingerprint: str
+
+
+def find_drops(root: str, window: int, month: str | None = None) -> list[Drop]:
+    """Finds the drops that train one model, the oldest first.
+
+    Args:
+        root: The data root.
+        window: How many months at most.
+        month: The newest month to take; the newest there is if None.
+
+    Raises:
+        ConfigError: There is no such root, no drop in it, or no such month.
+    """
+    if not filesystem.exists(root):
+        raise ConfigError(f"{root}: no such file or folder", "Correct data.root in the config, or give --data.")
+    months = _months(root)
+    if not months:
+        if month is not None:
+            raise ConfigError(f"{root}: holds no folder {month}", "Without month folders, leave --month out.")
+        if filesystem.isdir(root) and not filesystem.list_files(root, CSV_PATTERNS):
+            raise ConfigError(
+                f"{root}: holds neither month folders (YYYY-MM) nor CSV files",
+                f"Files are looked for as {', '.join(CSV_PATTERNS)}.",
+            )
+        name = root.rstrip("/").rpartition("/")[2]
+        return [Drop(name, 0, root, drop_fingerprint(root))]
+    if month is not None:
+        if month not in months:
+            raise ConfigError(f"{root}: holds no folder {month}", f"There are {', '.join(months)}.")
+        months = months[: months.index(month) + 1]
+    return [_month_drop(root, name) for name in months[-window:]]
+
+
+def _months(root: str) -> Sequence[str]:
+    if not filesystem.isdir(root):
+        return []
+    return sorted(name for name in filesystem.list_folders(root) if _MONTH.fullmatch(name))
+
+
+def _month_drop(root: str, name: str) -> Drop:
+    uri = filesystem.join(root, name)
+    return Drop(name, int(name.replace("-", "")), uri, drop_fingerprint(uri))

@@ -1,0 +1,225 @@
+"""Runs the pipeline on one machine and says what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ml_metadata.proto import metadata_store_pb2
+from rich.console import Console
+from tfx import types
+from tfx.orchestration import metadata as tfx_metadata
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.types import artifact_utils
+
+from models.evaluation import read_metrics, read_refusals
+from pipeline.config import Config
+from pipeline.console import Step, watching
+from pipeline.dag import create_pipeline
+from pipeline.drops import Drop, find_drops
+from pipeline.run_record import (
+    DropRecord,
+    MetricRecord,
+    RunRecord,
+    SliceRecord,
+    StepRecord,
+    read_records,
+    write_record,
+)
+from schema.curated import check_schema, load_schema
+from schema.errors import DataRefused
+from serving.versions import list_versions
+
+#: The runner is named, as Beam's default looks for others first; the image is named, as TFX would otherwise package
+#: itself for workers in every component, which a local run does not need.
+LOCAL_BEAM_ARGUMENTS = ("--runner=FnApiRunner", "--sdk_container_image=none", "--tfxio_use_byte_size_batching")
+
+
+def push_base(config: Config) -> str:
+    """The folder that model servers watch."""
+    return os.path.join(config.output, "serving_model", config.serving.model_name)
+
+
+def metadata_config(output: str) -> metadata_store_pb2.ConnectionConfig:
+    """The metadata store of local runs."""
+    path = os.path.join(output, "metadata.sqlite")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return tfx_metadata.sqlite_metadata_connection_config(path)
+
+
+def _import_by_content(schema_file: str, output: str) -> str:
+    """Copies the schema to an address that changes with its content, by which TFX's cache goes."""
+    content = Path(schema_file).read_bytes()
+    copy = Path(output) / "schema" / hashlib.sha256(content).hexdigest()[:16] / "schema.pbtxt"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    partial = copy.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(copy)
+    return str(copy)
+
+
+def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
+    parts = [config.model_dump_json(), schema_file, *(f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
+    """The pushed version to beat: the newest, or, where this very input was judged before, the one it was judged by."""
+    base = push_base(config)
+    versions = list_versions(base)
+    for record in reversed(records):
+        if record.input_key == input_key and (record.baseline is None or Path(record.baseline).is_dir()):
+            return record.baseline
+    return os.path.join(base, str(versions[-1])) if versions else None
+
+
+def run_local(
+    config: Config, *, month: str | None = None, use_cache: bool = True, console: Console | None = None, run_id: str
+) -> RunRecord:
+    """Runs the pipeline once.
+
+    Args:
+        config: The config.
+        month: The newest month of the window; the newest there is if None.
+        use_cache: Whether components whose inputs are unchanged are reused.
+        console: Where progress is shown; nowhere if None.
+        run_id: From `new_run_id`.
+
+    Returns:
+        The record of the run, whose state is `pushed` or `model_refused`.
+
+    Raises:
+        ConfigError: The data root or the schema does not fit the config.
+        DataRefused: The data is not fit to train on; the record says so too.
+    """
+    check_schema(load_schema(config.schema_file), config.features)
+    drops = find_drops(config.data.root, config.data.window, month)
+    schema_file = _import_by_content(config.schema_file, config.output)
+    key = _input_key(config, schema_file, drops)
+    record = RunRecord(
+        run_id=run_id,
+        input_key=key,
+        config=json.loads(config.model_dump_json()),
+        baseline=_baseline(config, key, read_records(config.output)),
+        started=datetime.now(UTC),
+    )
+    write_record(config.output, record)
+    connection = metadata_config(config.output)
+    pipeline = create_pipeline(
+        config=config,
+        drops=drops,
+        schema_file=schema_file,
+        pipeline_root=os.path.join(config.output, "pipeline_root"),
+        push_base=push_base(config),
+        baseline=record.baseline,
+        beam_pipeline_args=LOCAL_BEAM_ARGUMENTS,
+        metadata_connection_config=connection,
+        enable_cache=use_cache,
+    )
+    steps: list[Step] = []
+    try:
+        with watching(console, len(pipeline.components), steps):
+            LocalDagRunner().run(pipeline)
+        record.state = "model_refused"
+    except DataRefused as refusal:
+        record.state = "data_refused"
+        record.reasons = refusal.message.splitlines()
+        raise
+    except BaseException as error:
+        logging.getLogger("adclick").exception("the run failed")
+        record.state = "failed"
+        record.reasons = [f"{type(error).__name__}: {error}"]
+        raise
+    finally:
+        record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps]
+        record.finished = datetime.now(UTC)
+        _fill_from_metadata(record, connection, drops)
+        write_record(config.output, record)
+    return record
+
+
+def _outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dict[str, list[types.Artifact]]:
+    """By `component.output key`, the artifacts of the newest pipeline run."""
+    outputs: dict[str, list[types.Artifact]] = {}
+    with tfx_metadata.Metadata(connection) as handle:
+        store = handle.store
+        runs = store.get_contexts_by_type("pipeline_run")
+        if not runs:
+            return {}
+        newest = max(runs, key=lambda run: run.create_time_since_epoch)
+        artifact_types = {kind.id: kind for kind in store.get_artifact_types()}
+        for execution in store.get_executions_by_context(newest.id):
+            node = next(
+                (
+                    context.name.removeprefix(f"{newest.name}.").rpartition(".")[2]
+                    for context in store.get_contexts_by_execution(execution.id)
+                    if context.type == "node"
+                ),
+                "",
+            )
+            events = store.get_events_by_execution_ids([execution.id])
+            made = [event for event in events if event.type == metadata_store_pb2.Event.OUTPUT]
+            artifacts = {found.id: found for found in store.get_artifacts_by_id([event.artifact_id for event in made])}
+            for event in made:
+                found = artifacts[event.artifact_id]
+                artifact = artifact_utils.deserialize_artifact(artifact_types[found.type_id], found)
+                outputs.setdefault(f"{node}.{event.path.steps[0].key}", []).append(artifact)
+    return outputs
+
+
+def _fill_from_metadata(
+    record: RunRecord, connection: metadata_store_pb2.ConnectionConfig, drops: Sequence[Drop]
+) -> None:
+    outputs = _outputs_of_last_run(connection)
+    record.artifacts = {key: [artifact.uri for artifact in artifacts] for key, artifacts in sorted(outputs.items())}
+    for drop in drops:
+        examples = outputs.get(f"AdExampleGen-{drop.name}.examples")
+        if examples:
+            quarantine = outputs[f"AdExampleGen-{drop.name}.quarantine"][0].uri
+            record.drops.append(_drop_record(drop, examples[0], quarantine))
+    evaluation = outputs.get("Evaluator.evaluation")
+    if not evaluation or record.state not in ("model_refused", "pushed"):
+        return
+    uri = evaluation[0].uri
+    record.evaluation_uri = uri
+    record.evaluation = [
+        SliceRecord(
+            slice=found.slice,
+            model=found.model,
+            metrics={
+                name: MetricRecord(value=metric.value, lower=metric.lower, upper=metric.upper)
+                for name, metric in found.metrics.items()
+            },
+        )
+        for found in read_metrics(uri)
+    ]
+    record.reasons = read_refusals(uri)
+    blessing = outputs["ServingValidator.blessing"][0]
+    if blessing.get_int_custom_property("blessed") != 1:
+        record.reasons += blessing.get_string_custom_property("reasons").splitlines()
+    pushed = outputs["ModelPusher.pushed_model"][0]
+    if pushed.get_int_custom_property("pushed") == 1:
+        record.state = "pushed"
+        record.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
+
+
+def _drop_record(drop: Drop, examples: types.Artifact, quarantine_uri: str) -> DropRecord:
+    def counts(name: str) -> dict[str, int]:
+        return json.loads(examples.get_string_custom_property(name) or "{}")
+
+    return DropRecord(
+        name=drop.name,
+        uri=drop.uri,
+        rows_in=examples.get_int_custom_property("rows_in"),
+        rows_examples=examples.get_int_custom_property("rows_examples"),
+        rows_quarantined=examples.get_int_custom_property("rows_quarantined"),
+        rows_duplicate=examples.get_int_custom_property("rows_duplicate"),
+        quarantined_by_reason=counts("quarantined_by_reason"),
+        creatives_by_status=counts("creatives_by_status"),
+        quarantine_uri=quarantine_uri,
+    )

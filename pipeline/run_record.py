@@ -1,0 +1,110 @@
+"""Run records: what each run read, did, measured, decided and pushed, as JSON beside the artifacts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+RECORD_FILE = "run.json"
+LOG_FILE = "run.log"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class DropRecord(_Part):
+    """What one month's ingestion counted."""
+
+    name: str
+    uri: str
+    rows_in: int
+    rows_examples: int
+    rows_quarantined: int
+    rows_duplicate: int
+    quarantined_by_reason: dict[str, int]
+    creatives_by_status: dict[str, int]
+    quarantine_uri: str
+
+
+class StepRecord(_Part):
+    """One component's part in the run."""
+
+    name: str
+    seconds: float
+    reused: bool
+
+
+class MetricRecord(_Part):
+    """A metric with its 95 % confidence interval."""
+
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+class SliceRecord(_Part):
+    """The metrics of one slice for the candidate or the baseline."""
+
+    slice: str
+    model: str
+    metrics: dict[str, MetricRecord]
+
+
+class RunRecord(_Part):
+    """One run.
+
+    `state` is `running` until the run ends; a run that was killed stays so.
+    """
+
+    run_id: str
+    state: Literal["running", "pushed", "data_refused", "model_refused", "failed"] = "running"
+    input_key: str
+    config: dict[str, object]
+    baseline: str | None
+    started: datetime
+    finished: datetime | None = None
+    drops: list[DropRecord] = []
+    steps: list[StepRecord] = []
+    evaluation: list[SliceRecord] = []
+    evaluation_uri: str | None = None
+    reasons: list[str] = []
+    pushed_version: int | None = None
+    artifacts: dict[str, list[str]] = {}
+
+    @property
+    def reused_everything(self) -> bool:
+        return bool(self.steps) and all(step.reused for step in self.steps)
+
+
+def runs_folder(output: str) -> Path:
+    return Path(output) / "runs"
+
+
+def record_folder(output: str, run_id: str) -> Path:
+    return runs_folder(output) / run_id
+
+
+def new_run_id(output: str) -> str:
+    """A run id that sorts by time and is not taken."""
+    base = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    candidates = [base, *(f"{base}-{number}" for number in range(2, 100))]
+    return next(run_id for run_id in candidates if not record_folder(output, run_id).exists())
+
+
+def write_record(output: str, record: RunRecord) -> None:
+    """Writes a record whole or not at all."""
+    folder = record_folder(output, record.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{RECORD_FILE}"
+    partial.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    partial.replace(folder / RECORD_FILE)
+
+
+def read_records(output: str) -> list[RunRecord]:
+    """All records, the oldest first."""
+    files = sorted(runs_folder(output).glob(f"*/{RECORD_FILE}"))
+    return [RunRecord.model_validate_json(file.read_text(encoding="utf-8")) for file in files]

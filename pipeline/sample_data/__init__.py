@@ -1,0 +1,1 @@
+"""Synthetic monthly drops whose true click probability is known, and the metrics that score a model against it."""

@@ -1,0 +1,72 @@
+"""`adclick status`: runs, pushed versions and what is served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import load_config
+from pipeline.run_record import RunRecord, read_records
+from schema.errors import ConfigError
+from serving.versions import list_versions
+
+
+def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
+    """Prints the state of an output folder."""
+    if config is None and output is None:
+        raise ConfigError("give --config FILE or --output DIR")
+    folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
+    records = read_records(folder)
+    served = _served_versions(folder)
+    if as_json:
+        print(json.dumps(_status(folder, records, served), indent=1))
+        return
+    console = Console()
+    if not records:
+        console.print(f"{folder}: no run yet", highlight=False)
+        return
+    table = Table("run", "state", "months", "AUC", "pushed version", "seconds", title=folder)
+    for record in records:
+        auc = _overall(record, "auc")
+        seconds = (record.finished - record.started).total_seconds() if record.finished else None
+        table.add_row(
+            record.run_id,
+            record.state,
+            ", ".join(drop.name for drop in record.drops),
+            "-" if auc is None else f"{auc:.4f}",
+            "-" if record.pushed_version is None else str(record.pushed_version),
+            "-" if seconds is None else f"{seconds:.0f}",
+        )
+    console.print(table)
+    for model, versions in served.items():
+        console.print(
+            f"{model}: versions {', '.join(map(str, versions)) or 'none'}; the newest is served", highlight=False
+        )
+
+
+def _overall(record: RunRecord, metric: str) -> float | None:
+    for found in record.evaluation:
+        if found.slice == "overall" and found.model == "candidate" and metric in found.metrics:
+            return found.metrics[metric].value
+    return None
+
+
+def _served_versions(output: str) -> dict[str, list[int]]:
+    base = Path(output) / "serving_model"
+    if not base.is_dir():
+        return {}
+    return {model.name: list_versions(str(model)) for model in sorted(base.iterdir())}
+
+
+def _status(folder: str, records: list[RunRecord], served: dict[str, list[int]]) -> dict[str, object]:
+    return {
+        "output": folder,
+        "runs": [json.loads(record.model_dump_json(exclude={"config"})) for record in records],
+        "models": {
+            name: {"versions": versions, "served_version": versions[-1] if versions else None}
+            for name, versions in served.items()
+        },
+    }

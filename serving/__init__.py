@@ -1,0 +1,1 @@
+"""Serving a pushed model: the model server, and a client for it or for TensorFlow Serving."""

@@ -1,0 +1,22 @@
+"""The layout of a push directory: a folder per version, named by its number, whole once it holds `saved_model.pb`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MODEL_FILE = "saved_model.pb"
+
+
+def list_versions(base: str) -> list[int]:
+    """Numbers of the whole versions below `base`, ascending; none if the folder is missing."""
+    if "://" not in base:
+        folder = Path(base)
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal() and (folder / name / MODEL_FILE).exists())
+    # Only addresses need TensorFlow's file systems, whose import takes seconds.
+    import tensorflow as tf
+
+    if not tf.io.gfile.isdir(base):
+        return []
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(base)]
+    return sorted(int(name) for name in names if name.isdecimal() and tf.io.gfile.exists(f"{base}/{name}/{MODEL_FILE}"))
