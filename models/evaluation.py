@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,20 @@ METRICS: Mapping[str, bool | None] = {
 }
 COUNT = "example_count"
 MEAN_LABEL = "click_rate"
+_SMALLEST = 1e-7
 
 
-class NormalisedEntropy(tfma.metrics.Metric):  # type: ignore[misc]
+class LogLoss(tfma.metrics.Metric):
+    """Mean negative log likelihood of the clicks, in nats.
+
+    TFMA's own `BinaryCrossEntropy` averages over a batch before it sums, and so depends on how examples are batched.
+    """
+
+    def __init__(self, name: str = "log_loss") -> None:
+        super().__init__(metric_util.merge_per_key_computations(_log_loss), name=name)
+
+
+class NormalisedEntropy(tfma.metrics.Metric):
     """Log loss divided by the entropy of the slice's own click rate: below 1 is better than knowing that rate.
 
     He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 3.
@@ -49,7 +60,85 @@ class NormalisedEntropy(tfma.metrics.Metric):  # type: ignore[misc]
         super().__init__(metric_util.merge_per_key_computations(_normalised_entropy), name=name)
 
 
-tfma.metrics.metric_types.register_metric(NormalisedEntropy)
+metric_types.register_metric(LogLoss)
+metric_types.register_metric(NormalisedEntropy)
+
+
+class _LogLossSums(beam.CombineFn):
+    """Sums the loss, the clicks and the weights of examples."""
+
+    def __init__(self, key: Any, eval_config: tfma.EvalConfig | None, model_name: str, output_name: str) -> None:
+        super().__init__()
+        self._key = key
+        self._eval_config = eval_config
+        self._model_name = model_name
+        self._output_name = output_name
+
+    def create_accumulator(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, 0.0
+
+    def add_input(self, sums: tuple[float, float, float], element: Any) -> tuple[float, float, float]:
+        loss, clicks, weights = sums
+        for label, prediction, weight in metric_util.to_label_prediction_example_weight(
+            element,
+            eval_config=self._eval_config,
+            model_name=self._model_name,
+            output_name=self._output_name,
+            flatten=True,
+        ):
+            clicked = float(label.item())
+            probability = min(max(float(prediction.item()), _SMALLEST), 1 - _SMALLEST)
+            each = float(weight.item())
+            loss -= each * (clicked * math.log(probability) + (1 - clicked) * math.log1p(-probability))
+            clicks += each * clicked
+            weights += each
+        return loss, clicks, weights
+
+    def merge_accumulators(self, accumulators: Iterable[tuple[float, float, float]]) -> tuple[float, float, float]:
+        loss, clicks, weights = zip(*accumulators, strict=True)
+        return math.fsum(loss), math.fsum(clicks), math.fsum(weights)
+
+    def extract_output(self, sums: tuple[float, float, float]) -> dict[Any, tuple[float, float, float]]:
+        return {self._key: sums}
+
+
+def _sums(
+    eval_config: tfma.EvalConfig | None, model_name: str, output_name: str, sub_key: Any, example_weighted: bool
+) -> Any:
+    key = metric_types.MetricKey(
+        name="_log_loss_sums",
+        model_name=model_name,
+        output_name=output_name,
+        sub_key=sub_key,
+        example_weighted=example_weighted,
+    )
+    return metric_types.MetricComputation(
+        keys=[key], preprocessors=None, combiner=_LogLossSums(key, eval_config, model_name, output_name)
+    )
+
+
+def _derived(name: str, sums: Any, compute: Callable[[float, float], float]) -> list[Any]:
+    """Metrics of the mean loss and the click rate."""
+    (sums_key,) = sums.keys
+    key = sums_key._replace(name=name)
+
+    def result(metrics: Mapping[Any, Any]) -> dict[Any, float]:
+        loss, clicks, weights = metrics[sums_key]
+        return {key: compute(loss / weights, clicks / weights) if weights else float("nan")}
+
+    return [sums, metric_types.DerivedMetricComputation(keys=[key], result=result)]
+
+
+def _log_loss(
+    name: str = "log_loss",
+    eval_config: tfma.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+    sub_key: Any = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    sums = _sums(eval_config, model_name, output_name, sub_key, example_weighted)
+    return _derived(name, sums, lambda loss, click_rate: loss)
 
 
 def _normalised_entropy(
@@ -60,28 +149,8 @@ def _normalised_entropy(
     sub_key: Any = None,
     example_weighted: bool = False,
 ) -> list[Any]:
-    def parts(metric: tfma.metrics.Metric) -> list[Any]:
-        return list(
-            metric.computations(
-                eval_config=eval_config,
-                model_names=[model_name],
-                output_names=[output_name],
-                sub_keys=[sub_key],
-                example_weighted=example_weighted,
-            )
-        )
-
-    log_loss = parts(tfma.metrics.BinaryCrossEntropy(name="_log_loss"))
-    click_rate = parts(tfma.metrics.MeanLabel(name="_click_rate"))
-    log_loss_key, click_rate_key = log_loss[-1].keys[-1], click_rate[-1].keys[-1]
-    key = metric_types.MetricKey(
-        name=name, model_name=model_name, output_name=output_name, sub_key=sub_key, example_weighted=example_weighted
-    )
-
-    def result(metrics: Mapping[Any, Any]) -> dict[Any, float]:
-        return {key: normalised_entropy(float(metrics[log_loss_key]), float(metrics[click_rate_key]))}
-
-    return [*log_loss, *click_rate, metric_types.DerivedMetricComputation(keys=[key], result=result)]
+    sums = _sums(eval_config, model_name, output_name, sub_key, example_weighted)
+    return _derived(name, sums, normalised_entropy)
 
 
 def normalised_entropy(log_loss: float, click_rate: float) -> float:
@@ -123,7 +192,7 @@ def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, ha
     classes = {
         "auc": tfma.MetricConfig(class_name="AUC"),
         "auc_precision_recall": tfma.MetricConfig(class_name="AUCPrecisionRecall"),
-        "log_loss": tfma.MetricConfig(class_name="BinaryCrossEntropy"),
+        "log_loss": tfma.MetricConfig(class_name="LogLoss", module=__name__),
         "normalised_entropy": tfma.MetricConfig(class_name="NormalisedEntropy", module=__name__),
         "calibration_ratio": tfma.MetricConfig(class_name="Calibration"),
         MEAN_LABEL: tfma.MetricConfig(class_name="MeanLabel"),
@@ -134,14 +203,12 @@ def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, ha
     for settings in evaluation.thresholds:
         threshold = _threshold(settings, has_baseline)
         metric = classes[settings.metric]
-        if settings.slice:
-            metric.per_slice_thresholds.append(
-                tfma.PerSliceMetricThreshold(
-                    slicing_specs=[tfma.SlicingSpec(feature_keys=settings.slice)], threshold=threshold
-                )
+        # A threshold outside of `per_slice_thresholds` would hold for every slice, not for all impressions together.
+        metric.per_slice_thresholds.append(
+            tfma.PerSliceMetricThreshold(
+                slicing_specs=[tfma.SlicingSpec(feature_keys=settings.slice)], threshold=threshold
             )
-        else:
-            metric.threshold.CopyFrom(threshold)
+        )
     slices = [tfma.SlicingSpec()]
     slices += [tfma.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
     slices += [tfma.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]

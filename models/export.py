@@ -8,8 +8,6 @@ reads, so that `extend_creatives` can add creatives to a model that is already e
 from __future__ import annotations
 
 import base64
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,11 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from models.description import ModelDescription, write_description
 from models.features import InputLayout, transformed_name
 from models.images import decode_and_resize
 from models.network import ClickNetwork
+from models.requests import MISSING
 from models.training_data import CreativeStore
 from schema.feature_table import FeatureTable, MultiValued, RawType
 
@@ -32,15 +32,12 @@ SCORE = "score"
 CLICK_PROBABILITY = "click_probability"
 CREATIVE_EMBEDDING = "creative_embedding"
 CREATIVES_ASSET = "creatives.tsv"
-DESCRIPTION_FILE = "adclick.json"
 
 #: An image value up to this long is a creative's key; no image file is as short.
 _LONGEST_KEY = 64
 _NO_CREATIVE = "<no creative>"
 _EMBED_BATCH = 512
 _TF_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}
-#: What a request sends for a value that is missing.
-_MISSING = {RawType.STRING: "", RawType.FLOAT: float("nan"), RawType.INT: -1}
 
 
 def request_specs(features: FeatureTable) -> dict[str, tf.TensorSpec]:
@@ -194,18 +191,15 @@ def _as_sparse(values: tf.Tensor, raw_type: RawType) -> tf.SparseTensor:
 
 
 def _parse(examples: tf.Tensor, features: FeatureTable) -> dict[str, tf.Tensor]:
-    spec: dict[str, Any] = {}
-    for name, column in features.model_inputs.items():
-        raw_type = features.raw_type(name)
-        if isinstance(column, MultiValued):
-            spec[name] = tf.io.VarLenFeature(_TF_TYPES[raw_type])
-        else:
-            spec[name] = tf.io.FixedLenFeature([], _TF_TYPES[raw_type], _MISSING[raw_type])
-    parsed = tf.io.parse_example(examples, spec)
-    return {
-        name: tf.sparse.to_dense(value, default_value="") if isinstance(value, tf.SparseTensor) else value
-        for name, value in parsed.items()
-    }
+    # A feature that is present with no value is missing, too; a fixed-length parse would refuse it.
+    spec = {name: tf.io.VarLenFeature(_TF_TYPES[features.raw_type(name)]) for name in features.model_inputs}
+    parsed = {}
+    for name, values in tf.io.parse_example(examples, spec).items():
+        shape = tf.maximum(values.dense_shape, tf.constant([0, 1], tf.int64))
+        default = tf.constant(MISSING[features.raw_type(name)], values.dtype)
+        dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), default)
+        parsed[name] = dense if isinstance(features.root[name], MultiValued) else dense[:, 0]
+    return parsed
 
 
 def export(
@@ -246,11 +240,7 @@ def export(
         creatives_file,
     )
     tf.saved_model.save(module, model_folder, signatures=module.signatures())
-    extra = os.path.join(model_folder, "assets.extra")
-    tf.io.gfile.makedirs(extra)
-    description = {"features": json.loads(features.model_dump_json()), "image_size": image_size}
-    with tf.io.gfile.GFile(os.path.join(extra, DESCRIPTION_FILE), "w") as stream:
-        stream.write(json.dumps(description, indent=1))
+    write_description(model_folder, ModelDescription(features=features, image_size=image_size))
 
 
 def creative_line(key: str, embedding: npt.NDArray[np.float32]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from models.effects import estimate_effects
 from models.features import InputLayout
 from models.network import ClickNetwork
 from models.settings import NetworkSettings, TrainingSettings
@@ -62,7 +63,15 @@ def fit(
             f"the click rate of the training impressions is {click_rate:.0f}: both clicks and non-clicks are needed"
         )
     keras.utils.set_random_seed(training.seed)
-    network = ClickNetwork(layout, network_settings, training, image_size, len(train), click_rate)
+    newest = slice(max(0, len(train) - training.effect_rows), None)
+    effects = estimate_effects(
+        np.asarray(train.categories[newest]),
+        np.asarray(train.clicked[newest]),
+        [field.size for field in layout.singles],
+        largest_combination=network_settings.largest_combination,
+        evidence=network_settings.combination_evidence,
+    )
+    network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
     network.compile(
         optimizer=keras.optimizers.Adam(training.learning_rate),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
@@ -101,7 +110,7 @@ def predict(
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """Click probabilities float32 [rows], before any correction for sampled negatives."""
     parts = [
-        np.asarray(keras.ops.sigmoid(network(inputs, training=False)))
+        np.asarray(keras.ops.sigmoid(network(inputs, training=False)))[:, 0]
         for inputs, _ in batches(columns, store, _EVALUATION_BATCH)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

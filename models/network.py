@@ -15,6 +15,7 @@ import keras_rs
 import numpy as np
 import tensorflow as tf
 
+from models.effects import Effects
 from models.features import InputLayout
 from models.settings import ImageTowerSettings, NetworkSettings, TrainingSettings
 
@@ -26,6 +27,10 @@ IMAGES = "images"
 
 #: Width of the network's log-scale pixel statistics (see `PixelStatistics`).
 _STATISTICS = 14
+#: Least prior deviation, in logits, with which the network goes on fitting effects.
+_LEAST_DEVIATION = 0.02
+#: Prior deviation of the effects of multi-valued fields.
+_MULTIPLE_DEVIATION = 0.2
 
 
 class PixelStatistics(keras.layers.Layer):  # type: ignore[misc]
@@ -58,7 +63,8 @@ def build_image_tower(settings: ImageTowerSettings, image_size: int) -> keras.Mo
     images = keras.Input((image_size, image_size, 3), dtype="uint8", name="images")
     pixels = keras.layers.Rescaling(1.0 / 255)(images)
     if settings.architecture == "small":
-        statistics = keras.layers.LayerNormalization()(PixelStatistics()(pixels))
+        # Halved, the statistics say as much at a quarter of the cost.
+        statistics = keras.layers.LayerNormalization()(PixelStatistics()(keras.layers.AveragePooling2D(2)(pixels)))
         maps = keras.layers.Conv2D(16, 5, strides=4, padding="same", activation="relu")(pixels)
         maps = keras.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu")(maps)
         maps = keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu")(maps)
@@ -86,7 +92,7 @@ def _application(dotted: str) -> Any:
 
 
 class ClickNetwork(keras.Model):  # type: ignore[misc]
-    """Gives the click logit of each impression.
+    """Gives the click logit of each impression, float32 [b, 1].
 
     Its inputs, by name (b impressions; n distinct creatives):
         categories: int32 [b, number of single-valued fields].
@@ -103,7 +109,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         training: TrainingSettings,
         image_size: int,
         rows: int,
-        click_rate: float,
+        effects: Effects,
     ) -> None:
         """Builds every weight.
 
@@ -113,23 +119,34 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             training: Priors.
             image_size: Edge of the images in pixels.
             rows: Number of training impressions; weighs the priors against the data.
-            click_rate: Share of clicked training impressions; where the logit starts.
+            effects: The additive model that the network starts from, of the single-valued fields.
         """
         super().__init__(name="click_network")
         self.layout = layout
-        self._effect_penalty = 0.5 / (training.effect_deviation**2 * rows)
         self._embedding_penalty = 0.5 / (training.embedding_deviation**2 * rows)
         offsets = np.cumsum([0, *(field.size for field in layout.singles)])
         self._offsets = offsets[:-1].astype(np.int32)
         small = keras.initializers.RandomNormal(stddev=0.01)
         total = max(int(offsets[-1]), 1)
-        self.effects = keras.layers.Embedding(total, 1, embeddings_initializer="zeros", name="effects")
+        cells = np.cumsum([0, *(len(table.effects) for table in effects.tables)])
+        self._effect_offsets = cells[:-1].astype(np.int32)
+        self._effect_strides = np.zeros((len(layout.singles), len(effects.tables)), np.int32)
+        for column, table in enumerate(effects.tables):
+            self._effect_strides[list(table.fields), column] = table.strides
+        start = np.concatenate([*(table.effects for table in effects.tables), np.zeros(1)])
+        deviation = np.concatenate([np.full(len(table.effects), table.deviation) for table in effects.tables] + [[1.0]])
+        # The penalty of a table without effects is capped, lest it drown the loss.
+        self._effect_start = start[:, None].astype(np.float32)
+        self._effect_penalty = (0.5 / (np.maximum(deviation, _LEAST_DEVIATION) ** 2 * rows))[:, None].astype(np.float32)
+        self.effects = keras.layers.Embedding(len(start), 1, embeddings_initializer="zeros", name="effects")
         self.embeddings = keras.layers.Embedding(
             total, network.embedding_dimension, embeddings_initializer=small, name="embeddings"
         )
         self.effects.build()
         self.embeddings.build()
+        self.effects.embeddings.assign(self._effect_start)
         width = len(layout.singles) * network.embedding_dimension + len(layout.numbers)
+        self._multiple_penalty = 0.5 / (_MULTIPLE_DEVIATION**2 * rows)
         self.multiple_effects: list[keras.layers.Embedding] = []
         self.multiple_embeddings: list[keras.layers.Embedding] = []
         for field in layout.multiples:
@@ -161,12 +178,13 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         for units in network.hidden_units:
             self.hidden.add(keras.layers.Dense(units, activation="relu"))
             self.hidden.add(keras.layers.Dropout(network.dropout))
-        self.hidden.build((None, width))
+        if network.hidden_units:
+            self.hidden.build((None, width))
         top = width + (network.hidden_units[-1] if network.hidden_units else width)
         self.linear = keras.layers.Dense(
             1,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            bias_initializer=keras.initializers.Constant(math.log(click_rate / (1 - click_rate))),
+            bias_initializer=keras.initializers.Constant(effects.intercept),
             name="logit",
         )
         self.linear.build((None, top))
@@ -179,7 +197,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         return tf.concat([tf.ones([tf.shape(embedded)[0], 1]), embedded], axis=1)
 
     def unknown_embedding(self) -> tf.Tensor:
-        """The learned embedding of a creative that is missing, float32 [1, creative_width]; its first component is 0."""
+        """The learned embedding of a missing creative, float32 [1, creative_width]; its first component is 0."""
         return tf.concat([tf.zeros([1, 1]), tf.convert_to_tensor(self.unknown_creative)], axis=1)
 
     def score(
@@ -192,8 +210,9 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
     ) -> tf.Tensor:
         """The click logit, float32 [b], given each impression's creative embedding [b, creative_width]."""
         batch = tf.shape(categories)[0]
+        cells = tf.matmul(categories, self._effect_strides) + self._effect_offsets
+        logit = tf.reduce_sum(self.effects(cells), axis=[1, 2])
         rows = categories + self._offsets
-        logit = tf.reduce_sum(self.effects(rows), axis=[1, 2])
         singles = len(self.layout.singles)
         embedded = self.embeddings(rows)
         parts = [tf.reshape(embedded, [batch, singles * embedded.shape[-1]]), numbers]
@@ -212,7 +231,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             parts.append(tf.reduce_sum(embedding(values) * share, axis=1))
             if training:
                 penalty.append(self._embedding_penalty * tf.reduce_sum(tf.square(embedding.embeddings)))
-                penalty.append(self._effect_penalty * tf.reduce_sum(tf.square(effect.embeddings)))
+                penalty.append(self._multiple_penalty * tf.reduce_sum(tf.square(effect.embeddings)))
         if creatives is not None:
             parts.append(creatives)
         inputs = tf.concat(parts, axis=1)
@@ -220,10 +239,10 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         crossed = inputs
         for cross in self.crosses:
             crossed = cross(inputs, crossed)
-        hidden = self.hidden(inputs, training=training)
+        hidden = self.hidden(inputs, training=training) if self.hidden.layers else inputs
         logit += self.linear(tf.concat([crossed, hidden], axis=1))[:, 0]
         if training:
-            penalty.append(self._effect_penalty * tf.reduce_sum(tf.square(self.effects.embeddings)))
+            penalty.append(tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings)))
             self.add_loss(tf.add_n(penalty))
         return logit
 
@@ -236,4 +255,5 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         if self.image_tower is not None:
             known = self.embed_images(inputs[IMAGES], training)
             creatives = tf.gather(tf.concat([self.unknown_embedding(), known], axis=0), inputs[CREATIVE_SLOT])
-        return self.score(inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training)
+        logit = self.score(inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training)
+        return logit[:, None]

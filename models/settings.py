@@ -32,6 +32,15 @@ class NetworkSettings(_Settings):
     cross_layers: int = Field(2, ge=0, description="Number of DCN-V2 cross layers.")
     cross_projection: int = Field(32, ge=1, description="Rank of each cross layer's weight matrix.")
     hidden_units: tuple[int, ...] = Field((64, 32), description="Units of the MLP's layers.")
+    largest_combination: int = Field(
+        4_096,
+        ge=0,
+        description="Pairs and triples of columns whose sizes multiply to at most this may get effects of their own; 0 for "
+        "none.",
+    )
+    combination_evidence: float = Field(
+        3.0, ge=0, description="How many standard deviations of its score test a combination must show to get them."
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each of the MLP's layers.")
     image_tower: ImageTowerSettings = Field(default_factory=ImageTowerSettings)
 
@@ -48,11 +57,10 @@ class TrainingSettings(_Settings):
         0.002, gt=0, description="Initial learning rate; halved when the eval log loss stops falling."
     )
     patience: int = Field(2, ge=1, description="Epochs without a better eval log loss before training stops.")
-    effect_deviation: float = Field(
-        0.3,
-        gt=0,
-        description="Prior deviation, in logits, of one category value's own effect: the smaller, the more clicks a "
-        "value needs before the model believes that it differs from the rest.",
+    effect_rows: int = Field(
+        2_000_000,
+        ge=1,
+        description="The effects of values are estimated on at most this many, the newest, impressions.",
     )
     embedding_deviation: float = Field(
         0.1, gt=0, description="Prior deviation of one component of an embedding; shrinks interactions in the same way."

@@ -246,7 +246,7 @@ def _batch(
         slot = np.where(creative >= 0, np.searchsorted(distinct, creative) + 1, 0)
         inputs[CREATIVE_SLOT] = slot.astype(np.int32)
         inputs[IMAGES] = store.images(distinct) if len(distinct) else store.images(np.array([0]))
-    return inputs, columns.clicked[chosen]
+    return inputs, columns.clicked[chosen, None]
 
 
 def as_dataset(
@@ -254,7 +254,7 @@ def as_dataset(
     layout: InputLayout,
     image_size: int,
 ) -> tf.data.Dataset:
-    """Wraps batches as a `tf.data.Dataset` of (inputs, clicked); each iteration calls `make_batches` again."""
+    """Wraps batches as a dataset of (inputs, clicked [batch, 1]); each iteration calls `make_batches` again."""
     inputs: dict[str, tf.TensorSpec] = {
         CATEGORIES: tf.TensorSpec([None, len(layout.singles)], tf.int32),
         NUMBERS: tf.TensorSpec([None, len(layout.numbers)], tf.float32),
@@ -264,5 +264,5 @@ def as_dataset(
     if layout.has_image:
         inputs[CREATIVE_SLOT] = tf.TensorSpec([None], tf.int32)
         inputs[IMAGES] = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)
-    signature = (inputs, tf.TensorSpec([None], tf.float32))
+    signature = (inputs, tf.TensorSpec([None, 1], tf.float32))
     return tf.data.Dataset.from_generator(make_batches, output_signature=signature).prefetch(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +38,11 @@ from serving.versions import list_versions
 
 #: The runner is named, as Beam's default looks for others first; the image is named, as TFX would otherwise package
 #: itself for workers in every component, which a local run does not need.
-LOCAL_BEAM_ARGUMENTS = ("--runner=FnApiRunner", "--sdk_container_image=none", "--tfxio_use_byte_size_batching")
+LOCAL_BEAM_ARGUMENTS = (
+    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "--sdk_container_image=none",
+    "--tfxio_use_byte_size_batching",
+)
 
 
 def push_base(config: Config) -> str:
@@ -192,7 +197,9 @@ def _fill_from_metadata(
             slice=found.slice,
             model=found.model,
             metrics={
-                name: MetricRecord(value=metric.value, lower=metric.lower, upper=metric.upper)
+                name: MetricRecord(
+                    value=_defined(metric.value), lower=_defined(metric.lower), upper=_defined(metric.upper)
+                )
                 for name, metric in found.metrics.items()
             },
         )
@@ -206,6 +213,10 @@ def _fill_from_metadata(
     if pushed.get_int_custom_property("pushed") == 1:
         record.state = "pushed"
         record.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _drop_record(drop: Drop, examples: types.Artifact, quarantine_uri: str) -> DropRecord:

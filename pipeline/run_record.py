@@ -39,9 +39,9 @@ class StepRecord(_Part):
 
 
 class MetricRecord(_Part):
-    """A metric with its 95 % confidence interval."""
+    """A metric with its 95 % confidence interval; None where it is not defined, as the AUC without a click."""
 
-    value: float
+    value: float | None
     lower: float | None = None
     upper: float | None = None
 

@@ -44,7 +44,7 @@ def print_summary(console: Console, record: RunRecord) -> None:
         console.print(f"Compared with the last blessed model, {record.baseline}", highlight=False, soft_wrap=True)
     if record.state == "pushed":
         console.print(
-            "[bold green]Blessed[/bold green]: every threshold is met, and the served probabilities equal the evaluated "
+            "[bold green]Blessed[/bold green]: every threshold is met, and served probabilities equal the evaluated "
             f"ones. Pushed as version [bold]{record.pushed_version}[/bold].",
             highlight=False,
         )
@@ -61,15 +61,19 @@ def _evaluation_table(record: RunRecord) -> Table:
         if several:
             cells.append(found.model)
         metrics = found.metrics
-        cells.append(f"{metrics['example_count'].value:,.0f}" if "example_count" in metrics else "")
-        cells.append(f"{metrics['click_rate'].value:.2%}" if "click_rate" in metrics else "")
+        cells.append(_formatted(metrics.get("example_count"), ",.0f"))
+        cells.append(_formatted(metrics.get("click_rate"), ".2%"))
         cells += [_metric(metrics.get(name)) for name in _COLUMNS]
         table.add_row(*cells, style="bold" if found.slice == "overall" else None)
     return table
 
 
+def _formatted(metric: MetricRecord | None, form: str) -> str:
+    return "-" if metric is None or metric.value is None else format(metric.value, form)
+
+
 def _metric(metric: MetricRecord | None) -> str:
-    if metric is None or metric.value != metric.value:
+    if metric is None or metric.value is None:
         return "-"
     text = f"{metric.value:.4f}"
     if metric.lower is not None and metric.upper is not None:

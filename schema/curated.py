@@ -1,19 +1,19 @@
 """The curated schema: what a month's examples must look like before anything is trained on them.
 
-A person reviews it once; `ExampleValidator` holds every month's statistics against it, and Transform derives from it how
-examples are parsed.
+A person reviews it once; `ExampleValidator` holds every month's statistics against it, and Transform derives from it
+how examples are parsed.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from google.protobuf import text_format  # type: ignore[import-untyped, unused-ignore]
-from tensorflow_metadata.proto.v0 import schema_pb2  # type: ignore[import-untyped, unused-ignore]
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schema.errors import ConfigError
 from schema.feature_table import (
@@ -126,8 +126,7 @@ def load_schema(path: str) -> schema_pb2.Schema:
     """
     schema = schema_pb2.Schema()
     try:
-        with open(path, encoding="utf-8") as file:
-            text_format.Parse(file.read(), schema)
+        text_format.Parse(Path(path).read_text(encoding="utf-8"), schema)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file", "Write one with `adclick init DATA --output DIR`.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -145,15 +144,12 @@ def load_schema(path: str) -> schema_pb2.Schema:
 def write_schema(schema: schema_pb2.Schema, path: str) -> None:
     """Writes a schema as text proto under a comment that explains it; the file appears whole or not at all."""
     text = _HEADER + str(text_format.MessageToString(schema, as_utf8=True))
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), suffix=".tmp")
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_schema(schema: schema_pb2.Schema, features: FeatureTable) -> None:

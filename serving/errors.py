@@ -58,25 +58,25 @@ class ServingError(Exception):
         return f"{self.code.name}: {self.message}"
 
 
-class InvalidArgument(ServingError):
+class InvalidArgumentError(ServingError):
     """The request is wrong; sending it again cannot help."""
 
     code = Code.INVALID_ARGUMENT
 
 
-class NotFound(ServingError):
+class NotFoundError(ServingError):
     """No such model, version or file."""
 
     code = Code.NOT_FOUND
 
 
-class FailedPrecondition(ServingError):
+class FailedPreconditionError(ServingError):
     """The model is not as the request needs it."""
 
     code = Code.FAILED_PRECONDITION
 
 
-class Unimplemented(ServingError):
+class UnimplementedError(ServingError):
     """The request asks for something that the server cannot do."""
 
     code = Code.UNIMPLEMENTED
@@ -88,13 +88,13 @@ class InternalError(ServingError):
     code = Code.INTERNAL
 
 
-class DataLoss(ServingError):
+class DataLossError(ServingError):
     """A model's file cannot be read."""
 
     code = Code.DATA_LOSS
 
 
-class Unavailable(ServingError):
+class UnavailableError(ServingError):
     """The server cannot start or cannot be reached."""
 
     code = Code.UNAVAILABLE

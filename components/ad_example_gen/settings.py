@@ -49,9 +49,14 @@ class IngestionSettings(_Settings):
     )
     max_field_bytes: int = Field(16_384, ge=64, description="A row with a longer field is quarantined.")
     chunk_bytes: int = Field(
-        16 * 1024 * 1024, ge=1024, description="How much of a CSV file is read and encoded at a time; bounds memory."
+        16 * 1024 * 1024,
+        ge=1024,
+        le=1024**3,
+        description="How much of a CSV file is read and encoded at a time; bounds memory.",
     )
-    image_size: int = Field(64, ge=16, le=1024, description="Creatives are stored and modelled as squares of this many pixels.")
+    image_size: int = Field(
+        64, ge=16, le=1024, description="Creatives are stored and modelled as squares of this many pixels."
+    )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="A larger image file has the status oversized.")
     max_image_pixels: int = Field(40_000_000, ge=256, description="An image of more pixels has the status oversized.")
     compress: bool = Field(False, description="Whether example files are compressed with gzip: smaller, slower.")
@@ -66,4 +71,6 @@ class SplitSettings(_Settings):
         "`hash`: rows are held out by the hash of `column`.",
     )
     eval_share: float = Field(0.2, gt=0, lt=1, description="The share of rows to hold out.")
-    column: str | None = Field(None, description="With `by: hash`: the column whose hash decides, the identifier by default.")
+    column: str | None = Field(
+        None, description="With `by: hash`: the column whose hash decides, the identifier by default."
+    )

@@ -39,7 +39,7 @@ class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
 
 
 class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
-    """Trains on every split of the earlier months and the train split of the newest; holds out the newest's eval split."""
+    """Trains on the earlier months and the train split of the newest, whose eval split is held out."""
 
     def Do(
         self,

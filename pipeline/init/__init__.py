@@ -1,4 +1,4 @@
-"""`adclick init`: guesses the role of every column of an unknown click log and writes a config and a schema for review."""
+"""`adclick init`: guesses what the columns of a click log are and writes a config and a schema for review."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+from sklearn.metrics import roc_auc_score
 
 from pipeline.init.profile import Profile
 
@@ -86,7 +86,7 @@ def _number(cell: str) -> float:
 
 
 def _held_out_auc(groups: _Integers, labels: _Integers) -> float:
-    """The AUC of a group's click rate, learned on one half of the rows and judged on the other; the worse of both ways."""
+    """The AUC of a group's click rate, learned on half of the rows and judged on the rest; the worse of both ways."""
     first = np.random.default_rng(0).permutation(len(labels)) % 2 == 0
     size = int(groups.max()) + 1
     aucs = []

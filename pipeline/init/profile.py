@@ -131,11 +131,13 @@ class Profile:
 
     @cached_property
     def missing_markers(self) -> tuple[str, ...]:
-        """Texts that mean a missing value in this column alone, such as -1 where all others are quantities from 0 up."""
+        """Texts that mean a missing value in this column alone, such as -1 where all others are from 0 up."""
         numbers = {value: float(value) for value in self.counts if _NUMBER.fullmatch(value)}
         words = [value for value in self.counts if value not in numbers]
         if not numbers:
             return ()
+        if words and len(numbers) == 1 and next(iter(numbers)) in _MISSING_NUMBERS:
+            return tuple(numbers)
         if words and (len(words) > 3 or any(word.strip().lower() not in MISSING_WORDS for word in words)):
             return ()
         negatives = [value for value, number in numbers.items() if number < 0]

@@ -18,7 +18,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 DELIMITERS = (",", "\t", ";", "|")
 
 _MAX_FILES = 24
-_MAX_BYTES = 96 * 1024 * 1024
+_MAX_BYTES = 32 * 1024 * 1024
 _BLOCKS_PER_FILE = 16
 _SNIFFED_RECORDS = 200
 #: A quoted field that has not ended after so many lines is a stray quote.
@@ -78,7 +78,7 @@ def find_files(path: Path) -> tuple[Path, ...]:
     if not files:
         raise ConfigError(
             f"{path}: holds no {', '.join(SUFFIXES)} file, neither itself nor in folders named YYYY-MM",
-            "Put each month's files into a folder named after it, such as 2026-10, or give the folder that holds the files.",
+            "Put each month's files into a folder named after it, such as 2026-10, or give the folder of the files.",
         )
     return files
 
@@ -167,7 +167,7 @@ def sample(path: Path, max_rows: int = 20_000) -> Sample:
     for count, what in ((bad, f"do not have {width} fields"), (undecodable, "are not UTF-8 text")):
         if count:
             share = count / (len(rows) + bad + undecodable)
-            warnings.append(f"{count:,} of the sampled rows ({share:.1%}) {what}; ingestion will quarantine such rows.")
+            warnings.append(f"{count:,} of the sampled rows ({share:.2%}) {what}; ingestion will quarantine such rows.")
     total_bytes = sum(_plain_size(file) for file in filled)
     return Sample(
         root=path,
@@ -238,7 +238,7 @@ def _plain_size(file: Path) -> int:
     size = file.stat().st_size
     if not file.name.lower().endswith(".gz") or size < 18:
         return size
-    # A gzip file ends with the length of its text, modulo 2^32 and of its last member only: good enough for an estimate.
+    # A gzip file ends with the length of its last member, modulo 2^32: good enough for an estimate.
     with file.open("rb") as stream:
         stream.seek(-4, 2)
         return max(size, int.from_bytes(stream.read(4), "little") if size < 1 << 30 else 4 * size)
@@ -270,7 +270,7 @@ def _fields(text: str, delimiter: str) -> list[str]:
 
 
 def _sniff_delimiter(records: Sequence[str], file: Path) -> str:
-    """The delimiter that gives most records the same number of fields; of several such, the one that gives most fields."""
+    """The delimiter that gives most records the same number of fields; of several, the one that gives most."""
     candidates = []
     for delimiter in DELIMITERS:
         widths = Counter(len(_fields(text, delimiter)) for text in records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import textwrap
@@ -69,8 +68,8 @@ def write_project(inference: Inference, output: Path, *, force: bool = False) ->
         schema = build_schema(features, domains=inference.domains, presence=inference.presence)
         write_schema(schema, str(schema_path))
         check_schema(load_schema(str(schema_path)), load_config(config_path).features)
-        os.replace(schema_path, output / SCHEMA_NAME)
-        os.replace(config_path, output / CONFIG_NAME)
+        schema_path.replace(output / SCHEMA_NAME)
+        config_path.replace(output / CONFIG_NAME)
     finally:
         shutil.rmtree(folder)
     return output / CONFIG_NAME, output / SCHEMA_NAME
@@ -79,8 +78,8 @@ def write_project(inference: Inference, output: Path, *, force: bool = False) ->
 def config_text(inference: Inference) -> str:
     """The config as commented YAML."""
     lines = _comment(
-        "Written by `adclick init` from a sample of the data: guesses, for a person to review. The README's config reference "
-        "lists every key; what is not given here has its default."
+        "Written by `adclick init` from a sample of the data: guesses, for a person to review. The README's config "
+        "reference lists every key; what is not given here has its default."
     )
     if inference.warnings:
         lines += ["#", "# Look at these first:"]
@@ -107,12 +106,21 @@ def _section(inference: Inference, key: str) -> Iterable[str]:
     if section is None or not section.settings:
         return []
     comments = [line for reason in (_TITLES[key], *section.reasons) for line in _comment(reason)]
-    return ["", *comments, *_yaml({key: dict(section.settings)}).splitlines()]
+    values = [line for name, value in section.settings.items() for line in _yaml({name: value}).splitlines()]
+    return ["", *comments, f"{key}:", *(f"  {line}" for line in values)]
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    """YAML, in which only the innermost lists and mappings stand on one line."""
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None))
+    """YAML in block style on the outside, with each list or mapping inside on one line where it fits."""
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, list | dict):
+            name = yaml.safe_dump(key, allow_unicode=True).splitlines()[0]
+            inside = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=True)
+            lines += textwrap.indent(f"{name}: {inside}", "  ").strip().splitlines()
+        else:
+            lines += yaml.safe_dump({key: value}, allow_unicode=True, width=_WIDTH).splitlines()
+    return "\n".join(lines) + "\n"
 
 
 def _comment(text: str, first: str = "# ", rest: str = "# ") -> list[str]:

@@ -35,14 +35,25 @@ def sigmoid(logit: _FloatArray) -> _FloatArray:
     return np.asarray(1 / (1 + np.exp(-logit)))
 
 
-def normal_mean(logit: _FloatArray, variance: _FloatArray) -> _FloatArray:
-    """The mean probability of normally distributed logits, given their means and variances, each of shape (n,)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+def normal_mean(logit: _FloatArray, variance: _FloatArray, nodes: int = 9) -> tuple[_FloatArray, _FloatArray]:
+    """Averages the probability over normally distributed logits by Gauss-Hermite quadrature.
+
+    Args:
+        logit: Mean of each logit, shape (n,).
+        variance: Its variance, shape (n,).
+        nodes: Number of points of the quadrature.
+
+    Returns:
+        The mean of the probability p and of its slope p (1 - p), each of shape (n,).
+    """
+    points, weights = np.polynomial.hermite_e.hermegauss(nodes)  # type: ignore[no-untyped-call, unused-ignore]
     deviation = np.sqrt(variance)
-    mean = np.zeros_like(logit)
-    for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        mean += weight * sigmoid(logit + node * deviation)
-    return mean
+    mean, slope = np.zeros_like(logit), np.zeros_like(logit)
+    for point, weight in zip(points, weights / weights.sum(), strict=True):
+        probability = sigmoid(logit + point * deviation)
+        mean += weight * probability
+        slope += weight * probability * (1 - probability)
+    return mean, slope
 
 
 def attainable_probability(
@@ -56,9 +67,10 @@ def attainable_probability(
 ) -> _FloatArray:
     """Predicts with every known term given and the ids' effects learned from the training clicks.
 
-    The effects are the mode of their posterior (a ridge logistic regression whose penalties are the true priors),
-    found by Newton steps, one column at a time. The spread that the clicks leave around the mode (its diagonal
-    approximation) is averaged out of the probability; without that the prediction would be too low.
+    The posterior of the effects is approximated by independent normal distributions (mean-field variational inference
+    of a logistic regression whose ridge penalties are the true priors), found by Newton steps, one column at a time.
+    The spread that the clicks leave is averaged out, both in the fit and in the prediction: rare clicks are never
+    centred on the sigmoid of the mean logit.
 
     Args:
         offset: The logit of all terms but the ids', shape (n,).
@@ -75,28 +87,28 @@ def attainable_probability(
     seen = [ids[training] for ids in padded]
     labels = clicked[training].astype(np.float64)
     effects = [np.zeros(column.size + 1) for column in columns]
-    precisions = [np.full(column.size + 1, column.deviation**-2) for column in columns]
+    # The last entry stands for a missing id: no effect, no spread.
+    spreads = [np.append(np.full(column.size, column.deviation**2), 0.0) for column in columns]
     logit = offset[training].copy()
+    variance = np.sum([spread[ids] for spread, ids in zip(spreads, seen, strict=True)], axis=0)
     for _ in range(max_sweeps):
         largest = 0.0
         for number, ids in enumerate(seen):
-            size = columns[number].size + 1
-            probability = sigmoid(logit)
-            gradient = np.bincount(ids, labels - probability, size)
-            prior = columns[number].deviation ** -2
-            precisions[number] = np.bincount(ids, probability * (1 - probability), size) + prior
+            size, prior = columns[number].size + 1, columns[number].deviation ** -2
+            probability, slope = normal_mean(logit, variance, 3)
+            precision = np.bincount(ids, slope, size) + prior
+            gradient = np.bincount(ids, labels - probability, size) - prior * effects[number]
             # A step beyond one logit would leave the region where the quadratic holds.
-            step = np.clip((gradient - prior * effects[number]) / precisions[number], -1.0, 1.0)
-            step[-1] = 0.0
-            effects[number] += step
+            step = np.clip(gradient / precision, -1.0, 1.0)
+            spread = 1 / precision
+            step[-1] = spread[-1] = 0.0
             logit += step[ids]
+            variance = np.maximum(variance + (spread - spreads[number])[ids], 0.0)
+            effects[number] += step
+            spreads[number] = spread
             largest = max(largest, float(np.abs(step).max()))
         if largest < tolerance:
             break
-    mean, variance = offset.copy(), np.zeros_like(offset)
-    for ids, effect, precision in zip(padded, effects, precisions, strict=True):
-        spread = 1 / precision
-        spread[-1] = 0.0
-        mean += effect[ids]
-        variance += spread[ids]
-    return normal_mean(mean, variance)
+    mean = offset + np.sum([effect[ids] for effect, ids in zip(effects, padded, strict=True)], axis=0)
+    left = np.sum([spread[ids] for spread, ids in zip(spreads, padded, strict=True)], axis=0)
+    return normal_mean(mean, left)[0]

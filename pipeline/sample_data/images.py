@@ -18,9 +18,11 @@ SLOTS = ((300, 250), (336, 280), (970, 250), (728, 90), (160, 600), (320, 100))
 _SLOT_SHARES = (0.34, 0.12, 0.10, 0.16, 0.12, 0.16)
 _SHAPES = (1, 24)
 
-#: Effects in logits of the four looks, the same for all ad categories; each look has mean 0 and deviation 1.
+#: What contrast, warmth, clutter and button are worth against each other, and how far an ad category departs from it.
 _SHARED_WEIGHTS = np.array([0.24, 0.22, -0.22, 0.26])
 _OWN_DEVIATION = 0.10
+#: Standard deviation in logits of the effect of an image.
+_EFFECT_DEVIATION = 0.52
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,19 @@ def draw_looks(creatives: int, random: np.random.Generator) -> Looks:
     return Looks(
         contrast=random.uniform(0.15, 0.85, creatives),
         hue=random.uniform(0, 1, creatives),
-        shapes=random.integers(low, high, creatives, endpoint=True),
+        shapes=random.integers(low, high + 1, creatives, dtype=np.int64),
         button=random.random(creatives) < 0.5,
         slot=random.choice(len(SLOTS), creatives, p=_SLOT_SHARES),
         png=random.random(creatives) < 0.15,
     )
 
 
-def image_effects(looks: Looks, category: NDArray[np.int64], categories: int, random: np.random.Generator) -> NDArray[np.float64]:
+def image_effects(
+    looks: Looks, category: NDArray[np.int64], categories: int, random: np.random.Generator
+) -> NDArray[np.float64]:
     """The effect in logits of each creative's image, shape (creatives,): its looks, weighted by its ad category."""
     weights = _SHARED_WEIGHTS + random.normal(0, _OWN_DEVIATION, (categories, len(_SHARED_WEIGHTS)))
+    weights *= _EFFECT_DEVIATION / np.linalg.norm(weights, axis=1, keepdims=True)
     return np.asarray((looks.standardised() * weights[category]).sum(axis=1))
 
 

@@ -96,7 +96,7 @@ def _power_law(size: int, exponent: float, offset: float) -> _FloatArray:
 
 
 def _draw_users(rows: int, random: np.random.Generator) -> Users:
-    size = max(50, rows // 3)
+    size = max(50, rows // 4)
     device = random.choice(len(DEVICES), size, p=_DEVICE_SHARES)
     system = np.zeros(size, dtype=np.int64)
     for code, shares in enumerate(_SYSTEM_SHARES):
@@ -114,9 +114,9 @@ def _draw_sites(rows: int, random: np.random.Generator) -> Sites:
     size = max(30, round(rows**0.5))
     category = random.choice(len(SITE_CATEGORIES), size, p=_SITE_CATEGORY_SHARES)
     # Every category exists however few the sites; the newcomer is a site of middling size.
-    category[2 : 2 + len(SITE_CATEGORIES)] = random.permutation(len(SITE_CATEGORIES) - 1).tolist() + [
-        len(SITE_CATEGORIES) - 1
-    ]
+    newcomer = len(SITE_CATEGORIES) - 1
+    category[2 : 2 + newcomer] = random.permutation(newcomer)
+    category[2 + newcomer] = newcomer
     return Sites(
         share=_power_law(size, 1.15, 3),
         category=category,
@@ -142,7 +142,7 @@ def draw_population(rows: int, creatives: int, days: int, random: np.random.Gene
 
     Args:
         rows: Number of impressions; sets how many users and sites there are.
-        creatives: Number of images; there are a quarter more ads.
+        creatives: Number of images; there are half as many ads again.
         days: Length of the whole period.
         random: Source of randomness.
     """
@@ -155,7 +155,7 @@ def draw_population(rows: int, creatives: int, days: int, random: np.random.Gene
     creative_campaign = random.integers(0, campaigns, creatives)
     creative_category = advertiser_category[campaign_advertiser[creative_campaign]]
 
-    size = creatives + max(1, creatives // 4)
+    size = creatives + max(1, creatives // 2)
     creative = np.concatenate([np.arange(creatives), random.integers(0, creatives, size - creatives)])
     creative = random.permutation(creative)
     campaign = creative_campaign[creative]
@@ -165,7 +165,7 @@ def draw_population(rows: int, creatives: int, days: int, random: np.random.Gene
     # The first ad never ends: there is always something to show.
     first_day[0], life[0] = -1, days + 2
     ads = Ads(
-        weight=random.permutation(_power_law(size, 1.15, size / 100)),
+        weight=random.permutation(_power_law(size, 1.15, size / 25)),
         campaign=campaign,
         advertiser=campaign_advertiser[campaign],
         category=creative_category[creative],

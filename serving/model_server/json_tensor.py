@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.errors import InvalidArgument, ServingError, Unimplemented
+from serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 
 # A JSON value as Python reads it. Its lists nest to any depth.
 Json = Any
@@ -45,6 +45,7 @@ _INTEGER_RANGES = {
 }
 # The largest integer up to which a type holds every integer.
 _EXACT_INTEGERS = {"float32": 2**24 - 1, "float64": 2**53 - 1}
+_MOST_DIMENSIONS = 32
 _LARGEST = {name: float(np.finfo(name).max) for name in _EXACT_INTEGERS}
 _WRITABLE = {"float16", "float32", "float64", "bool", *_INTEGER_RANGES}
 
@@ -56,10 +57,10 @@ def parse_request(body: bytes) -> dict[str, Json]:
     """Parses the body of a request; besides JSON it may hold NaN, Infinity and -Infinity.
 
     Raises:
-        InvalidArgument: It is not JSON, or not an object.
+        InvalidArgumentError: It is not JSON, or not an object.
     """
     if not body:
-        raise InvalidArgument("JSON Parse error: The document is empty")
+        raise InvalidArgumentError("JSON Parse error: The document is empty")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -73,11 +74,11 @@ def signature_name(document: Mapping[str, Json]) -> str:
     """The name of the signature that a request asks for; empty if it names none.
 
     Raises:
-        InvalidArgument: The name is not a string.
+        InvalidArgumentError: The name is not a string.
     """
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             f"JSON Value: {_text(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
@@ -94,8 +95,8 @@ def tensors_from_json(document: Mapping[str, Json], inputs: Mapping[str, str]) -
         The form of the request, and an array for each input; strings as object arrays of bytes.
 
     Raises:
-        InvalidArgument: The request does not fit the inputs.
-        Unimplemented: An input is of a type that JSON cannot carry.
+        InvalidArgumentError: The request does not fit the inputs.
+        UnimplementedError: An input is of a type that JSON cannot carry.
     """
     if "instances" in document and "inputs" in document:
         raise _format_error(
@@ -110,12 +111,12 @@ def tensors_from_json(document: Mapping[str, Json], inputs: Mapping[str, str]) -
         return Format.ROW, _tensors_from_rows(instances, inputs)
     if "inputs" in document:
         return Format.COLUMNAR, _tensors_from_columns(document["inputs"], inputs)
-    raise InvalidArgument("Missing 'inputs' or 'instances' key")
+    raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
 
 
 def _tensors_from_rows(rows: list[Json], inputs: Mapping[str, str]) -> dict[str, Array]:
     if not isinstance(rows[0], dict) and len(inputs) > 1:
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
@@ -135,11 +136,11 @@ def _tensors_from_plain_rows(rows: list[Json], name: str, dtype: str) -> dict[st
     column = _Column(name, dtype)
     for index, row in enumerate(rows):
         if _is_named(row):
-            raise InvalidArgument(f"Expecting value/list but got object at item {index} of input list")
+            raise InvalidArgumentError(f"Expecting value/list but got object at item {index} of input list")
         try:
             column.append(row)
         except ServingError as error:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 f"Failed to process element: {index} of 'instances' list. Error: {error.described()}"
             ) from None
     return {name: column.tensor()}
@@ -149,18 +150,18 @@ def _tensors_from_named_rows(rows: list[Json], inputs: Mapping[str, str]) -> dic
     columns = {name: _Column(name, dtype) for name, dtype in inputs.items()}
     for index, row in enumerate(rows):
         if not _is_named(row):
-            raise InvalidArgument(f"Expecting object but got list at item {index} of input list")
+            raise InvalidArgumentError(f"Expecting object but got list at item {index} of input list")
         for name, value in row.items():
             try:
                 if name not in columns:
-                    raise InvalidArgument(f"JSON object: does not have named input: {name}")
+                    raise InvalidArgumentError(f"JSON object: does not have named input: {name}")
                 columns[name].append(value)
             except ServingError as error:
-                raise InvalidArgument(
+                raise InvalidArgumentError(
                     f"Failed to process element: {index} key: {name} of 'instances' list. Error: {error.described()}"
                 ) from None
         if row.keys() != inputs.keys():
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 f"Failed to process element: {index} of 'instances' list. JSON object: {_text(row)} "
                 f"keys must be equal to: {','.join(sorted(inputs))}"
             )
@@ -170,7 +171,7 @@ def _tensors_from_named_rows(rows: list[Json], inputs: Mapping[str, str]) -> dic
 def _tensors_from_columns(columns: Json, inputs: Mapping[str, str]) -> dict[str, Array]:
     if not _is_named(columns):
         if len(inputs) > 1:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
@@ -178,7 +179,7 @@ def _tensors_from_columns(columns: Json, inputs: Mapping[str, str]) -> dict[str,
     tensors = {}
     for name, dtype in inputs.items():
         if name not in columns:
-            raise InvalidArgument(f"Missing named input: {name} in 'inputs' object.")
+            raise InvalidArgumentError(f"Missing named input: {name} in 'inputs' object.")
         tensors[name] = _tensor(columns[name], dtype)
     return tensors
 
@@ -199,8 +200,8 @@ class _Column:
         if self._rows and shape != self._shape:
             size, expected = math.prod(shape), math.prod(self._shape)
             if size != expected:
-                raise InvalidArgument(f"Expecting tensor size: {expected} but got: {size}")
-            raise InvalidArgument(f"Expecting shape {_shape_text(self._shape)} but got: {_shape_text(shape)}")
+                raise InvalidArgumentError(f"Expecting tensor size: {expected} but got: {size}")
+            raise InvalidArgumentError(f"Expecting shape {_shape_text(self._shape)} but got: {_shape_text(shape)}")
         self._shape = shape
         self._rows += 1
         self._values += values
@@ -231,14 +232,17 @@ def _fast_tensor(value: Json, dtype: str) -> Array | None:
             return None
         level = [element for item in level for element in item]
     types = set(map(type, level))
-    if dtype == "string" and types == {str}:
+    if dtype == "string" and types <= {str, dict}:
         try:
-            return _array([text.encode() for text in level], dtype, shape)
-        except UnicodeEncodeError:
+            return _array([_encode(v) if type(v) is str else _decode_base64(v) for v in level], dtype, shape)
+        except ServingError:
             return None
     if dtype in _EXACT_INTEGERS and types and types <= {int, float}:
         largest = _EXACT_INTEGERS[dtype] if int in types else _LARGEST[dtype]
-        numbers = np.array(level, np.float64)
+        try:
+            numbers = np.array(level, np.float64)
+        except OverflowError:
+            return None
         finite = np.abs(numbers[np.isfinite(numbers)])
         return numbers.astype(dtype).reshape(shape) if finite.max(initial=0) <= largest else None
     if dtype in ("int32", "int64") and types == {int}:
@@ -251,16 +255,16 @@ def _fill(value: Json, level: int, shape: tuple[int, ...], dtype: str, values: l
     """Appends the converted values of a nested list to `values`, in order."""
     if not isinstance(value, list):
         if level != len(shape):
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 f"JSON Value: {_text(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
         values.append(_scalar(value, dtype))
         return
     if level >= len(shape):
-        raise InvalidArgument(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+        raise InvalidArgumentError(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
     for item in value:
@@ -278,9 +282,11 @@ def _scalar(value: Json, dtype: str) -> Any:
         # Integers beyond 64 bits are read as floating point numbers.
         is_integer = isinstance(value, int) and -(2**63) <= value < 2**64
         largest = _EXACT_INTEGERS[dtype] if is_integer else _LARGEST[dtype]
-        if math.isfinite(value) and abs(value) > largest:
+        if (isinstance(value, int) or math.isfinite(value)) and abs(value) > largest:
             name = _TYPE_NAMES[dtype]
-            raise InvalidArgument(f"Cannot convert JSON value: {_text(value)} to {name} without loss of precision.")
+            raise InvalidArgumentError(
+                f"Cannot convert JSON value: {_text(value)} to {name} without loss of precision."
+            )
         return float(value)
     if dtype in _INTEGER_RANGES:
         least, most = _INTEGER_RANGES[dtype]
@@ -295,7 +301,7 @@ def _scalar(value: Json, dtype: str) -> Any:
         if not isinstance(value, bool):
             raise _type_error(value, dtype)
         return value
-    raise Unimplemented(f"Conversion of JSON Value: {_text(value)} to type: {_TYPE_NAMES.get(dtype, dtype)}")
+    raise UnimplementedError(f"Conversion of JSON Value: {_text(value)} to type: {_TYPE_NAMES.get(dtype, dtype)}")
 
 
 def _array(values: list[Any], dtype: str, shape: tuple[int, ...]) -> Array:
@@ -316,6 +322,8 @@ def _shape(value: Json) -> tuple[int, ...]:
         if not value:
             break
         value = value[0]
+    if len(shape) > _MOST_DIMENSIONS:
+        raise InvalidArgumentError(f"Encountered list at unexpected level: {len(shape)} expected < {_MOST_DIMENSIONS}")
     return tuple(shape)
 
 
@@ -329,19 +337,19 @@ def _is_named(value: Json) -> bool:
 
 def _decode_base64(value: dict[str, Json]) -> bytes:
     if not _is_base64(value):
-        raise InvalidArgument(f"JSON Value: {_text(value)} not formatted correctly for base64 data")
+        raise InvalidArgumentError(f"JSON Value: {_text(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split()).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidArgument("Unable to base64 decode") from None
+        raise InvalidArgumentError("Unable to base64 decode") from None
 
 
 def _encode(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise InvalidArgument("JSON Parse error: The surrogate pair in string is invalid.") from None
+        raise InvalidArgumentError("JSON Parse error: The surrogate pair in string is invalid.") from None
 
 
 # The faults that Python's parser names, in the words of TensorFlow Serving's.
@@ -357,13 +365,15 @@ _PARSE_ERRORS = {
     "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
     "Invalid control character at": "Invalid encoding in string.",
 }
+_MISSING_COMMA_IN_LIST = "Missing a comma or ] after an array element."
+_MISSING_COMMA_IN_OBJECT = "Missing a comma or } after an object member."
 
 
 def _parse_leniently(body: bytes) -> Json:
     """Parses what strict JSON refuses and TensorFlow Serving takes: NaN, infinities, bytes that are not UTF-8."""
     text = body.decode("utf-8", "surrogateescape")
     if not text.strip():
-        raise InvalidArgument("JSON Parse error: The document is empty. at offset: " + str(len(body)))
+        raise InvalidArgumentError("JSON Parse error: The document is empty. at offset: " + str(len(body)))
     try:
         return json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as error:
@@ -371,21 +381,18 @@ def _parse_leniently(body: bytes) -> Json:
         fault = error.msg
         if fault == "Expecting ',' delimiter":
             inside_list = _innermost_bracket(text[: error.pos]) == "["
-            words = "Missing a comma or ] after an array element." if inside_list else _MISSING_COMMA_IN_OBJECT
+            words = _MISSING_COMMA_IN_LIST if inside_list else _MISSING_COMMA_IN_OBJECT
         else:
             words = _PARSE_ERRORS.get(fault.removesuffix(":").strip(), fault)
-        raise InvalidArgument(f"JSON Parse error: {words} at offset: {offset}") from None
+        raise InvalidArgumentError(f"JSON Parse error: {words} at offset: {offset}") from None
     except RecursionError:
-        raise InvalidArgument("JSON Parse error: The document is nested too deeply.") from None
-
-
-_MISSING_COMMA_IN_OBJECT = "Missing a comma or } after an object member."
+        raise InvalidArgumentError("JSON Parse error: The document is nested too deeply.") from None
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise InvalidArgument("JSON Parse error: Number too big to be stored in double.")
+        raise InvalidArgumentError("JSON Parse error: Number too big to be stored in double.")
     return number
 
 
@@ -400,22 +407,25 @@ def _innermost_bracket(text: str) -> str:
 
 
 def _text(value: Json) -> str:
-    return json.dumps(value, indent=4, ensure_ascii=False)
+    try:
+        return json.dumps(value, indent=4, ensure_ascii=False)
+    except RecursionError:
+        return "(too deeply nested to show)"
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _type_error(value: Json, dtype: str) -> InvalidArgument:
+def _type_error(value: Json, dtype: str) -> InvalidArgumentError:
     kinds = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
     kind = str(value) if isinstance(value, bool) else kinds[type(value)]
     expected = _TYPE_NAMES.get(dtype, dtype)
-    return InvalidArgument(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {expected}")
+    return InvalidArgumentError(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {expected}")
 
 
-def _format_error(value: Json, what: str) -> InvalidArgument:
-    return InvalidArgument(f"JSON Value: {_text(value)} {what}")
+def _format_error(value: Json, what: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"JSON Value: {_text(value)} {what}")
 
 
 # Writing an answer.
@@ -433,22 +443,21 @@ def json_from_tensors(outputs: Mapping[str, Array], form: Format) -> bytes:
         form: The form of the request.
 
     Raises:
-        InvalidArgument: An output is of a type that JSON cannot carry, or, for rows, has another number of rows.
+        InvalidArgumentError: An output is of a type that JSON cannot carry, or, for rows, has another number of rows.
     """
     if not outputs:
-        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+        raise InvalidArgumentError("Cannot convert empty tensor map to JSON")
     for tensor in outputs.values():
         if tensor.dtype.kind != "O" and tensor.dtype.name not in _WRITABLE:
-            raise InvalidArgument(f"Failed to write JSON value for tensor type: {tensor.dtype.name}")
+            raise InvalidArgumentError(f"Failed to write JSON value for tensor type: {tensor.dtype.name}")
     if form is Format.ROW:
         _check_rows(outputs)
     if all(tensor.dtype.kind != "f" or np.isfinite(tensor).all() for tensor in outputs.values()):
-        return orjson.dumps(_answer({name: _writable(name, t) for name, t in outputs.items()}, form), option=_OPTIONS)
+        return orjson.dumps(
+            _answer({name: _writable(name, t) for name, t in outputs.items()}, form), option=orjson.OPT_SERIALIZE_NUMPY
+        )
     plain = {name: _plain(_writable(name, tensor)) for name, tensor in outputs.items()}
     return json.dumps(_answer(plain, form), ensure_ascii=False, separators=(",", ":")).encode()
-
-
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 def _answer(values: Mapping[str, Any], form: Format) -> dict[str, Any]:
@@ -463,9 +472,9 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
     rows: int | None = None
     for name, tensor in outputs.items():
         if tensor.ndim == 0:
-            raise InvalidArgument(f"Tensor name: {name} has no shape information ")
+            raise InvalidArgumentError(f"Tensor name: {name} has no shape information ")
         if rows is not None and len(tensor) != rows:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 f"Tensor name: {name} has inconsistent batch size: {len(tensor)} expecting: {rows}"
             )
         rows = len(tensor)

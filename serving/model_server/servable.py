@@ -12,7 +12,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
-from serving.errors import Code, DataLoss, FailedPrecondition, InvalidArgument, NotFound, ServingError
+from serving.errors import (
+    Code,
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ServingError,
+)
 
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 DEFAULT_SIGNATURE = "serving_default"
@@ -71,12 +78,12 @@ class Servable:
             path: The folder of one version; it holds `saved_model.pb`.
 
         Raises:
-            NotFound: There is no SavedModel there, or none tagged `serve`.
-            DataLoss: `saved_model.pb` is not a SavedModel.
+            NotFoundError: There is no SavedModel there, or none tagged `serve`.
+            DataLossError: `saved_model.pb` is not a SavedModel.
             ServingError: TensorFlow cannot load it; carries TensorFlow's code and message.
         """
         if not any((path / name).is_file() for name in MODEL_FILES):
-            raise NotFound(
+            raise NotFoundError(
                 f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
                 "Check that the directory exists and that you have the right permissions for accessing it."
             )
@@ -108,13 +115,13 @@ class Servable:
             An array for each output; strings as object arrays of bytes.
 
         Raises:
-            FailedPrecondition: There is no such signature.
-            InvalidArgument: An input is missing, unknown or of the wrong type, or an output is unknown.
+            FailedPreconditionError: There is no such signature.
+            InvalidArgumentError: An input is missing, unknown or of the wrong type, or an output is unknown.
             ServingError: The graph failed; carries TensorFlow's code and message.
         """
         signature = self.signatures.get(signature_name)
         if signature is None:
-            raise FailedPrecondition(f'Serving signature key "{signature_name}" not found.')
+            raise FailedPreconditionError(f'Serving signature key "{signature_name}" not found.')
         _check_inputs(signature, inputs)
         outputs = tuple(signature.outputs if output_names is None else output_names)
         _check_outputs(signature, outputs)
@@ -170,7 +177,7 @@ def _check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray[Any, Any
     if sent != expected:
         extra = ",".join(sorted(set(sent) - set(expected)))
         missing = ",".join(sorted(set(expected) - set(sent)))
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             f"input size does not match signature: {len(sent)}!={len(expected)} len({{{','.join(sent)}}}) != "
             f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
         )
@@ -178,18 +185,20 @@ def _check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray[Any, Any
         array = inputs[name]
         fits = array.dtype.kind in "OSU" if spec.dtype == tf.string else array.dtype == spec.dtype.as_numpy_dtype
         if not fits:
-            raise InvalidArgument(f"input {name!r} is of type {array.dtype}, but the signature takes {spec.dtype.name}")
+            raise InvalidArgumentError(
+                f"input {name!r} is of type {array.dtype}, but the signature takes {spec.dtype.name}"
+            )
 
 
 def _check_outputs(signature: Signature, outputs: tuple[str, ...]) -> None:
     for index, name in enumerate(outputs):
         if name not in signature.outputs:
-            raise InvalidArgument(
+            raise InvalidArgumentError(
                 f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
                 f"{{{','.join(signature.outputs)}}}."
             )
         if name in outputs[:index]:
-            raise InvalidArgument(f"duplicate output tensor alias: {name}")
+            raise InvalidArgumentError(f"duplicate output tensor alias: {name}")
 
 
 def _from_tensorflow(error: tf.errors.OpError) -> ServingError:
@@ -200,10 +209,10 @@ def _load_error(error: Exception, path: Path) -> ServingError:
     if isinstance(error, tf.errors.OpError):
         return _from_tensorflow(error)
     if isinstance(error, OSError) and "parse" in str(error):
-        return DataLoss(f"Can't parse {path / MODEL_FILES[0]} as binary proto")
+        return DataLossError(f"Can't parse {path / MODEL_FILES[0]} as binary proto")
     if isinstance(error, RuntimeError) and "could not be found in SavedModel" in str(error):
-        return NotFound(
-            f"Could not find meta graph def matching supplied tags: {{ {SERVE_TAG} }}. To inspect available tag-sets in "
-            "the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+        return NotFoundError(
+            f"Could not find meta graph def matching supplied tags: {{ {SERVE_TAG} }}. To inspect available tag-sets "
+            "in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
         )
     return ServingError(f"{path}: {type(error).__name__}: {error}")

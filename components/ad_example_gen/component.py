@@ -1,0 +1,84 @@
+"""The AdExampleGen component."""
+
+from __future__ import annotations
+
+from tfx import types
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.types import standard_artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components import filesystem
+from components.ad_example_gen.executor import AdExampleGenExecutor
+from components.artifacts import Creatives, Quarantine
+
+
+def drop_fingerprint(drop_uri: str) -> str:
+    """A text that changes when any file of a drop does, CSV or image: by relative path, size and modification time."""
+    return filesystem.fingerprint(drop_uri)
+
+
+class AdExampleGenSpec(ComponentSpec):
+    """Outputs and parameters of AdExampleGen; it has no inputs."""
+
+    PARAMETERS = {
+        "drop_uri": ExecutionParameter(type=str),
+        "span": ExecutionParameter(type=int),
+        "fingerprint": ExecutionParameter(type=str),
+        "features": ExecutionParameter(type=str),
+        "csv": ExecutionParameter(type=str),
+        "ingestion": ExecutionParameter(type=str),
+        "split": ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, ChannelParameter] = {}
+    OUTPUTS = {
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "creatives": ChannelParameter(type=Creatives),
+        "quarantine": ChannelParameter(type=Quarantine),
+    }
+
+
+class AdExampleGen(BaseBeamComponent):
+    """Turns a month's drop, CSV files and the images that they name, into examples for training.
+
+    Outputs:
+        examples: `standard_artifacts.Examples`, `tf.Example` records in the splits `train` and `eval`. Its custom
+            properties count the rows: `rows_in` = `rows_examples` + `rows_quarantined` + `rows_duplicate`, and
+            `rows_examples` = `rows_train` + `rows_eval`; as JSON `quarantined_by_reason`, `creatives_by_status` (image
+            addresses), `impressions_by_image_status`, `ignored_csv_columns` (files that have the column);
+            `empty_files`; and `eval_from`, the first second of the eval split, empty if the split is by hash.
+        creatives: The distinct images, see `models.creatives`.
+        quarantine: The rows that could not be used, as JSON lines, and the counts as `ingestion.json`.
+    """
+
+    SPEC_CLASS = AdExampleGenSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(AdExampleGenExecutor)
+
+    def __init__(
+        self, *, drop_uri: str, span: int, fingerprint: str, features: str, csv: str, ingestion: str, split: str
+    ) -> None:
+        """Declares the component.
+
+        Args:
+            drop_uri: The folder of CSV files, or one CSV file.
+            span: The month as a number, such as 202610; 0 for an unnamed drop.
+            fingerprint: `drop_fingerprint(drop_uri)`; a drop whose fingerprint is known is not read again.
+            features: The feature table's JSON.
+            csv: `CsvSettings` as JSON.
+            ingestion: `IngestionSettings` as JSON.
+            split: `SplitSettings` as JSON.
+        """
+        super().__init__(
+            spec=AdExampleGenSpec(
+                drop_uri=drop_uri,
+                span=span,
+                fingerprint=fingerprint,
+                features=features,
+                csv=csv,
+                ingestion=ingestion,
+                split=split,
+                examples=types.Channel(type=standard_artifacts.Examples),
+                creatives=types.Channel(type=Creatives),
+                quarantine=types.Channel(type=Quarantine),
+            )
+        )

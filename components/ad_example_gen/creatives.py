@@ -1,0 +1,83 @@
+"""One image file to one creative: read once, checked before it is decoded, decoded once."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from components import filesystem
+from components.ad_example_gen.settings import IngestionSettings
+from models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
+from models.images import CorruptImage, OversizedImage, decode_and_resize, inspect_image, to_decodable
+
+_KEY_DIGITS = 32
+#: What says that there is no such file for us; anything else is the machine's trouble, not a missing image.
+_ABSENT = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+}
+
+
+@functools.lru_cache(maxsize=4)
+def decoder(size: int) -> Callable[[bytes], bytes]:
+    """A compiled `decode_and_resize` from encoded bytes to pixel bytes; safe to call from several threads."""
+    decode: Any = tf.function(
+        functools.partial(decode_and_resize, size=size), input_signature=[tf.TensorSpec([], tf.string)]
+    )
+    return lambda encoded: bytes(decode(tf.constant(encoded)).numpy().tobytes())
+
+
+def read_creative(address: str, settings: IngestionSettings) -> Creative:
+    """Reads an image file; whatever is wrong with it is a status.
+
+    Args:
+        address: The file.
+        settings: Size of the result, and limits.
+
+    Raises:
+        OSError: The file system fails in a way that says nothing about the file.
+    """
+    try:
+        with filesystem.open_read(address) as stream:
+            encoded = stream.read(settings.max_image_bytes + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in _ABSENT:
+            raise
+        return _unread(address, MISSING, _plain(error))
+    if len(encoded) > settings.max_image_bytes:
+        return _unread(address, OVERSIZED, f"the file has more than {settings.max_image_bytes:,} bytes")
+    key = hashlib.sha256(encoded).hexdigest()[:_KEY_DIGITS]
+    try:
+        header = inspect_image(encoded, settings.max_image_pixels)
+    except OversizedImage as error:
+        return Creative(key, OVERSIZED, address, str(error))
+    except CorruptImage as error:
+        return Creative(key, CORRUPT, address, str(error))
+    try:
+        pixels = decoder(settings.image_size)(to_decodable(encoded))
+    except (CorruptImage, tf.errors.InvalidArgumentError) as error:
+        return Creative(key, CORRUPT, address, _plain(error), width=header.width, height=header.height)
+    return Creative(key, OK, address, image=pixels, width=header.width, height=header.height)
+
+
+def _unread(address: str, status: str, error: str) -> Creative:
+    digits = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()[:_KEY_DIGITS]
+    return Creative(f"{status}-{digits}", status, address, error)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    return str(text).partition("\n")[0].rpartition("}} ")[2][:300]

@@ -1,0 +1,21 @@
+"""The artifact types of adclick's own components."""
+
+from __future__ import annotations
+
+from tfx.types.artifact import Artifact, Property, PropertyType
+
+_SPAN = Property(type=PropertyType.INT)
+
+
+class Creatives(Artifact):
+    """The distinct images of a drop, decoded and resized: TFRecord files `creatives-*`, see `models.creatives`."""
+
+    TYPE_NAME = "AdclickCreatives"
+    PROPERTIES = {"span": _SPAN}
+
+
+class Quarantine(Artifact):
+    """The rows of a drop that could not be used: files `quarantine-*.jsonl`, and `ingestion.json` with all counts."""
+
+    TYPE_NAME = "AdclickQuarantine"
+    PROPERTIES = {"span": _SPAN}

@@ -1,0 +1,206 @@
+"""`adclick predict`: one impression, from JSON or a CSV row, sent over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from components.ad_example_gen.chunks import ReadOptions, list_csv_files, open_drop_file, plan_chunks, read_chunk
+from components.ad_example_gen.settings import CsvSettings, IngestionSettings
+from models.description import read_description
+from models.images import to_decodable
+from models.requests import MISSING, text_or_bytes
+from pipeline.config import Config, load_config
+from schema.errors import AdclickError, ConfigError
+from schema.feature_table import FeatureTable, MultiValued, RawType
+from serving.client.client import ModelServerClient
+from serving.errors import ServingError
+from serving.model_server.server import running_server
+from serving.versions import list_versions
+
+_SHOWN_BYTES = 24
+
+
+def run_predict(
+    *,
+    config: Path | None,
+    url: str | None,
+    model_base_path: Path | None,
+    model_name: str | None,
+    request: str | None,
+    csv: Path | None,
+    row: int,
+    image: Path | None,
+    quiet: bool,
+) -> None:
+    """Sends one impression to a running server, or to one that is started for it, and prints the answer.
+
+    Raises:
+        ConfigError: The options do not say what to send or where, or the request does not fit the model's columns.
+        AdclickError: The server cannot be reached or refuses the request.
+    """
+    settings = load_config(config) if config is not None else None
+    base = model_base_path or (_push_base(settings) if settings is not None else None)
+    features = _features(settings, base)
+    if request is not None and csv is not None:
+        raise ConfigError("give --json or --csv, not both")
+    source = "--json"
+    if request is not None:
+        instance = instance_from_json(sys.stdin.read() if request == "-" else request, features)
+    else:
+        dialect = settings.csv if settings is not None else CsvSettings()
+        file = csv or _newest_file(settings)
+        source = f"row {row} of {file}"
+        instance = instance_from_csv(file, row, features, dialect)
+    if image is not None:
+        if features.image_name is None:
+            raise ConfigError("--image: the model takes no image")
+        instance[features.image_name] = _image_bytes(image)
+    name = model_name or (settings.serving.model_name if settings is not None else "adclick")
+    with ExitStack() as stack:
+        try:
+            if url is None:
+                if base is None:
+                    raise ConfigError("nowhere to send it", "Give --url, --config or --model-base-path.")
+                url = stack.enter_context(running_server(base, model_name=name)).url
+            client = stack.enter_context(ModelServerClient(url, name))
+            client.predict([instance])  # A first request pays for what later ones find ready.
+            started = time.perf_counter()
+            (probability,) = client.predict([instance])
+            elapsed = time.perf_counter() - started
+        except ServingError as error:
+            raise AdclickError(str(error), "Is the server running, and does it serve this model?") from None
+    if quiet:
+        print(probability)
+        return
+    console = Console()
+    console.print(f"POST {url}/v1/models/{name}:predict  ({source})", highlight=False, soft_wrap=True)
+    console.print_json(json.dumps({"instances": [instance]}, default=_shown))
+    console.print(f"Answer in {elapsed * 1000:.1f} ms: [bold]{json.dumps({'predictions': [probability]})}[/bold]")
+
+
+def _push_base(config: Config) -> Path:
+    return Path(config.output) / "serving_model" / config.serving.model_name
+
+
+def _features(config: Config | None, base: Path | None) -> FeatureTable:
+    versions = list_versions(str(base)) if base is not None else []
+    if versions:
+        return read_description(f"{base}/{versions[-1]}").features
+    if config is not None:
+        return config.features
+    raise ConfigError("the model's columns are not known", "Give --config, or --model-base-path with a pushed version.")
+
+
+def _newest_file(config: Config | None) -> Path:
+    if config is None:
+        raise ConfigError("nothing to send", "Give --json, --csv or --config.")
+    root = Path(config.data.root)
+    months = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    return Path(list_csv_files(str(months[-1] if months else root))[0])
+
+
+def instance_from_json(text: str, features: FeatureTable) -> dict[str, Any]:
+    """A row for `serving_default` from a JSON object of columns; what is not given is missing.
+
+    Raises:
+        ConfigError: The text is no JSON object, or a column is unknown or of the wrong type.
+    """
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--json: not valid JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise ConfigError("--json: must be one JSON object of columns")
+    unknown = sorted(set(given) - set(features.model_inputs))
+    if unknown:
+        raise ConfigError(
+            f"--json: unknown column {unknown[0]!r}", f"The columns are {', '.join(features.model_inputs)}."
+        )
+    return {name: _typed(name, given.get(name), features) for name in features.model_inputs}
+
+
+def _typed(name: str, value: Any, features: FeatureTable) -> Any:
+    raw_type = features.raw_type(name)
+    if isinstance(features.root[name], MultiValued):
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        return [str(part) for part in values] or [MISSING[RawType.STRING]]
+    if value is None:
+        return MISSING[raw_type]
+    try:
+        if raw_type is RawType.FLOAT:
+            return float(value)
+        if raw_type is RawType.INT:
+            return _seconds(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"--json: {name} is {value!r}, which is no {raw_type.value}") from None
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return int(value)
+
+
+def instance_from_csv(file: Path, row: int, features: FeatureTable, csv: CsvSettings) -> dict[str, Any]:
+    """A row for `serving_default` from a row of a CSV file, read as ingestion reads it; its image is sent as bytes.
+
+    Raises:
+        ConfigError: There is no such row, or it would be quarantined.
+        DataRefused: The file does not have the columns.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file")
+    limits = IngestionSettings()
+    options = ReadOptions(features, csv, limits.max_field_bytes, split_by_time=False, labelled=False)
+    opened = open_drop_file(str(file), 0, csv, features)
+    seen = 0
+    for chunk in plan_chunks(opened, csv, limits.max_field_bytes, limits.chunk_bytes) if opened else ():
+        for part in read_chunk(chunk, options, limits.chunk_bytes):
+            if row <= seen + part.batch.num_rows:
+                return _instance(part.batch.slice(row - seen - 1, 1).to_pylist()[0], file, features)
+            seen += part.batch.num_rows
+    raise ConfigError(f"{file}: has {seen} usable rows, there is no row {row}")
+
+
+def _instance(values: Mapping[str, Any], file: Path, features: FeatureTable) -> dict[str, Any]:
+    instance: dict[str, Any] = {}
+    for name, column in features.model_inputs.items():
+        value = values.get(name)
+        if isinstance(value, list):
+            value = [text_or_bytes(part) for part in value] or [MISSING[RawType.STRING]]
+        elif isinstance(value, bytes):
+            value = text_or_bytes(value)
+        if value is None:
+            missing = MISSING[features.raw_type(name)]
+            value = [missing] if isinstance(column, MultiValued) else missing
+        instance[name] = value
+    if features.image_name is not None and instance[features.image_name]:
+        address = file.parent / str(instance[features.image_name])
+        instance[features.image_name] = _image_bytes(address) if address.is_file() else ""
+    return instance
+
+
+def _image_bytes(path: Path) -> bytes:
+    try:
+        return to_decodable(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such image") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not an image that can be decoded: {error}") from None
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"b64": f"{value[:_SHOWN_BYTES].hex()}… {len(value):,} bytes"}
+    raise TypeError(type(value).__name__)

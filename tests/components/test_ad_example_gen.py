@@ -1,0 +1,448 @@
+"""AdExampleGen: whole drops through the executor on Beam's local runner."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import standard_artifacts
+
+from components.ad_example_gen import reasons
+from components.ad_example_gen.component import AdExampleGen, drop_fingerprint
+from components.ad_example_gen.executor import AdExampleGenExecutor
+from components.ad_example_gen.pipeline import choose_eval_from
+from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from components.artifacts import Creatives, Quarantine
+from components.example_files import creative_files, split_files
+from models.creatives import Creative, read_creatives
+from models.images import decode_and_resize
+from schema.errors import DataRefused
+
+BEAM_ARGUMENTS = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--sdk_container_image=none"]
+SIZE = 16
+PLAIN = {
+    "impression_id": {"role": "identifier"},
+    "timestamp": {"role": "timestamp"},
+    "site": {"role": "categorical"},
+    "topics": {"role": "multi_valued"},
+    "price": {"role": "numeric"},
+    "clicked": {"role": "label"},
+}
+WITH_IMAGE = PLAIN | {"image": {"role": "image"}}
+HEADER = ["impression_id", "timestamp", "site", "topics", "price", "clicked"]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What an ingestion gives."""
+
+    artifacts: dict[str, list[Any]]
+    counts: dict[str, Any]
+
+    def examples(self, *splits: str) -> list[dict[str, Any]]:
+        """Every example, as lists by feature name, empty where missing."""
+        return [
+            example
+            for split in splits or ("train", "eval")
+            for file in split_files(self.artifacts["examples"], split)
+            for example in read_examples(file)
+        ]
+
+    @property
+    def creatives(self) -> list[Creative]:
+        return list(read_creatives(creative_files(self.artifacts["creatives"])))
+
+    @property
+    def quarantined(self) -> list[dict[str, Any]]:
+        files = sorted(Path(self.artifacts["quarantine"][0].uri).glob("quarantine-*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def read_examples(file: str) -> Iterator[dict[str, Any]]:
+    compression = "GZIP" if file.endswith(".gz") else ""
+    for record in tf.data.TFRecordDataset(file, compression).as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        yield {
+            name: list(getattr(feature, feature.WhichOneof("kind")).value) if feature.WhichOneof("kind") else []
+            for name, feature in features.items()
+        }
+
+
+def ingest(
+    drop: Path,
+    output: Path,
+    features: Mapping[str, Any] = PLAIN,
+    form: CsvSettings | None = None,
+    split: SplitSettings | None = None,
+    **ingestion: Any,
+) -> Ingested:
+    types = {"examples": standard_artifacts.Examples, "creatives": Creatives, "quarantine": Quarantine}
+    outputs = {name: [kind()] for name, kind in types.items()}
+    for name, (artifact,) in outputs.items():
+        artifact.uri = str(output / name)
+    settings = IngestionSettings.model_validate({"image_size": SIZE, **ingestion})
+    AdExampleGenExecutor(BaseBeamExecutor.Context(beam_pipeline_args=list(BEAM_ARGUMENTS))).Do(
+        {},
+        outputs,
+        {
+            "drop_uri": str(drop),
+            "span": 202610,
+            "fingerprint": drop_fingerprint(str(drop)),
+            "features": json.dumps(features),
+            "csv": (form or CsvSettings()).model_dump_json(),
+            "ingestion": settings.model_dump_json(),
+            "split": (split or SplitSettings()).model_dump_json(),
+        },
+    )
+    found = Ingested(outputs, json.loads((output / "quarantine" / "ingestion.json").read_text()))
+    counts = found.counts
+    assert counts["rows_in"] == counts["rows_examples"] + counts["rows_quarantined"] + counts["rows_duplicate"]
+    assert len(found.examples()) == counts["rows_examples"]
+    assert Counter(row["reason"] for row in found.quarantined) == counts["quarantined_by_reason"]
+    folders = {path.name for path in output.rglob("*") if path.is_dir()}
+    assert folders == {"examples", "Split-train", "Split-eval", "creatives", "quarantine"}
+    return found
+
+
+def impression(number: int, **changes: str) -> list[str]:
+    """A good row; its minute is its number."""
+    stamp = f"2026-10-{1 + number // 1440:02d}T{number // 60 % 24:02d}:{number % 60:02d}:00"
+    row = (
+        dict(zip(HEADER, [f"i{number}", stamp, f"s{number % 7}", "a|b", "1.5", str(number % 2)], strict=True)) | changes
+    )
+    return list(row.values())
+
+
+def as_csv(rows: Sequence[Sequence[str]], header: Sequence[str] | None = HEADER, **options: Any) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", **options)
+    if header is not None:
+        writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def identifiers(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted(example["impression_id"][0].decode() for example in examples)
+
+
+@pytest.fixture
+def drop(tmp_path: Path) -> Path:
+    folder = tmp_path / "2026-10"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+def test_values_reach_the_examples(drop: Path, output: Path) -> None:
+    rows = [impression(number) for number in range(10)]
+    rows[3] = impression(3, site='a "quoted", \n site', topics="x||y|", price="")
+    rows[4] = impression(4, site="null", topics="", price=" 2 ")
+    (drop / "a.csv").write_bytes(as_csv(rows))
+    by_id = {example["impression_id"][0]: example for example in ingest(drop, output).examples()}
+    assert by_id[b"i0"] == {
+        "impression_id": [b"i0"],
+        "timestamp": [1_790_812_800],
+        "site": [b"s0"],
+        "topics": [b"a", b"b"],
+        "price": [1.5],
+        "clicked": [0],
+    }
+    assert by_id[b"i3"]["site"] == [b'a "quoted", \n site']
+    assert by_id[b"i3"]["topics"] == [b"x", b"y"]
+    assert by_id[b"i3"]["price"] == []
+    assert (by_id[b"i4"]["site"], by_id[b"i4"]["topics"], by_id[b"i4"]["price"]) == ([], [], [2.0])
+
+
+def test_broken_drop(drop: Path, output: Path) -> None:
+    good = [impression(number) for number in range(200)]
+    lines = as_csv(good[:50]).split(b"\n")
+    lines[5] = b"too,few"
+    lines[6] = b"i5,2026-10-01T00:05:00,s,a,1.5,yes"
+    lines[7] = b"i6,2026-10-01T00:06:00,s,a,1.5,"
+    lines[8] = b"i7,2026-10-01T00:07:00,\xff\xfe,a,1.5,1"
+    lines[9] = b"i8,2026-10-01T00:08:00,s,a,cheap,1"
+    lines[10] = b"i9,yesterday,s,a,1.5,1"
+    lines[11] = b",2026-10-01T00:10:00,s,a,1.5,1"
+    lines[12] = b"i11,,s,a,1.5,1"
+    lines[13] = b"i12,2026-10-01T00:12:00," + b"x" * 20_000 + b",a,1.5,1"
+    lines[14] = b'i13,2026-10-01T00:13:00,"stray,a,1.5,1'
+    lines[15] = b'i14,2026-10-01T00:14:00,"a"b,a,1.5,1'
+    (drop / "broken.csv").write_bytes(b"\n".join(lines))
+    (drop / "crlf_and_mark.csv").write_bytes(b"\xef\xbb\xbf" + as_csv(good[50:100]).replace(b"\n", b"\r\n"))
+    (drop / "whole.csv.gz").write_bytes(gzip.compress(as_csv(good[100:150])))
+    noise = np.random.default_rng(1).integers(0, 10**9, 50)  # incompressible, so that half the bytes is half the rows
+    cut = gzip.compress(as_csv([impression(150 + n, site=f"{noise[n]:b}") for n in range(50)]))
+    (drop / "truncated.csv.gz").write_bytes(cut[: len(cut) // 2])
+    (drop / "again.tsv.csv").write_bytes(as_csv(good[60:70]))
+    (drop / "empty.csv").write_bytes(b"")
+    (drop / "only_header.csv").write_bytes(as_csv([]))
+
+    found = ingest(drop, output)
+    counts = found.counts
+    every_reason = [
+        reasons.WRONG_FIELD_COUNT,
+        reasons.LABEL_NOT_0_OR_1,
+        reasons.MISSING_LABEL,
+        reasons.INVALID_UTF8,
+        reasons.UNPARSABLE_NUMBER,
+        reasons.UNPARSABLE_TIME,
+        reasons.MISSING_IDENTIFIER,
+        reasons.MISSING_TIMESTAMP,
+        reasons.FIELD_TOO_LONG,
+        reasons.UNTERMINATED_QUOTE,
+        reasons.MALFORMED_QUOTE,
+        reasons.TRUNCATED_FILE,
+    ]
+    assert counts["quarantined_by_reason"] == dict.fromkeys(every_reason, 1)
+    assert counts["rows_duplicate"] == 10
+    assert counts["empty_files"] == 1
+    kept = identifiers(found.examples())
+    expected = {f"i{number}" for number in range(150)} - {f"i{number}" for number in range(4, 15)}
+    assert len(kept) == len(set(kept))
+    assert expected <= set(kept)
+    from_truncated = {int(name[1:]) for name in set(kept) - expected}
+    assert from_truncated == set(range(150, 150 + len(from_truncated)))
+    rows = {row["reason"]: row for row in found.quarantined}
+    assert rows[reasons.UNPARSABLE_NUMBER] == {
+        "file": "broken.csv",
+        "line": 10,
+        "reason": "unparsable_number",
+        "field": "price",
+        "value": "cheap",
+        "text": "i8,2026-10-01T00:08:00,s,a,cheap,1",
+    }
+    assert rows[reasons.INVALID_UTF8]["value"] == "\\xff\\xfe"
+    assert rows[reasons.TRUNCATED_FILE]["file"] == "truncated.csv.gz"
+    assert rows[reasons.TRUNCATED_FILE]["line"] == 2 + len(from_truncated)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_chunks_do_not_matter(drop: Path, output: Path, compressed: bool) -> None:
+    rows = [impression(number, site="x\ny" if number % 5 else 'q"') for number in range(300)]
+    rows[100:100] = rows[:20]
+    data = as_csv(rows).replace(b"i250,", b'i250,"', 1)
+    (drop / ("a.csv.gz" if compressed else "a.csv")).write_bytes(gzip.compress(data) if compressed else data)
+    whole = ingest(drop, output / "whole")
+    cut = ingest(drop, output / "cut", chunk_bytes=1_024)
+    assert cut.counts == whole.counts
+    assert whole.counts["rows_duplicate"] == 20 and whole.counts["rows_quarantined"] > 0
+    assert cut.quarantined == whole.quarantined
+    for split in ("train", "eval"):
+        assert cut.examples(split) == whole.examples(split)
+        assert len(split_files(cut.artifacts["examples"], split)) > len(split_files(whole.artifacts["examples"], split))
+
+
+def test_first_of_the_rows_with_one_identifier_is_kept(drop: Path, output: Path) -> None:
+    for name, site in (("a.csv", "first"), ("b.csv", "second")):
+        rows = [impression(number, site=site) for number in range(50)]
+        (drop / name).write_bytes(as_csv([*rows, *rows]))
+    found = ingest(drop, output, chunk_bytes=1_024)
+    assert found.counts["rows_duplicate"] == 150
+    assert {example["site"][0] for example in found.examples()} == {b"first"}
+
+
+def test_split_by_time_holds_out_the_latest(drop: Path, output: Path) -> None:
+    numbers = np.random.default_rng(1).permutation(100).tolist()
+    (drop / "a.csv").write_bytes(as_csv([impression(number) for number in numbers]))
+    found = ingest(drop, output, chunk_bytes=1_024, split=SplitSettings(eval_share=0.25))
+    assert identifiers(found.examples("eval")) == sorted(f"i{number}" for number in range(75, 100))
+    assert found.counts["eval_from"] == str(1_790_812_800 + 75 * 60)
+
+
+@pytest.mark.parametrize("column", ["impression_id", "site", "price", "timestamp", "topics"])
+def test_split_by_hash_keeps_values_together(drop: Path, output: Path, column: str) -> None:
+    rows = [
+        impression(number, site=f"site {number % 40}", price=str(number % 41), topics=f"a|t{number % 42}")
+        for number in range(400)
+    ]
+    (drop / "a.csv").write_bytes(as_csv(rows))
+    split = SplitSettings(by="hash", column=column, eval_share=0.3)
+    found = ingest(drop, output, split=split, chunk_bytes=4_096)
+    sides = [{str(example[column]) for example in found.examples(name)} for name in ("train", "eval")]
+    assert sides[0].isdisjoint(sides[1])
+    assert 0.1 < found.counts["rows_eval"] / 400 < 0.5
+    assert found.counts["eval_from"] == ""
+
+
+def test_files_without_header_and_other_delimiters(drop: Path, output: Path) -> None:
+    rows = [impression(number) for number in range(10)]
+    (drop / "a.tsv").write_bytes(as_csv(rows, header=None, delimiter="\t"))
+    found = ingest(drop, output, form=CsvSettings(delimiter="\\t", header=False, columns=tuple(HEADER)))
+    assert found.counts["rows_examples"] == 10
+
+
+def test_columns_are_found_by_name_in_each_file(drop: Path, output: Path) -> None:
+    rows = [impression(number) for number in range(10)]
+    (drop / "a.csv").write_bytes(as_csv(rows[:5]))
+    backwards = [[*row[::-1], "other"] for row in rows[5:]]
+    (drop / "b.csv").write_bytes(as_csv(backwards, [*HEADER[::-1], "unused"]))
+    found = ingest(drop, output)
+    assert identifiers(found.examples()) == [f"i{number}" for number in range(10)]
+    assert found.counts["ignored_csv_columns"] == {"unused": 1}
+
+
+def test_one_file_is_a_drop(drop: Path, output: Path) -> None:
+    (drop / "a.csv").write_bytes(as_csv([impression(number) for number in range(10)]))
+    (drop / "b.csv").write_bytes(as_csv([impression(number) for number in range(20, 30)]))
+    assert ingest(drop / "a.csv", output).counts["rows_in"] == 10
+
+
+def test_compressed_examples(drop: Path, output: Path) -> None:
+    (drop / "a.csv").write_bytes(as_csv([impression(number) for number in range(10)]))
+    found = ingest(drop, output, compress=True)
+    assert all(file.endswith(".gz") for file in split_files(found.artifacts["examples"], "train"))
+    assert found.counts["rows_examples"] == 10
+
+
+def test_artifacts_carry_span_format_and_counts(drop: Path, output: Path) -> None:
+    (drop / "a.csv").write_bytes(as_csv([*(impression(number) for number in range(10)), ["bad"]]))
+    (examples,) = ingest(drop, output).artifacts["examples"]
+    assert examples.span == 202610
+    assert json.loads(examples.split_names) == ["train", "eval"]
+    assert examples.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
+    assert examples.get_int_custom_property("rows_in") == 11
+    assert json.loads(examples.get_string_custom_property("quarantined_by_reason")) == {"wrong_field_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no CSV file"),
+        ({"readme.md": b"x"}, "holds no CSV file"),
+        ({"a.csv": b""}, "every CSV file is empty"),
+        ({"a.csv": as_csv([])}, "no CSV file has a row"),
+        ({"a.csv": as_csv([impression(1)], header=None)}, r"a\.csv: the header has no column impression_id"),
+        ({"a.csv": as_csv([], [name for name in HEADER if name != "price"])}, "the header has no column price;"),
+        ({"a.csv": as_csv([], [*HEADER, "price"])}, "names price twice"),
+        ({"a.csv": as_csv([impression(1)]).decode().encode("utf-16")}, "is UTF-16"),
+        ({"a.csv": as_csv([impression(1)]).replace(b"\n", b"\r")}, "carriage return"),
+        ({"a.csv": b"\x89PNG\r\n\x1a\n\xff\xff"}, "is no header"),
+        ({"a.csv.gz": b"not compressed"}, r"a\.csv\.gz: cannot be decompressed"),
+        ({"a.csv": as_csv([impression(1), impression(1)])}, "one minute"),
+        ({"a.csv": as_csv([["bad"]])}, r"(?s)not one of 1 rows.*wrong_field_count 1.*a\.csv:2"),
+    ],
+)
+def test_refused_drops(drop: Path, output: Path, files: Mapping[str, bytes], message: str) -> None:
+    for name, content in files.items():
+        (drop / name).write_bytes(content)
+    with pytest.raises(DataRefused, match=message) as refusal:
+        ingest(drop, output)
+    assert refusal.value.remedy
+
+
+def test_missing_drop_is_refused(tmp_path: Path, output: Path) -> None:
+    with pytest.raises(DataRefused, match="no such file or folder"):
+        ingest(tmp_path / "nowhere", output)
+
+
+def encoded(image: Image.Image, form: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form)
+    return stream.getvalue()
+
+
+def test_creatives(drop: Path, output: Path) -> None:
+    images = drop / "images"
+    images.mkdir()
+    red, blue = (Image.new("RGB", (40, 30), color) for color in ("red", "blue"))
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    contents = {
+        "red.png": encoded(red, "PNG"),
+        "red_again.png": encoded(red, "PNG"),
+        "blue.webp": encoded(blue, "WEBP"),
+        "cmyk.jpg": encoded(blue.convert("CMYK"), "JPEG"),
+        "truncated.jpg": encoded(noise, "JPEG")[:2_000],
+        "empty.png": b"",
+        "page.png": b"<html></html>",
+        "huge.png": encoded(Image.new("1", (20_000, 20_000)), "PNG"),
+        "heavy.png": b"x" * 1_500_000,
+    }
+    for name, content in contents.items():
+        (images / name).write_bytes(content)
+    (images / "folder.png").mkdir()
+    statuses = {
+        "images/red.png": "ok",
+        "images/red_again.png": "ok",
+        str(images / "blue.webp"): "ok",
+        "images/cmyk.jpg": "ok",
+        "images/truncated.jpg": "corrupt",
+        "images/empty.png": "corrupt",
+        "images/page.png": "corrupt",
+        "images/huge.png": "oversized",
+        "images/heavy.png": "oversized",
+        "images/folder.png": "missing",
+        "images/none.png": "missing",
+        "https://example.com/a.png": "missing",
+        "x" * 5_000: "missing",
+        "null": "none",
+    }
+    rows = [[*impression(n), list(statuses)[n % len(statuses)]] for n in range(10 * len(statuses))]
+    (drop / "a.csv").write_bytes(as_csv(rows, [*HEADER, "image"]))
+    found = ingest(drop, output, WITH_IMAGE, chunk_bytes=8_192, max_image_bytes=1_000_000)
+
+    sizes = Counter(statuses.values())
+    assert found.counts["impressions_by_image_status"] == {status: 10 * size for status, size in sizes.items()}
+    del sizes["none"]
+    assert found.counts["creatives_by_status"] == sizes
+    creatives = {creative.key: creative for creative in found.creatives}
+    assert len(creatives) == len(statuses) - 2  # one cell is missing, and one content has two addresses
+    addresses = list(statuses)
+    for example in found.examples():
+        address = addresses[int(example["impression_id"][0][1:]) % len(statuses)]
+        assert example["image_status"] == [statuses[address].encode()]
+        if address == "null":
+            assert example["image"] == []
+            continue
+        creative = creatives[example["image"][0].decode()]
+        assert creative.status == statuses[address]
+        assert (creative.image is not None) == (creative.status == "ok") == (not creative.error)
+    by_source = {Path(creative.source).name: creative for creative in creatives.values()}
+    red_file = contents["red.png"]
+    assert by_source["red.png"].image == bytes(np.asarray(decode_and_resize(tf.constant(red_file), SIZE)).tobytes())
+    assert (by_source["red.png"].width, by_source["red.png"].height) == (40, 30)
+    assert by_source["none.png"].key.startswith("missing-")
+
+
+def test_fingerprint_keys_the_component(drop: Path) -> None:
+    (drop / "a.csv").write_bytes(as_csv([impression(1)]))
+    component = AdExampleGen(
+        drop_uri=str(drop),
+        span=202610,
+        fingerprint=drop_fingerprint(str(drop)),
+        features=json.dumps(PLAIN),
+        csv=CsvSettings().model_dump_json(),
+        ingestion=IngestionSettings().model_dump_json(),
+        split=SplitSettings().model_dump_json(),
+    )
+    assert set(component.outputs) == {"examples", "creatives", "quarantine"}
+    assert component.exec_properties["fingerprint"] == drop_fingerprint(str(drop))
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "expected"),
+    [
+        ({0: 8, 1: 1, 2: 1}, 0.2, 60),
+        ({0: 5, 1: 5}, 0.01, 60),
+        ({7: 100}, 0.2, None),
+        ({}, 0.2, None),
+    ],
+)
+def test_where_time_is_split(rows: dict[int, int], share: float, expected: int | None) -> None:
+    assert choose_eval_from(rows, share) == expected

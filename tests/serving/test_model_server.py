@@ -1,0 +1,695 @@
+"""The model server over real SavedModels, a real folder of versions and a real socket."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.client.client import ModelServerClient, ModelServerError
+from serving.errors import (
+    Code,
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ServingError,
+    UnavailableError,
+)
+from serving.model_server.repository import ModelRepository
+from serving.model_server.servable import Servable
+from serving.model_server.server import RunningServer, running_server, serve
+from serving.model_server.version_status import State, VersionStatus
+
+POLL_SECONDS = 0.05
+SITES = ["news", "games"]
+
+
+class AdModel(tf.Module):
+    """A click model in small: its site table is a vocabulary asset; `bias` tells versions apart."""
+
+    def __init__(self, bias: float, vocabulary: Path) -> None:
+        super().__init__()
+        self.bias = tf.Variable(bias)
+        self.sites = tf.lookup.StaticVocabularyTable(
+            tf.lookup.TextFileInitializer(
+                str(vocabulary),
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            num_oov_buckets=1,
+        )
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, name="site"),
+            tf.TensorSpec([None], tf.float32, name="age"),
+            tf.TensorSpec([None], tf.int64, name="position"),
+            tf.TensorSpec([None, None], tf.string, name="tags"),
+        ]
+    )
+    def click(self, site: tf.Tensor, age: tf.Tensor, position: tf.Tensor, tags: tf.Tensor) -> dict[str, tf.Tensor]:
+        known = tf.where(tf.math.is_nan(age), 0.0, age)
+        count = tf.reduce_sum(tf.cast(tags != "", tf.float32), axis=1)
+        total = tf.cast(self.sites.lookup(site), tf.float32) + known + tf.cast(position, tf.float32) + count
+        return {"click_probability": total + self.bias}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image")])
+    def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {
+            "length": tf.strings.length(image),
+            "image_bytes": image,
+            "text": tf.strings.as_string(tf.strings.length(image)),
+        }
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"site": "games", "age": 2, "position": 3, "tags": ["a", ""], **changes}
+
+
+# The answer of a model of bias 0 to `row()`: site 1, age 2, position 3, one tag.
+ROW_SCORE = 7.0
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """SavedModels by version; the bias of a version is a thousand times its number."""
+    folder = tmp_path_factory.mktemp("models")
+    vocabulary = folder / "sites.txt"
+    vocabulary.write_text("\n".join(SITES) + "\n")
+
+    def saved(version: int) -> Path:
+        path = folder / str(version)
+        if not path.exists():
+            model = AdModel(1000.0 * version, vocabulary)
+            tf.saved_model.save(model, str(path), signatures={"serving_default": model.click, "embed": model.embed})
+        return path
+
+    return saved
+
+
+@pytest.fixture(scope="session")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TensorFlow 1 model: y = x / 2 + 2 from variables, and a second signature that looks words up in an asset."""
+    folder = tmp_path_factory.mktemp("half_plus_two")
+    vocabulary = folder / "words.txt"
+    vocabulary.write_text("zero\none\n")
+    path = folder / "1"
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 1], name="x")
+        slope = v1.get_variable("slope", initializer=0.5, use_resource=False)
+        y = tf.add(tf.multiply(x, slope), 2.0, name="y")
+        words = v1.placeholder(tf.string, [None], name="words")
+        asset = tf.constant(str(vocabulary))
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset)
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                asset, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+            ),
+            default_value=-1,
+        )
+        indices = table.lookup(words)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        define = v1.saved_model.predict_signature_def
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session,
+            [v1.saved_model.tag_constants.SERVING],
+            signature_def_map={
+                "serving_default": define({"x": x}, {"y": y}),
+                "lookup": define({"words": words}, {"index": indices}),
+            },
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+        builder.save()
+    vocabulary.unlink()
+    return path
+
+
+def publish(model: Path, base_path: Path, version: int) -> None:
+    """Puts a version in place whole."""
+    partial = base_path / f"partial-{version}"
+    shutil.copytree(model, partial)
+    partial.rename(base_path / str(version))
+
+
+def publish_broken(base_path: Path, version: int) -> None:
+    folder = base_path / str(version)
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"\xff\xfegarbage")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.01)
+
+
+def is_available(client: ModelServerClient) -> bool:
+    try:
+        return client.status()[0].state is State.AVAILABLE
+    except ModelServerError:
+        return False
+
+
+class TestServable:
+    def test_runs_a_tensorflow_2_model_from_its_assets(self, models: Callable[[int], Path]) -> None:
+        servable = Servable.load(models(1))
+        inputs = {
+            "site": np.array(["news", "games", "unseen"], object),
+            "age": np.array([1, np.nan, 1], np.float32),
+            "position": np.array([1, 1, 1], np.int64),
+            "tags": np.array([["a"], ["b"], [""]], object),
+        }
+        answer = servable.run("serving_default", inputs)
+        assert answer["click_probability"].dtype == np.float32
+        assert answer["click_probability"].tolist() == [1003.0, 1003.0, 1004.0]
+        servable.close()
+
+    def test_runs_a_tensorflow_1_model_with_a_table(self, half_plus_two: Path) -> None:
+        servable = Servable.load(half_plus_two)
+        assert servable.run("serving_default", {"x": np.array([[1.0]], np.float32)})["y"].tolist() == [[2.5]]
+        found = servable.run("lookup", {"words": np.array([b"one", b"zero", b"two"])})["index"]
+        assert found.tolist() == [1, 0, -1]
+        servable.close()
+
+    def test_tells_its_signatures(self, models: Callable[[int], Path]) -> None:
+        servable = Servable.load(models(1))
+        assert set(servable.signatures) == {"serving_default", "embed"}
+        tags = servable.signatures["serving_default"].inputs["tags"]
+        assert (tags.dtype, tags.shape) == (tf.string, (None, None))
+        output = servable.signatures["serving_default"].outputs["click_probability"]
+        assert (output.dtype, output.shape) == (tf.float32, (None,))
+        servable.close()
+
+    def test_runs_only_the_outputs_asked_for(self, models: Callable[[int], Path]) -> None:
+        servable = Servable.load(models(1))
+        image = {"image": np.array([b"\x00\xff"], object)}
+        assert servable.run("embed", image, ["length"]).keys() == {"length"}
+        assert servable.run("embed", image)["image_bytes"].tolist() == [b"\x00\xff"]
+        with pytest.raises(InvalidArgumentError, match="output tensor alias not found in signature: lenght"):
+            servable.run("embed", image, ["lenght"])
+        servable.close()
+
+    def test_refuses_wrong_inputs(self, half_plus_two: Path) -> None:
+        servable = Servable.load(half_plus_two)
+        x = np.zeros((1, 1), np.float32)
+        with pytest.raises(FailedPreconditionError, match='Serving signature key "nowhere" not found'):
+            servable.run("nowhere", {"x": x})
+        with pytest.raises(InvalidArgumentError, match=r"Sent extra: \{z\}\. Missing but required: \{x\}\."):
+            servable.run("serving_default", {"z": x})
+        with pytest.raises(InvalidArgumentError, match="'x' is of type float64, but the signature takes float32"):
+            servable.run("serving_default", {"x": x.astype(np.float64)})
+        servable.close()
+
+    def test_passes_on_what_the_graph_says(self, models: Callable[[int], Path]) -> None:
+        servable = Servable.load(models(1))
+        inputs = {
+            "site": np.array(["news"], object),
+            "age": np.zeros(2, np.float32),
+            "position": np.zeros(3, np.int64),
+            "tags": np.array([["a"]], object),
+        }
+        with pytest.raises(ServingError, match="Incompatible shapes") as failure:
+            servable.run("serving_default", inputs)
+        assert failure.value.code is Code.INVALID_ARGUMENT
+        servable.close()
+
+    def test_refuses_what_is_not_a_saved_model(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError, match="Could not find SavedModel"):
+            Servable.load(tmp_path)
+        publish_broken(tmp_path, 1)
+        with pytest.raises(DataLossError, match="Can't parse"):
+            Servable.load(tmp_path / "1")
+        (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
+        with pytest.raises(NotFoundError, match=r"matching supplied tags: \{ serve \}"):
+            Servable.load(tmp_path / "1")
+
+    def test_refuses_a_model_without_its_variables(self, models: Callable[[int], Path], tmp_path: Path) -> None:
+        publish(models(1), tmp_path, 1)
+        shutil.rmtree(tmp_path / "1" / "variables")
+        with pytest.raises(ServingError):
+            Servable.load(tmp_path / "1")
+
+    def test_runs_from_many_threads(self, models: Callable[[int], Path]) -> None:
+        servable = Servable.load(models(1))
+        wrong: list[Any] = []
+
+        def ask(length: int) -> None:
+            for _ in range(50):
+                answer = servable.run("embed", {"image": np.array([b"x" * length], object)})["length"]
+                if answer.tolist() != [length]:
+                    wrong.append(answer)
+
+        threads = [threading.Thread(target=ask, args=[length]) for length in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+        servable.close()
+
+
+class TestRepository:
+    @pytest.fixture
+    def repository(self, tmp_path: Path) -> Iterator[ModelRepository]:
+        repository = ModelRepository("adclick", tmp_path)
+        yield repository
+        repository.stop()
+
+    def states(self, repository: ModelRepository) -> dict[int, State]:
+        return {status.version: status.state for status in repository.statuses()}
+
+    def served(self, repository: ModelRepository) -> int:
+        with repository.acquire() as loaded:
+            return loaded.version
+
+    def test_serves_the_newest_and_nothing_but_numbers(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        for name in ("2", "10", "latest", "11.tmp"):
+            shutil.copytree(models(1), repository.base_path / name)
+        (repository.base_path / "12").write_text("a file")
+        repository.poll()
+        assert self.states(repository) == {10: State.AVAILABLE}
+        with pytest.raises(NotFoundError, match=r"Specific\(adclick, 2\)"), repository.acquire(2):
+            pass
+
+    def test_a_newer_version_takes_over(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        publish(models(2), repository.base_path, 2)
+        repository.poll()
+        assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
+
+    def test_a_version_in_use_is_freed_only_afterwards(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        with repository.acquire() as loaded:
+            publish(models(2), repository.base_path, 2)
+            repository.poll()
+            assert self.states(repository) == {2: State.AVAILABLE, 1: State.UNLOADING}
+            assert self.served(repository) == 2
+            assert loaded.servable.run("embed", {"image": np.array([b"x"])})["length"].tolist() == [1]
+        assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
+
+    def test_a_broken_version_changes_nothing_but_its_status(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        publish_broken(repository.base_path, 2)
+        repository.poll()
+        assert self.served(repository) == 1
+        broken, served = repository.statuses()
+        assert (broken.version, broken.state, broken.error_code) == (2, State.END, Code.DATA_LOSS)
+        assert "saved_model.pb" in broken.error_message
+        assert served == VersionStatus(1, State.AVAILABLE)
+
+    def test_a_broken_version_is_tried_again_when_its_files_change(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish_broken(repository.base_path, 2)
+        repository.poll()
+        shutil.copytree(models(2), repository.base_path / "2", dirs_exist_ok=True)
+        repository.poll()
+        assert self.states(repository) == {2: State.AVAILABLE}
+
+    def test_an_incomplete_version_waits_for_its_last_file(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        folder = repository.base_path / "2"
+        shutil.copytree(models(2), folder, ignore=shutil.ignore_patterns("saved_model.pb"))
+        repository.poll()
+        assert self.served(repository) == 1
+        incomplete = repository.statuses()[0]
+        assert (incomplete.version, incomplete.state, incomplete.error_code) == (2, State.START, Code.NOT_FOUND)
+        assert "incomplete" in incomplete.error_message
+        shutil.copy(models(2) / "saved_model.pb", folder)
+        repository.poll()
+        assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
+
+    def test_a_start_with_a_broken_newest_serves_the_one_before(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        publish_broken(repository.base_path, 2)
+        repository.poll()
+        assert self.served(repository) == 1
+
+    def test_removing_the_newest_rolls_back(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
+        publish(models(1), repository.base_path, 1)
+        publish(models(2), repository.base_path, 2)
+        repository.poll()
+        shutil.rmtree(repository.base_path / "2")
+        repository.poll()
+        assert self.states(repository) == {1: State.AVAILABLE, 2: State.END}
+        publish(models(2), repository.base_path, 2)
+        repository.poll()
+        assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
+
+    def test_a_removed_version_outlives_a_broken_one(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish_broken(repository.base_path, 1)
+        publish(models(2), repository.base_path, 2)
+        repository.poll()
+        shutil.rmtree(repository.base_path / "2")
+        repository.poll()
+        assert self.served(repository) == 2
+
+    def test_removing_all_versions_ends_service(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        shutil.rmtree(repository.base_path / "1")
+        repository.poll()
+        with pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(adclick\)"):
+            self.served(repository)
+
+    def test_an_unreadable_base_path_changes_nothing(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        moved = repository.base_path.rename(repository.base_path.with_name("moved"))
+        repository.poll()
+        assert self.served(repository) == 1
+        moved.rename(repository.base_path)
+
+    def test_a_removed_fault_is_forgotten(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
+        publish_broken(repository.base_path, 2)
+        publish(models(1), repository.base_path, 1)
+        repository.poll()
+        shutil.rmtree(repository.base_path / "2")
+        repository.poll()
+        assert self.states(repository) == {1: State.AVAILABLE}
+
+    def test_says_why_none_became_available(self, repository: ModelRepository) -> None:
+        with pytest.raises(UnavailableError, match="no numbered folder with a SavedModel is there"):
+            repository.wait_until_available(0)
+        publish_broken(repository.base_path, 3)
+        repository.poll()
+        with pytest.raises(UnavailableError, match=r"version 3 is END \(DATA_LOSS: Can't parse"):
+            repository.wait_until_available(0)
+
+    def test_refuses_a_base_path_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError, match="Could not find base path"):
+            ModelRepository("adclick", tmp_path / "nowhere").start()
+
+
+@pytest.fixture(scope="module")
+def server(models: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    base_path = tmp_path_factory.mktemp("served")
+    publish(models(0), base_path, 7)
+    with running_server(base_path, poll_seconds=POLL_SECONDS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def http(server: RunningServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        yield client
+
+
+class TestRest:
+    @pytest.mark.parametrize(
+        "path", ["/v1/models/adclick:predict", "/v1/models/adclick/versions/7:predict", "/V1/Models/adclick:Predict"]
+    )
+    def test_predicts_rows(self, http: httpx.Client, path: str) -> None:
+        answer = http.post(path, json={"instances": [row(), row(site="unseen")]})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.json() == {"predictions": [ROW_SCORE, ROW_SCORE + 1]}
+
+    def test_predicts_columns(self, http: httpx.Client) -> None:
+        columns = {"site": ["news"], "age": [0.5], "position": [0], "tags": [["a", "b"]], "ignored": 1}
+        answer = http.post("/v1/models/adclick:predict", json={"inputs": columns})
+        assert answer.json() == {"outputs": [2.5]}
+
+    def test_takes_nan_for_a_missing_number(self, http: httpx.Client) -> None:
+        body = '{"instances": [{"site": "games", "age": NaN, "position": 3, "tags": ["a", ""]}]}'
+        answer = http.post("/v1/models/adclick:predict", content=body)
+        assert answer.json() == {"predictions": [ROW_SCORE - 2]}
+
+    def test_carries_bytes_through_another_signature(self, http: httpx.Client) -> None:
+        image = base64.b64encode(b"\x89PNG\x00").decode()
+        request = {"signature_name": "embed", "instances": [{"b64": image}]}
+        answer = http.post("/v1/models/adclick:predict", json=request)
+        expected = {"image_bytes": {"b64": image}, "text": "5", "length": 5}
+        assert answer.json() == {"predictions": [expected]}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status", "error"),
+        [
+            ("POST", "/v1/models/adclick:predict", b"", 400, "JSON Parse error: The document is empty"),
+            (
+                "POST",
+                "/v1/models/adclick:predict",
+                b'{"instances": [{"extra": 1}]}',
+                400,
+                "does not have named input: extra",
+            ),
+            (
+                "POST",
+                "/v1/models/adclick:predict",
+                b'{"signature_name": "nowhere", "instances": [1]}',
+                400,
+                'Serving signature name: "nowhere" not found in signature def',
+            ),
+            (
+                "POST",
+                "/v1/models/adclick:predict",
+                b'{"signature_name": "__saved_model_init_op", "instances": [1]}',
+                400,
+                "Failed to get input map for signature: __saved_model_init_op",
+            ),
+            (
+                "POST",
+                "/v1/models/adclick:predict",
+                b'{"inputs": {"site": ["a"], "age": [1, 2], "position": [1, 2, 3], "tags": [["a"]]}}',
+                400,
+                "Incompatible shapes",
+            ),
+            (
+                "POST",
+                "/v1/models/other:predict",
+                b'{"instances": [1]}',
+                404,
+                "Servable not found for request: Latest(other)",
+            ),
+            (
+                "POST",
+                "/v1/models/adclick/versions/8:predict",
+                b'{"instances": [1]}',
+                404,
+                "Servable not found for request: Specific(adclick, 8)",
+            ),
+            (
+                "POST",
+                "/v1/models/adclick/labels/canary:predict",
+                b'{"instances": [1]}',
+                400,
+                "Unrecognized servable version label: canary",
+            ),
+            (
+                "POST",
+                "/v1/models/adclick/versions/18446744073709551615:predict",
+                b"{}",
+                400,
+                "Failed to convert version: 18446744073709551615 to numeric.",
+            ),
+            ("POST", "/v1/models/adclick:regress", b"{}", 501, "regress is not supported"),
+            ("POST", "/v1/models/adclick", b"", 400, "Malformed request: POST /v1/models/adclick"),
+            ("POST", "/v1/foo", b"", 400, "Malformed request: POST /v1/foo"),
+            ("GET", "/v1/models/adclick:predict", b"", 400, "Malformed request: GET /v1/models/adclick:predict"),
+            ("GET", "/v1/models/adclick/versions/one", b"", 400, "Malformed request: GET"),
+            ("PUT", "/v1/models/adclick", b"", 400, "Malformed request: PUT /v1/models/adclick"),
+            ("GET", "/v1/models", b"", 400, "Missing model name in request."),
+            ("GET", "/index.html", b"", 404, "Malformed request: GET /index.html"),
+            ("GET", "/v1/models/other", b"", 404, "Could not find any versions of model other"),
+            ("GET", "/v1/models/adclick/versions/8", b"", 404, "Could not find version 8 of model adclick"),
+            ("GET", "/v1/models/other/metadata", b"", 404, "Servable not found for request: Latest(other)"),
+        ],
+    )
+    def test_refuses(self, http: httpx.Client, method: str, path: str, body: bytes, status: int, error: str) -> None:
+        answer = http.request(method, path, content=body)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+        assert answer.json().keys() == {"error"}
+        assert error in answer.json()["error"]
+
+    @pytest.mark.parametrize("path", ["/v1/models/adclick", "/v1/models/adclick/versions/7"])
+    def test_tells_the_status(self, http: httpx.Client, path: str) -> None:
+        available = {"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        assert http.get(path).json() == {"model_version_status": [available]}
+
+    def test_tells_the_signatures(self, http: httpx.Client) -> None:
+        metadata = http.get("/v1/models/adclick/versions/7/metadata").json()
+        assert metadata["model_spec"] == {"name": "adclick", "signature_name": "", "version": "7"}
+        signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
+        assert signature["method_name"] == "tensorflow/serving/predict"
+        assert signature["inputs"]["age"] == {
+            "dtype": "DT_FLOAT",
+            "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+            "name": "serving_default_age:0",
+        }
+        assert signature["outputs"].keys() == {"click_probability"}
+
+    def test_answers_the_status_while_a_large_prediction_runs(self, http: httpx.Client) -> None:
+        columns = {
+            "site": ["news"] * 200_000,
+            "age": [0] * 200_000,
+            "position": [0] * 200_000,
+            "tags": [[""]] * 200_000,
+        }
+        answers: list[httpx.Response] = []
+        large = threading.Thread(
+            target=lambda: answers.append(http.post("/v1/models/adclick:predict", json={"inputs": columns}, timeout=60))
+        )
+        large.start()
+        assert http.get("/v1/models/adclick", timeout=30).status_code == 200
+        large.join()
+        assert answers[0].json()["outputs"] == [0.0] * 200_000
+
+    def test_lets_the_graph_judge_shapes_as_tensorflow_serving_does(self, half_plus_two: Path, tmp_path: Path) -> None:
+        publish(half_plus_two, tmp_path, 123)
+        with running_server(tmp_path, model_name="half plus two") as running:
+            url = f"{running.url}/v1/models/half%20plus%20two:predict"
+            for request, expected in [
+                ({"instances": [[1.0, 2.0], [3.0, 4.0]]}, {"predictions": [[2.5, 3.0], [3.5, 4.0]]}),
+                ({"instances": [1.0, 2.0]}, {"predictions": [2.5, 3.0]}),
+                ({"signature_name": "serving_default", "inputs": [3.0, 4.0]}, {"outputs": [3.5, 4.0]}),
+            ]:
+                assert httpx.post(url, json=request, trust_env=False).json() == expected
+
+
+class TestClient:
+    @pytest.fixture
+    def client(self, server: RunningServer) -> Iterator[ModelServerClient]:
+        with ModelServerClient(server.url, server.model_name) as client:
+            yield client
+
+    def test_predicts(self, client: ModelServerClient) -> None:
+        rows = [row(), row(age=math.nan), row(age=np.float32(0.5), tags=np.array(["a", "b"]))]
+        assert client.predict(rows) == [ROW_SCORE, ROW_SCORE - 2, ROW_SCORE - 0.5]
+        assert client.predict([b"\x00\xff"], signature_name="embed", version=7)[0]["length"] == 2
+
+    def test_asks(self, client: ModelServerClient) -> None:
+        assert client.status() == [VersionStatus(7, State.AVAILABLE)]
+        assert client.metadata()["model_spec"]["version"] == "7"
+
+    def test_raises_in_the_servers_words(self, client: ModelServerClient) -> None:
+        with pytest.raises(ModelServerError, match=r"keys must be equal to: age,position,site,tags") as refusal:
+            client.predict([{"site": "news"}])
+        assert (refusal.value.http_status, refusal.value.code) == (400, Code.INVALID_ARGUMENT)
+
+
+class TestSwaps:
+    def test_no_request_fails_while_versions_come_and_go(self, models: Callable[[int], Path], tmp_path: Path) -> None:
+        publish(models(1), tmp_path, 1)
+        with running_server(tmp_path, poll_seconds=POLL_SECONDS) as running:
+            client = ModelServerClient(running.url, retries=0)
+            finished = threading.Event()
+            scores: set[float] = set()
+            failures: list[Exception] = []
+
+            def ask() -> None:
+                with ModelServerClient(running.url, retries=0, timeout_seconds=30) as mine:
+                    while not finished.is_set():
+                        try:
+                            scores.update(mine.predict([row()]))
+                        except Exception as error:
+                            failures.append(error)
+
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for version in (2, 3):
+                publish(models(version), tmp_path, version)
+                wait_for(lambda version=version: version * 1000 + ROW_SCORE in scores)
+            publish_broken(tmp_path, 4)
+            wait_for(lambda: client.status()[0].error_code is Code.DATA_LOSS)
+            shutil.rmtree(tmp_path / "4")
+            shutil.rmtree(tmp_path / "3")
+            wait_for(lambda: client.status()[-2].state is State.AVAILABLE and client.status()[0].state is State.END)
+            scores.clear()
+            wait_for(lambda: 2000 + ROW_SCORE in scores)
+            finished.set()
+            for thread in threads:
+                thread.join()
+            assert not failures
+            assert [(s.version, s.state) for s in client.status()] == [
+                (3, State.END),
+                (2, State.AVAILABLE),
+                (1, State.END),
+            ]
+            client.close()
+
+
+class TestStarting:
+    def test_a_port_in_use_is_named(self, models: Callable[[int], Path], tmp_path: Path) -> None:
+        publish(models(1), tmp_path, 1)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            with (
+                pytest.raises(UnavailableError, match=f"port {port} of 127.0.0.1 is already in use"),
+                running_server(tmp_path, rest_port=port),
+            ):
+                pass
+
+    def test_a_server_with_nothing_to_serve_says_so(self, tmp_path: Path) -> None:
+        publish_broken(tmp_path, 1)
+        with (
+            pytest.raises(UnavailableError, match=r"no version of adclick .* version 1 is END \(DATA_LOSS"),
+            running_server(tmp_path, poll_seconds=POLL_SECONDS, available_within_seconds=0.5),
+        ):
+            pass
+
+    @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+    def test_the_foreground_server_answers_until_a_signal(
+        self, models: Callable[[int], Path], tmp_path: Path, stop: signal.Signals
+    ) -> None:
+        publish(models(0), tmp_path, 1)
+        handler = signal.getsignal(stop)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        answers: list[Any] = []
+
+        def ask_then_stop() -> None:
+            with ModelServerClient(f"http://127.0.0.1:{port}", retries=0) as client:
+                wait_for(lambda: is_available(client))
+                answers.extend(client.predict([row()]))
+                os.kill(os.getpid(), stop)
+
+        asking = threading.Thread(target=ask_then_stop)
+        asking.start()
+        serve(tmp_path, rest_port=port)
+        asking.join()
+        assert answers == [ROW_SCORE]
+        assert signal.getsignal(stop) is handler
+        with pytest.raises(ModelServerError, match="no model server answers"):
+            ModelServerClient(f"http://127.0.0.1:{port}", retries=0).status()
