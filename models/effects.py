@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.integer[Any]]
 
 _START_DEVIATION = 0.2
 #: Deviations below this, in logits, are taken for none.
@@ -80,7 +81,7 @@ class Effects:
 
 def estimate_effects(
     categories: Ints,
-    clicked: npt.NDArray[np.floating],
+    clicked: npt.NDArray[np.floating[Any]],
     sizes: Sequence[int],
     *,
     largest_combination: int,

@@ -35,8 +35,8 @@ class NetworkSettings(_Settings):
     largest_combination: int = Field(
         4_096,
         ge=0,
-        description="Pairs and triples of columns whose sizes multiply to at most this may get effects of their own; 0 for "
-        "none.",
+        description="Pairs and triples of columns whose sizes multiply to at most this may get effects of their own; "
+        "0 for none.",
     )
     combination_evidence: float = Field(
         3.0, ge=0, description="How many standard deviations of its score test a combination must show to get them."
@@ -49,21 +49,23 @@ class TrainingSettings(_Settings):
     """How the network is fitted."""
 
     seed: int = Field(1, description="Seeds weights, shuffling and dropout.")
-    batch_size: int = Field(512, ge=1, description="Impressions per step.")
+    batch_size: int = Field(1_024, ge=1, description="Impressions per step.")
     max_epochs: int = Field(
         12, ge=1, description="Passes over the training data at most; early stopping may end sooner."
     )
     learning_rate: float = Field(
-        0.002, gt=0, description="Initial learning rate; halved when the eval log loss stops falling."
+        0.001, gt=0, description="Initial learning rate; cut when the held-out log loss stops falling."
     )
-    patience: int = Field(2, ge=1, description="Epochs without a better eval log loss before training stops.")
+    patience: int = Field(2, ge=1, description="Epochs without a better held-out log loss before training stops.")
     effect_rows: int = Field(
         2_000_000,
         ge=1,
         description="The effects of values are estimated on at most this many, the newest, impressions.",
     )
     embedding_deviation: float = Field(
-        0.1, gt=0, description="Prior deviation of one component of an embedding; shrinks interactions in the same way."
+        0.05,
+        gt=0,
+        description="Prior deviation of one component of an embedding; shrinks interactions in the same way.",
     )
     unknown_rate: float = Field(
         0.02,

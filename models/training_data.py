@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class CreativeStore:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def images(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    def images(self, positions: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """Pixels of the creatives at these positions of `keys`, uint8 [n, size, size, 3]."""
         if not len(self):
             return np.zeros((len(positions), *self._stored.shape[1:]), np.uint8)
@@ -128,7 +129,7 @@ def read_columns(
         for writer in writers.values():
             writer.close()
 
-    def column(part: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[np.generic]:
+    def column(part: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
         if not rows or 0 in width:
             return np.zeros((rows, *width), dtype)
         return np.memmap(folder / f"{name}.{part}", dtype, "r", shape=(rows, *width))
@@ -161,7 +162,7 @@ def _transform_block(
     transformed = transform({name: raw[name] for name in raw if name != features.image_name})
     count = int(records.shape[0])
 
-    def stacked(names: Sequence[str], dtype: type[np.generic]) -> npt.NDArray[np.generic]:
+    def stacked(names: Sequence[str], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         columns = [np.asarray(transformed[transformed_name(name)]).reshape(count, -1) for name in names]
         return np.concatenate(columns, axis=1).astype(dtype) if columns else np.zeros((count, 0), dtype)
 
@@ -170,9 +171,9 @@ def _transform_block(
         keys = tf.sparse.to_dense(tf.sparse.reset_shape(raw[features.image_name], [count, 1]), default_value="")
         creative = store.positions(np.asarray(keys[:, 0], dtype=np.bytes_))
     return Columns(
-        categories=stacked([field.name for field in layout.singles], np.int32),  # type: ignore[arg-type]
-        multiples=stacked([field.name for field in layout.multiples], np.int32),  # type: ignore[arg-type]
-        numbers=stacked(layout.numbers, np.float32),  # type: ignore[arg-type]
+        categories=stacked([field.name for field in layout.singles], np.int32),
+        multiples=stacked([field.name for field in layout.multiples], np.int32),
+        numbers=stacked(layout.numbers, np.float32),
         creative=creative,
         clicked=np.asarray(transformed[transformed_name(features.label_name)], dtype=np.float32),
     )

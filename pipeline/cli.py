@@ -59,7 +59,7 @@ def sample_data(
             output, rows=rows, creatives=creatives, months=months, seed=seed, image_effect=image_effect, progress=show
         )
     if not quiet:
-        Console().print(summary.text(), highlight=False)
+        Console(soft_wrap=True).print(summary.describe(), highlight=False)
 
 
 @app.command()
@@ -70,10 +70,10 @@ def init(
     quiet: QuietOption = False,
 ) -> None:
     """Read a sample of any ad-click CSV and write a config and a schema for review."""
-    from pipeline.init.command import run_init
+    from pipeline.init import run_init
 
     result = run_init(data, output, force=force)
-    console = Console()
+    console = Console(soft_wrap=True)
     for warning in result.warnings:
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
     if not quiet:

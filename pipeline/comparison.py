@@ -81,7 +81,7 @@ def truth_folder(config: Config) -> Path | None:
 
 def compare(config: Config, record: RunRecord) -> Comparison:
     """Trains the rivals on the run's own training impressions and scores everything on its held-out ones."""
-    newest = config.data.window and record.drops[-1].name
+    newest = record.drops[-1].name
     earlier = [drop.name for drop in record.drops[:-1]]
     held_out_files = _files(record, [newest], ["eval"])
     train_files = _files(record, earlier, ["train", "eval"]) + _files(record, [newest], ["train"])

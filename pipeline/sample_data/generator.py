@@ -38,7 +38,8 @@ MARKER = ".adclick-sample-data.json"
 #: Rises whenever the same arguments give other data.
 _VERSION = 1
 _EVAL_SHARE = 0.2
-_TEMPLATE = Path(__file__).with_name("config.yaml")
+#: Files that come with the data, ready for use; once edited they are the user's.
+_TEMPLATES = ("config.yaml", "schema.pbtxt")
 _PARTS = ("drops", "truth")
 
 Progress = Callable[[str, float], None]
@@ -72,6 +73,18 @@ class SampleSummary:
     click_rate: float
     metrics: dict[str, Any]
     reused: bool
+
+    def describe(self) -> str:
+        """What there is, in a few lines for a person."""
+        done = "is already there" if self.reused else "is written"
+        return (
+            f"Sample data {done}: {self.output}\n"
+            f"  {self.rows:,} impressions in {len(self.months)} months ({', '.join(self.months)}), "
+            f"{self.images:,} creatives, {self.click_rate:.2%} clicked;\n"
+            f"  {self.corrupt:,} corrupt and {self.duplicates:,} repeated rows and some broken images are put in, as real "
+            "drops have them.\n"
+            f"  The true click probability of each impression is in {self.output / 'truth'}."
+        )
 
 
 @dataclass(frozen=True)
@@ -254,13 +267,14 @@ def _write(folder: Path, arguments: _Arguments, report: Progress) -> dict[str, A
         metrics["months"][name] = _write_truth(folder / "truth", name, world, month)
         report("impressions", (month + 1) / len(names))
     (folder / "truth" / "summary.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    shutil.copyfile(_TEMPLATE, folder / "config.yaml")
+    for template in _TEMPLATES:
+        shutil.copyfile(Path(__file__).with_name(template), folder / template)
     shown = np.unique(world.traffic.creative)
     return {
         "click_rate": float(world.truth.probability.mean()),
         "images": int((shown >= 0).sum()),
         "months": counts,
-        "config_sha256": _digest(_TEMPLATE),
+        "sha256": {template: _digest(folder / template) for template in _TEMPLATES},
     }
 
 
@@ -324,9 +338,10 @@ def _move_in(fresh: Path, output: Path, found: dict[str, Any] | None, marker: di
     for part in _PARTS:
         shutil.rmtree(output / part, ignore_errors=True)
         (fresh / part).rename(output / part)
-    config = output / "config.yaml"
-    if not config.exists() or _digest(config) == found.get("config_sha256"):
-        (fresh / "config.yaml").replace(config)
+    for template in _TEMPLATES:
+        ours = output / template
+        if not ours.exists() or _digest(ours) == found.get("sha256", {}).get(template):
+            (fresh / template).replace(ours)
     _write_marker(output, marker)
     shutil.rmtree(fresh)
 
@@ -354,7 +369,7 @@ def write_sample_data(
       which for training rows has seen their own clicks); the split, by time, and whether the ad is in no training row.
       Training rows of a month are all earlier months' and the first 80 % of its own.
     - `truth/summary.json`: what each of these scores on each month's evaluation split (`reference.SoftMetrics`).
-    - `config.yaml`: the config for this data.
+    - `config.yaml` and `schema.pbtxt`: the config and the curated schema for this data.
 
     Defects come on top of `rows`: corrupt rows and repeats have no truth of their own, and an image that cannot be
     decoded has no effect on the truth. In an anomalous month the files rename the devices and leave the sites empty;

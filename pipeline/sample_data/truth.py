@@ -20,23 +20,23 @@ _FloatArray = NDArray[np.float64]
 
 CLICK_RATE = 0.045
 #: Month by month, relative to `CLICK_RATE`.
-_DRIFT = (0.0, 0.025, -0.02, 0.015, -0.025, 0.02)
-_POSITION = (0.50, 0.12, -0.55, -0.25)
-_DEVICE = (0.08, 0.0, -0.10)
-_SLOT = (0.12, 0.18, 0.30, -0.30, -0.12, -0.18)
-_SITE_CATEGORY = (-0.28, 0.06, 0.20, 0.38, 0.26, -0.32, -0.08, 0.30)
+_DRIFT = (0.0, 0.015, -0.01, 0.01, -0.015, 0.01)
+_POSITION = (0.70, 0.15, -0.75, -0.30)
+_DEVICE = (0.12, 0.0, -0.18)
+_SLOT = (0.15, 0.22, 0.38, -0.38, -0.15, -0.22)
+_SITE_CATEGORY = (-0.36, 0.06, 0.26, 0.48, 0.32, -0.42, -0.10, 0.30)
 _WEEKDAY = (0.0, 0.02, 0.03, 0.0, -0.02, 0.0, 0.0)
-#: Weekends click more, until the third month, when they click less.
-_WEEKEND, _WEEKEND_FLIPS = 0.06, 2
+#: At weekends phones click more and desktops less, until the third month, when it is the other way round.
+_WEEKEND, _WEEKEND_FLIPS = (0.08, 0.0, -0.12), 2
 #: Each device has an hour of the day at which it clicks most.
-_DEVICE_PEAK, _DEVICE_HOUR = (21.0, 19.0, 11.0), 0.22
+_DEVICE_PEAK, _DEVICE_HOUR = (21.0, 19.0, 11.0), 0.18
 #: A user's segment is a vector given by country and system; each ad category has a direction: their dot product counts.
 _COUNTRY_ANGLE = (0, 90, 180, 270, 45, 225, 315, 135)
 _SYSTEM_ANGLE = (30, 210, 120, 300)
 _CATEGORY_ANGLE = (0, 135, 270, 45, 180, 315, 90, 225)
-_COUNTRY_LENGTH, _SYSTEM_LENGTH = 0.46, 0.18
+_COUNTRY_LENGTH, _SYSTEM_LENGTH = 0.44, 0.10
 #: Out of working hours phones click more, and desktops less, on the first kind of ad; the reverse on the second.
-_THIRD_ORDER = 0.20
+_THIRD_ORDER = 0.12
 _THIRD_DEVICE = (1.0, 0.0, -1.0)
 _THIRD_CATEGORY = (1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0)
 _WORKING_HOURS = range(8, 17)
@@ -90,7 +90,7 @@ def _segment_interest(traffic: Traffic, category: _IntArray) -> _FloatArray:
 def _structure(traffic: Traffic, category: _IntArray) -> _FloatArray:
     hour, weekday = traffic.hour, traffic.weekday
     peak = np.array(_DEVICE_PEAK)[traffic.device]
-    weekend = np.where(traffic.month < _WEEKEND_FLIPS, _WEEKEND, -_WEEKEND)
+    weekend = np.where(traffic.month < _WEEKEND_FLIPS, 1.0, -1.0) * _of(_WEEKEND, traffic.device)
     slot = np.where(traffic.height < 0, -1, traffic.width)
     daypart = np.where((hour >= _WORKING_HOURS.start) & (hour < _WORKING_HOURS.stop), -1.0, 1.0)
     third = _of(_THIRD_DEVICE, traffic.device) * np.array(_THIRD_CATEGORY)[category] * daypart
