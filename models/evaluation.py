@@ -38,6 +38,8 @@ METRICS: Mapping[str, bool | None] = {
 COUNT = "example_count"
 MEAN_LABEL = "click_rate"
 _SMALLEST = 1e-7
+#: The jackknife leaves out a twentieth of the impressions at a time; of fewer clicks, too many times none.
+_CLICKS_FOR_INTERVAL = 20
 
 
 class LogLoss(tfma.metrics.Metric):
@@ -342,7 +344,19 @@ def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
             if metric is not None:
                 found.setdefault((key, item.key.model_name or CANDIDATE), {})[item.key.name] = metric
     ordered = sorted(found, key=lambda pair: (pair[0] != "overall", pair[0], pair[1] == BASELINE))
-    return [SliceMetrics(name, model, found[name, model]) for name, model in ordered]
+    return [SliceMetrics(name, model, _meaningful(found[name, model])) for name, model in ordered]
+
+
+def _meaningful(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Leaves out what too few clicks cannot say: an AUC without a click or a non-click, an interval of a few clicks."""
+    count, rate = metrics[COUNT].value, metrics[MEAN_LABEL].value
+    rarer = count * min(rate, 1 - rate)
+    kept = dict(metrics)
+    if rarer < _CLICKS_FOR_INTERVAL:
+        kept = {name: Metric(metric.value) for name, metric in kept.items()}
+    if rarer < 0.5:
+        kept |= {name: Metric(float("nan")) for name in ("auc", "auc_precision_recall") if name in kept}
+    return kept
 
 
 def _slice_value(single: Any) -> Any:

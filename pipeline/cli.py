@@ -96,23 +96,23 @@ def run(
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
     from pipeline.config import load_config
-    from pipeline.console import noise_to
+    from pipeline.console import noise_to, result_console
     from pipeline.run_record import LOG_FILE, new_run_id, record_folder
 
     settings = load_config(config, data_root=data, output=output)
     run_id = new_run_id(settings.output)
     log_file = record_folder(settings.output, run_id) / LOG_FILE
     with noise_to(log_file) as real:
-        console = Console(file=real, force_terminal=sys.stdout.isatty() or None)
+        console = result_console(real)
         if not quiet:
             console.print(f"Run {run_id}. Data: {settings.data.root}. Log: {log_file}", highlight=False, soft_wrap=True)
-        with nullcontext() if quiet else console.status("loading TFX"):
+        with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"):
             from pipeline.local import run_local
             from pipeline.summary import print_comparison, print_summary
         record = run_local(settings, month=month, use_cache=cache, console=None if quiet else console, run_id=run_id)
         print_summary(console, record)
         if compare:
-            with nullcontext() if quiet else console.status("training what the model should beat"):
+            with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
                 from pipeline.comparison import compare as compare_run
 
                 comparison = compare_run(settings, record)
@@ -164,19 +164,25 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Send one impression over HTTP and print the probability of a click."""
-    from pipeline.predict_command import run_predict
+    import tempfile
 
-    run_predict(
-        config=config,
-        url=url,
-        model_base_path=model_base_path,
-        model_name=model_name,
-        request=request,
-        csv=csv,
-        row=row,
-        image=image,
-        quiet=quiet,
-    )
+    from pipeline.console import noise_to, result_console
+
+    with noise_to(Path(tempfile.gettempdir()) / "adclick-predict.log") as real:
+        from pipeline.predict_command import run_predict
+
+        run_predict(
+            config=config,
+            url=url,
+            model_base_path=model_base_path,
+            model_name=model_name,
+            request=request,
+            csv=csv,
+            row=row,
+            image=image,
+            quiet=quiet,
+            console=result_console(real),
+        )
 
 
 @app.command()

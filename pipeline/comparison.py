@@ -39,6 +39,10 @@ _REGRESSION_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _SCORING_BATCH = 4_096
 
 
+#: The line of the run's own model.
+SERVED = "adclick, the served model"
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of the comparison.
@@ -52,6 +56,10 @@ class Line:
     name: str
     overall: SoftMetrics
     new: SoftMetrics | None
+
+    @property
+    def is_served(self) -> bool:
+        return self.name == SERVED
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def compare(config: Config, record: RunRecord) -> Comparison:
             predictions["the truth (Bayes optimum)"] = target
             predictions["best attainable from this much data"] = truth["probability_attainable"].to_numpy()
             predictions["best without images"] = truth["probability_without_image"].to_numpy()
-        predictions["adclick, the served model"] = served
+        predictions[SERVED] = served
         if config.has_images:
             predictions["adclick without images"] = _without_images(config, data)
         predictions["logistic regression"] = _logistic_regression(data, target)

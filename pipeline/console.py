@@ -16,6 +16,8 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+_WIDTH = 132
+
 
 @dataclass(frozen=True)
 class Step:
@@ -50,6 +52,12 @@ def noise_to(log_file: Path) -> Iterator[IO[str]]:
             for target, kept in zip((1, 2), saved, strict=True):
                 os.dup2(kept, target)
                 os.close(kept)
+
+
+def result_console(stream: IO[str]) -> Console:
+    """A console for results; tables keep their width where the output is no terminal."""
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else _WIDTH)
 
 
 class StepWatcher(logging.Handler):

@@ -40,6 +40,7 @@ def run_predict(
     row: int,
     image: Path | None,
     quiet: bool,
+    console: Console,
 ) -> None:
     """Sends one impression to a running server, or to one that is started for it, and prints the answer.
 
@@ -79,9 +80,8 @@ def run_predict(
         except ServingError as error:
             raise AdclickError(str(error), "Is the server running, and does it serve this model?") from None
     if quiet:
-        print(probability)
+        console.print(probability, highlight=False)
         return
-    console = Console()
     console.print(f"POST {url}/v1/models/{name}:predict  ({source})", highlight=False, soft_wrap=True)
     console.print_json(json.dumps({"instances": [instance]}, default=_shown))
     console.print(f"Answer in {elapsed * 1000:.1f} ms: [bold]{json.dumps({'predictions': [probability]})}[/bold]")

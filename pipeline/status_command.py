@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipeline.config import load_config
+from pipeline.console import result_console
 from pipeline.run_record import RunRecord, read_records
 from schema.errors import ConfigError
 from serving.versions import list_versions
@@ -24,22 +26,23 @@ def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_status(folder, records, served), indent=1))
         return
-    console = Console()
+    console = result_console(sys.stdout)
     if not records:
         console.print(f"{folder}: no run yet", highlight=False)
         return
-    table = Table("run", "state", "months", "AUC", "pushed version", "seconds", title=folder)
+    table = Table("run", "state", "months", "AUC", "version", "seconds", box=SIMPLE_HEAD, pad_edge=False)
     for record in records:
         auc = _overall(record, "auc")
         seconds = (record.finished - record.started).total_seconds() if record.finished else None
         table.add_row(
             record.run_id,
-            record.state,
+            f"{record.state} (unchanged)" if record.reused_everything else record.state,
             ", ".join(drop.name for drop in record.drops),
             "-" if auc is None else f"{auc:.4f}",
             "-" if record.pushed_version is None else str(record.pushed_version),
             "-" if seconds is None else f"{seconds:.0f}",
         )
+    console.print(folder, highlight=False, soft_wrap=True)
     console.print(table)
     for model, versions in served.items():
         console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,59 +12,76 @@ from pipeline.comparison import Comparison
 from pipeline.run_record import MetricRecord, RunRecord
 from pipeline.sample_data.reference import SoftMetrics
 
-_COLUMNS = ("auc", "auc_precision_recall", "log_loss", "normalised_entropy", "calibration_ratio")
+_COLUMNS = {
+    "auc": "AUC",
+    "auc_precision_recall": "PR AUC",
+    "log_loss": "log loss",
+    "normalised_entropy": "norm. entropy",
+    "calibration_ratio": "calibration",
+}
 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
 
 
+def _table(*headers: str, title: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
 def print_summary(console: Console, record: RunRecord) -> None:
     """Prints rows in and quarantined, the evaluation, and whether the model was blessed and pushed."""
     if record.reused_everything:
         console.print("Nothing has changed since an earlier run: every step was reused.", style="bold")
-    table = Table("month", "rows in", "examples", "quarantined", "duplicates", "creatives", title="Data")
+    table = _table("month", "rows in", "examples", "quarantined", "duplicates", title="Data")
     for drop in record.drops:
-        quarantined = f"{drop.rows_quarantined:,}"
-        if drop.quarantined_by_reason:
-            quarantined += f" ({_counts(drop.quarantined_by_reason)})"
-        table.add_row(
-            drop.name,
-            f"{drop.rows_in:,}",
-            f"{drop.rows_examples:,}",
-            quarantined,
-            f"{drop.rows_duplicate:,}",
-            _counts(drop.creatives_by_status),
-        )
+        counts = (drop.rows_in, drop.rows_examples, drop.rows_quarantined, drop.rows_duplicate)
+        table.add_row(drop.name, *(f"{count:,}" for count in counts))
     console.print(table)
+    for drop in record.drops:
+        if drop.rows_quarantined:
+            _print(
+                console, f"{drop.name} quarantined: {_counts(drop.quarantined_by_reason)}; see {drop.quarantine_uri}"
+            )
+        if drop.creatives_by_status:
+            _print(console, f"{drop.name} creatives: {_counts(drop.creatives_by_status)}")
     if record.evaluation:
+        console.print()
         console.print(_evaluation_table(record))
     if record.baseline is None:
-        console.print("There was no blessed model to compare with: this is the first.", highlight=False)
+        _print(console, "There was no blessed model to compare with: this is the first.")
     else:
-        console.print(f"Compared with the last blessed model, {record.baseline}", highlight=False, soft_wrap=True)
+        _print(console, f"Compared with the last blessed model, {record.baseline}")
     if record.state == "pushed":
-        console.print(
+        _print(
+            console,
             "[bold green]Blessed[/bold green]: every threshold is met, and served probabilities equal the evaluated "
             f"ones. Pushed as version [bold]{record.pushed_version}[/bold].",
-            highlight=False,
         )
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _evaluation_table(record: RunRecord) -> Table:
-    table = Table("slice", "rows", "click rate", *(name.replace("_", " ") for name in _COLUMNS))
-    table.title = "Evaluation on the newest month's held-out impressions, with 95 % confidence intervals"
     several = any(found.model == "baseline" for found in record.evaluation)
-    if several:
-        table = Table("slice", "model", "rows", "click rate", *table.columns[3:], title=table.title)
+    table = _table(
+        "slice",
+        *(["model"] if several else []),
+        "rows",
+        "click rate",
+        *_COLUMNS.values(),
+        title="Evaluation on the newest month's held-out impressions, with 95 % confidence intervals",
+    )
     for found in record.evaluation:
-        cells = [found.slice]
-        if several:
-            cells.append(found.model)
-        metrics = found.metrics
-        cells.append(_formatted(metrics.get("example_count"), ",.0f"))
-        cells.append(_formatted(metrics.get("click_rate"), ".2%"))
-        cells += [_metric(metrics.get(name)) for name in _COLUMNS]
+        cells = [found.slice, *([found.model] if several else [])]
+        cells.append(_formatted(found.metrics.get("example_count"), ",.0f"))
+        cells.append(_formatted(found.metrics.get("click_rate"), ".2%"))
+        cells += [_metric(found.metrics.get(name)) for name in _COLUMNS]
         table.add_row(*cells, style="bold" if found.slice == "overall" else None)
     return table
 
@@ -77,25 +95,26 @@ def _metric(metric: MetricRecord | None) -> str:
         return "-"
     text = f"{metric.value:.4f}"
     if metric.lower is not None and metric.upper is not None:
-        text += f" ±{(metric.upper - metric.lower) / 2:.4f}"
+        text += f" ±{(metric.upper - metric.lower) / 2:.3f}"
     return text
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints the model beside what it should beat and, for sample data, the known best."""
     against = "the true click probability" if comparison.against_truth else "the clicks"
-    table = Table(
+    table = _table(
         "",
         "AUC",
         "log loss",
-        "normalised entropy",
-        "calibration ratio",
-        "AUC, new ads",
-        "log loss, new ads",
-        title=f"{comparison.rows:,} held-out impressions scored against {against}; {comparison.new_rows:,} of new ads",
+        "norm. entropy",
+        "calibration",
+        "new ads: AUC",
+        "log loss",
+        title=f"{comparison.rows:,} held-out impressions, {comparison.new_rows:,} of new ads, scored against {against}",
     )
     for line in comparison.lines:
-        table.add_row(line.name, *_scores(line.overall), *(_scores(line.new)[:2] if line.new else ("-", "-")))
+        cells = (*_scores(line.overall), *(_scores(line.new)[:2] if line.new else ("-", "-")))
+        table.add_row(line.name, *cells, style="bold" if line.is_served else None)
     console.print(table)
 
 
