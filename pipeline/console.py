@@ -94,9 +94,12 @@ def watching(console: Console | None, total: int, steps: list[Step]) -> Iterator
         total: How many steps there will be.
         steps: Is filled with what finished.
     """
+    from absl import logging as absl_logging
+
+    # Not by the logger's own level: TFX's libraries save and restore the one that absl knows.
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.INFO)
     logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.INFO)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -123,4 +126,4 @@ def watching(console: Console | None, total: int, steps: list[Step]) -> Iterator
             yield
         finally:
             logger.removeHandler(watcher)
-            logger.setLevel(level)
+            absl_logging.set_verbosity(verbosity)

@@ -53,13 +53,18 @@ def find_drops(root: str, window: int, month: str | None = None) -> list[Drop]:
                 f"{root}: holds neither month folders (YYYY-MM) nor CSV files",
                 f"Files are looked for as {', '.join(CSV_PATTERNS)}.",
             )
-        name = root.rstrip("/").rpartition("/")[2]
-        return [Drop(name, 0, root, drop_fingerprint(root))]
+        return [Drop(_unnamed(root), 0, root, drop_fingerprint(root))]
     if month is not None:
         if month not in months:
             raise ConfigError(f"{root}: holds no folder {month}", f"There are {', '.join(months)}.")
         months = months[: months.index(month) + 1]
     return [_month_drop(root, name) for name in months[-window:]]
+
+
+def _unnamed(root: str) -> str:
+    """A name for a drop that is no month: its folder or file, in letters that a node of the pipeline may have."""
+    stem = root.rstrip("/").rpartition("/")[2].partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", stem) or "drop"
 
 
 def _months(root: str) -> Sequence[str]:

@@ -159,14 +159,9 @@ def _outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dic
         newest = max(runs, key=lambda run: run.create_time_since_epoch)
         artifact_types = {kind.id: kind for kind in store.get_artifact_types()}
         for execution in store.get_executions_by_context(newest.id):
-            node = next(
-                (
-                    context.name.removeprefix(f"{newest.name}.").rpartition(".")[2]
-                    for context in store.get_contexts_by_execution(execution.id)
-                    if context.type == "node"
-                ),
-                "",
-            )
+            contexts = store.get_contexts_by_execution(execution.id)
+            # A node's context is called after the pipeline and the node.
+            node = next(context.name.partition(".")[2] for context in contexts if context.type == "node")
             events = store.get_events_by_execution_ids([execution.id])
             made = [event for event in events if event.type == metadata_store_pb2.Event.OUTPUT]
             artifacts = {found.id: found for found in store.get_artifacts_by_id([event.artifact_id for event in made])}
