@@ -6,9 +6,9 @@ batch, as in Ge et al., "Image Matters" (arXiv:1711.06505).
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import keras_rs
@@ -18,6 +18,7 @@ import tensorflow as tf
 from models.effects import Effects
 from models.features import InputLayout
 from models.settings import ImageTowerSettings, NetworkSettings, TrainingSettings
+from schema.errors import ConfigError
 
 CATEGORIES = "categories"
 MULTIPLES = "multiples"
@@ -72,23 +73,37 @@ def build_image_tower(settings: ImageTowerSettings, image_size: int) -> keras.Mo
         features = keras.layers.Concatenate()([statistics, pooled])
         features = keras.layers.Dense(32, activation="relu")(features)
     else:
-        application = _application(settings.architecture)
-        backbone = application(
-            include_top=False, weights=settings.weights, input_shape=(image_size, image_size, 3), pooling="avg"
-        )
-        backbone.trainable = settings.trainable
-        features = backbone(keras.layers.Rescaling(255.0)(pixels))
+        features = _backbone(settings, image_size)(keras.layers.Rescaling(255.0)(pixels))
+        if len(features.shape) == 4:
+            features = keras.layers.GlobalAveragePooling2D()(features)
     return keras.Model(images, keras.layers.Dense(settings.embedding_dimension)(features), name="image_tower")
 
 
-def _application(dotted: str) -> Any:
-    import importlib
-
-    module, _, name = dotted.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"network.image_tower.architecture {dotted!r} is no Keras application: {error}") from error
+def _backbone(settings: ImageTowerSettings, image_size: int) -> keras.Model:
+    """A network from elsewhere; it takes pixels from 0 to 255 and gives a feature vector or feature maps."""
+    name = settings.architecture
+    if name.endswith((".keras", ".h5")):
+        try:
+            backbone = keras.saving.load_model(name, compile=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"network.image_tower.architecture: {name} is no Keras model: {error}") from None
+        if tuple(backbone.input_shape[1:]) != (image_size, image_size, 3):
+            raise ConfigError(
+                f"network.image_tower.architecture: {name} takes images of shape {backbone.input_shape[1:]}",
+                "Set ingestion.image_size to its size.",
+            )
+    else:
+        module, _, application = name.rpartition(".")
+        try:
+            build = getattr(importlib.import_module(module), application)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"network.image_tower.architecture: {name!r} is no Keras application: {error}",
+                "Use `small`, a dotted name such as keras.applications.MobileNetV3Small, or the path of a .keras file.",
+            ) from None
+        backbone = build(include_top=False, weights=settings.weights, input_shape=(image_size, image_size, 3))
+    backbone.trainable = settings.trainable
+    return backbone
 
 
 class ClickNetwork(keras.Model):  # type: ignore[misc]

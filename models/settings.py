@@ -15,13 +15,15 @@ class ImageTowerSettings(_Settings):
     architecture: str = Field(
         "small",
         description="`small` is trained here; or the dotted name of a Keras application, such as "
-        "keras.applications.MobileNetV3Small, whose features feed a trained projection.",
+        "keras.applications.MobileNetV3Small, or the path of a .keras file, whose features feed a trained projection.",
     )
     weights: str | None = Field(
         None,
         description="For a Keras application: the path of a weights file, or `imagenet` where it can be downloaded.",
     )
-    trainable: bool = Field(False, description="For a Keras application: whether its own weights are trained further.")
+    trainable: bool = Field(
+        False, description="For an application or a file: whether its own weights are trained further."
+    )
     embedding_dimension: int = Field(16, ge=1, description="Width of a creative's embedding.")
 
 

@@ -58,12 +58,8 @@ class Config(BaseModel):
         names = self.features.used
         if self.split.by == "time" and not self.features.of(Timestamp):
             raise ValueError("split.by is time, but no column has the role timestamp: declare one or use `by: hash`")
-        if self.split.by == "hash":
-            column = self.split.column or self.features.identifier_name
-            if column is None:
-                raise ValueError("split.by is hash, but neither split.column nor an identifier column is given")
-            if column not in names:
-                raise ValueError(f"split.column {column!r} is not a column that is read")
+        if self.split.column is not None and self.split.column not in names:
+            raise ValueError(f"split.column {self.split.column!r} is not a column that is read")
         sliceable = {
             *names,
             self.features.image_status_name,

@@ -178,6 +178,10 @@ def choose_eval_from(rows_by_minute: Mapping[int, int], eval_share: float) -> in
     return int(minutes[1 + int(np.argmin(np.abs(later - eval_share)))]) * _MINUTE
 
 
+#: Knuth's 64-bit multiplier (MMIX).
+_HASH_MULTIPLIER = np.uint64(6364136223846793005)
+
+
 def hash_values(values: Any) -> Hashes:
     """64-bit hashes of a typed column, the same on every machine; all missing values share one."""
     if not len(values):
@@ -188,6 +192,16 @@ def hash_values(values: Any) -> Hashes:
         texts = values.fill_null(b"").to_numpy(zero_copy_only=False)
         return np.asarray(pd.util.hash_array(texts, categorize=False), np.uint64)
     return np.asarray(pd.util.hash_array(values.fill_null(0).to_numpy(zero_copy_only=False)), np.uint64)
+
+
+def _hash_rows(batch: Any, features: FeatureTable) -> Hashes:
+    """64-bit hashes of whole rows but for the label."""
+    combined = np.zeros(batch.num_rows, np.uint64)
+    for name in features.used:
+        if name != features.label_name:
+            combined = combined * _HASH_MULTIPLIER ^ hash_values(_column(batch, name))
+    # A multiplication spreads the last column's bits over all of them.
+    return np.asarray((combined * _HASH_MULTIPLIER) >> np.uint64(16))
 
 
 def _parts(hashes: Hashes, partitions: int) -> Iterator[tuple[int, Ints]]:
@@ -346,7 +360,8 @@ class _Encode(beam.DoFn):
     def _held_out(self, batch: Any, eval_from: int | None) -> Bools:
         split, features = self._plan.split, self._plan.features
         if split.by == "hash":
-            hashes = hash_values(_column(batch, split.column or features.identifier_name or ""))
+            column = split.column or features.identifier_name
+            hashes = _hash_rows(batch, features) if column is None else hash_values(_column(batch, column))
             return np.asarray(hashes % np.uint64(_HASH_STEPS) < np.uint64(round(split.eval_share * _HASH_STEPS)))
         if eval_from is None:
             return np.zeros(batch.num_rows, np.bool_)

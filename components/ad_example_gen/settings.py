@@ -72,5 +72,7 @@ class SplitSettings(_Settings):
     )
     eval_share: float = Field(0.2, gt=0, lt=1, description="The share of rows to hold out.")
     column: str | None = Field(
-        None, description="With `by: hash`: the column whose hash decides, the identifier by default."
+        None,
+        description="With `by: hash`: the column whose hash decides; by default the identifier, or the whole row where "
+        "there is none.",
     )

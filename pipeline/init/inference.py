@@ -91,7 +91,7 @@ def infer(sample: Sample) -> Inference:
         sections={
             "data": Section({"root": str(sample.root.absolute())}, (_extent(sample),)),
             "csv": csv_section(sample, names),
-            "split": split_section(guesses, columns, by_name, timestamp),
+            "split": split_section(guesses, columns, timestamp),
             **training_sections(sample.estimated_rows),
             "evaluation": evaluation_section(columns, by_name),
         },

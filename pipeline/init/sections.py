@@ -77,10 +77,8 @@ def csv_section(sample: Sample, names: Sequence[str]) -> Section:
     return Section(settings, tuple(reasons))
 
 
-def split_section(
-    guesses: Guesses, columns: Sequence[ColumnGuess], by_name: Mapping[str, Profile], timestamp: int | None
-) -> Section:
-    """By time if the times allow it, else by the hash of the identifier or of the column that serves best."""
+def split_section(guesses: Guesses, columns: Sequence[ColumnGuess], timestamp: int | None) -> Section:
+    """By time if the times allow it, else by the hash of the identifier or of the whole row."""
     share = float(SplitSettings.model_fields["eval_share"].default)
     why = "there is no timestamp"
     if timestamp is not None:
@@ -96,34 +94,7 @@ def split_section(
     identifier = next((column.name for column in columns if column.role == "identifier"), None)
     if identifier is not None:
         return Section({"by": "hash"}, (f"By the hash of {identifier}, because {why}.",))
-    name = _column_to_split_by(columns, by_name)
-    spread = (share * (1 - share) * _collision(by_name[name])) ** 0.5
-    return Section(
-        {"by": "hash", "column": name},
-        (
-            f"By the hash of {name}, because {why} and no identifier: its values are spread the most evenly.",
-            f"Rows of one value stay together, so that the held-out share is {share:.0%} give or take {spread:.1%}.",
-        ),
-    )
-
-
-def _collision(profile: Profile) -> float:
-    """How likely two rows hold the same value, a missing one included."""
-    rows = len(profile.cells)
-    shares = np.array([*profile.counts.values(), rows - profile.present]) / rows
-    return float(np.sum(shares**2))
-
-
-def _column_to_split_by(columns: Sequence[ColumnGuess], by_name: Mapping[str, Profile]) -> str:
-    """The column by whose hash to hold out rows.
-
-    A quantity, if one is spread evenly enough: the model reads unseen amounts well, while to hold out ids whole would
-    leave the held-out rows without any known id.
-    """
-    usable = [column for column in columns if column.role in ("numeric", "categorical", "multi_valued", "image")]
-    collisions = {column.name: _collision(by_name[column.name]) for column in usable}
-    quantities = [column.name for column in usable if column.role == "numeric" and collisions[column.name] < 0.005]
-    return min(quantities or collisions or [columns[0].name], key=lambda name: collisions.get(name, 1.0))
+    return Section({"by": "hash"}, (f"By the hash of the whole row, because {why} and no identifier.",))
 
 
 def training_sections(rows: int) -> dict[str, Section]:

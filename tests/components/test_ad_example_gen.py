@@ -266,6 +266,18 @@ def test_split_by_time_holds_out_the_latest(drop: Path, output: Path) -> None:
     assert found.counts["eval_from"] == str(1_790_812_800 + 75 * 60)
 
 
+def test_split_by_hash_without_an_identifier_goes_by_the_whole_row(drop: Path, output: Path) -> None:
+    features = {name: column for name, column in PLAIN.items() if name != "impression_id"}
+    rows = [[f"i{number}", *impression(number % 400)[1:-1], str(number % 2)] for number in range(1_200)]
+    (drop / "a.csv").write_bytes(as_csv(rows))
+
+    found = ingest(drop, output, features, split=SplitSettings(by="hash", eval_share=0.3), chunk_bytes=4_096)
+
+    assert 0.2 < found.counts["rows_eval"] / 1_200 < 0.4
+    sides = [{str(example["timestamp"]) for example in found.examples(name)} for name in ("train", "eval")]
+    assert sides[0].isdisjoint(sides[1]), "rows that differ in their label alone stay together"
+
+
 @pytest.mark.parametrize("column", ["impression_id", "site", "price", "timestamp", "topics"])
 def test_split_by_hash_keeps_values_together(drop: Path, output: Path, column: str) -> None:
     rows = [

@@ -184,9 +184,8 @@ def test_a_log_like_criteo(tmp_path: Path) -> None:
     }
     assert (config.csv.delimiter, config.csv.header) == ("\t", False)
     assert config.csv.columns == tuple(roles(result))
-    assert config.split.by == "hash"
-    assert config.split.column == "integer_3"
-    assert "integer_3" in result.config_path.read_text().split("split:")[0]
+    assert (config.split.by, config.split.column) == ("hash", None)
+    assert "whole row" in result.config_path.read_text().split("split:")[0]
     # Negative values of several kinds are values, not a marker.
     assert config.features.root["integer_2"].missing == ()
 
