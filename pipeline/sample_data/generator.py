@@ -81,8 +81,8 @@ class SampleSummary:
             f"Sample data {done}: {self.output}\n"
             f"  {self.rows:,} impressions in {len(self.months)} months ({', '.join(self.months)}), "
             f"{self.images:,} creatives, {self.click_rate:.2%} clicked;\n"
-            f"  {self.corrupt:,} corrupt and {self.duplicates:,} repeated rows and some broken images are put in, as real "
-            "drops have them.\n"
+            f"  {self.corrupt:,} corrupt and {self.duplicates:,} repeated rows and some broken images are put in, "
+            "as real drops have them.\n"
             f"  The true click probability of each impression is in {self.output / 'truth'}."
         )
 

@@ -1,0 +1,81 @@
+"""The config reference, derived from the config's own types; `python -m pipeline.config_reference` puts it in the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from models.settings import ThresholdSettings
+from pipeline.config import Config
+from schema.feature_table import Column, FeatureTable
+
+BEGIN = "<!-- config reference: begin; written by `python -m pipeline.config_reference` -->"
+END = "<!-- config reference: end -->"
+
+
+def config_reference() -> str:
+    """Every key of the config, its default and its meaning, as Markdown tables."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    lines += _rows(Config, "")
+    lines += ["", "Each threshold of `evaluation.thresholds`:", "", "| key | default | meaning |", "|---|---|---|"]
+    lines += _rows(ThresholdSettings, "")
+    lines += ["", "Each column of `features` has a `role`, and by it:", "", "| role | key | default | meaning |"]
+    lines += ["|---|---|---|---|"]
+    shared: dict[str, FieldInfo] = {}
+    for role in get_args(get_args(Column)[0]):
+        (name,) = get_args(role.model_fields["role"].annotation)
+        own = {key: field for key, field in role.model_fields.items() if key != "role"}
+        common = {key: field for key, field in own.items() if key in ("source", "description", "missing")}
+        shared = common
+        lines.append(f"| `{name}` | | | {' '.join((role.__doc__ or '').split())} |")
+        lines += [
+            f"| | `{key}` | {_default(field)} | {_text(field)} |" for key, field in own.items() if key not in common
+        ]
+    lines += [f"| any | `{key}` | {_default(field)} | {_text(field)} |" for key, field in shared.items()]
+    return "\n".join(lines)
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, FeatureTable):
+            yield f"| `{prefix}{name}` | required | The columns by name; see below. |"
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _rows(kind, f"{prefix}{name}.")
+        else:
+            yield f"| `{prefix}{name}` | {_default(field)} | {_text(field)} |"
+
+
+def _text(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None:
+        return ""
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        return "; ".join(
+            " ".join(f"{key} {item}" for key, item in part.model_dump(exclude_none=True).items() if item != ())
+            for part in value
+        )
+    return "`" + json.dumps(value, ensure_ascii=False).replace("|", "\\|") + "`"
+
+
+def with_reference(readme: str) -> str:
+    """The README with its reference brought up to date."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{config_reference()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    path = Path(__file__).parent.parent / "README.md"
+    path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
