@@ -97,7 +97,7 @@ def run(
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
     from pipeline.config import load_config
     from pipeline.console import noise_to, result_console
-    from pipeline.run_record import LOG_FILE, new_run_id, record_folder
+    from pipeline.run_record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
 
     settings = load_config(config, data_root=data, output=output)
     run_id = new_run_id(settings.output)
@@ -114,8 +114,10 @@ def run(
         if compare:
             with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
                 from pipeline.comparison import compare as compare_run
+                from pipeline.comparison import write_comparison
 
                 comparison = compare_run(settings, record)
+                write_comparison(comparison, log_file.with_name(COMPARISON_FILE))
             print_comparison(console, comparison)
     _exit_by(record)
 

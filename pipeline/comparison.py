@@ -6,10 +6,11 @@ data is generated and the truth stands beside it, against the clicks otherwise.
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,11 @@ class Comparison:
     against_truth: bool
     rows: int
     new_rows: int
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Writes the table as JSON, for tools."""
+    path.write_text(json.dumps(asdict(comparison), indent=1), encoding="utf-8")
 
 
 def truth_folder(config: Config) -> Path | None:

@@ -1,4 +1,4 @@
-"""The config reference, derived from the config's own types; `python -m pipeline.config_reference` puts it in the README."""
+"""The config reference, derived from the config; `python -m pipeline.config_reference` puts it in the README."""
 
 from __future__ import annotations
 

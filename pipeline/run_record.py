@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 RECORD_FILE = "run.json"
 LOG_FILE = "run.log"
+COMPARISON_FILE = "comparison.json"
 
 
 class _Part(BaseModel):

@@ -1,0 +1,34 @@
+"""Projects that the end-to-end tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.harness import Project, small_project
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.end_to_end)
+
+
+@pytest.fixture(scope="session")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose first run has pushed a version; not to be changed."""
+    project = small_project(tmp_path_factory.mktemp("pushed") / "project")
+    done = project.run()
+    assert done.code == 0, done.text
+    assert len(project.versions) == 1
+    return project
+
+
+@pytest.fixture
+def served(pushed: Project, tmp_path: Path) -> Project:
+    """A copy to change, with the pushed version but without the artifacts and records that address it by path."""
+    folder = tmp_path / "project"
+    shutil.copytree(pushed.folder, folder, ignore=shutil.ignore_patterns("pipeline_root", "metadata.sqlite", "runs"))
+    return Project(folder)
