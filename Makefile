@@ -15,7 +15,7 @@ run: setup ## Do the main job on sample data: from CSVs and images to a served m
 	@$(ADCLICK) predict --config $(SAMPLE)/config.yaml
 
 test: lint ## Run every check and test
-	@.venv/bin/python -m pytest -q
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile
 
 unit: setup ## Run the tests that take seconds
 	@.venv/bin/python -m pytest -q -m "not end_to_end"

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.metrics import metric_types, metric_util
+from tensorflow_model_analysis.proto import config_pb2
 
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import known_name
@@ -69,7 +70,7 @@ metric_types.register_metric(NormalisedEntropy)
 class _LogLossSums(beam.CombineFn):
     """Sums the loss, the clicks and the weights of examples."""
 
-    def __init__(self, key: Any, eval_config: tfma.EvalConfig | None, model_name: str, output_name: str) -> None:
+    def __init__(self, key: Any, eval_config: config_pb2.EvalConfig | None, model_name: str, output_name: str) -> None:
         super().__init__()
         self._key = key
         self._eval_config = eval_config
@@ -105,7 +106,7 @@ class _LogLossSums(beam.CombineFn):
 
 
 def _sums(
-    eval_config: tfma.EvalConfig | None, model_name: str, output_name: str, sub_key: Any, example_weighted: bool
+    eval_config: config_pb2.EvalConfig | None, model_name: str, output_name: str, sub_key: Any, example_weighted: bool
 ) -> Any:
     key = metric_types.MetricKey(
         name="_log_loss_sums",
@@ -133,7 +134,7 @@ def _derived(name: str, sums: Any, compute: Callable[[float, float], float]) -> 
 
 def _log_loss(
     name: str = "log_loss",
-    eval_config: tfma.EvalConfig | None = None,
+    eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
     sub_key: Any = None,
@@ -145,7 +146,7 @@ def _log_loss(
 
 def _normalised_entropy(
     name: str = "normalised_entropy",
-    eval_config: tfma.EvalConfig | None = None,
+    eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
     sub_key: Any = None,
@@ -162,12 +163,12 @@ def normalised_entropy(log_loss: float, click_rate: float) -> float:
     return log_loss / -(click_rate * math.log(click_rate) + (1 - click_rate) * math.log(1 - click_rate))
 
 
-def _threshold(settings: ThresholdSettings, has_baseline: bool) -> tfma.MetricThreshold:
+def _threshold(settings: ThresholdSettings, has_baseline: bool) -> config_pb2.MetricThreshold:
     if settings.metric not in METRICS:
         raise ConfigError(
             f"evaluation.thresholds: unknown metric {settings.metric!r}", f"Use one of {', '.join(METRICS)}."
         )
-    threshold = tfma.MetricThreshold()
+    threshold = config_pb2.MetricThreshold()
     if settings.lower is not None:
         threshold.value_threshold.lower_bound.value = settings.lower
     if settings.upper is not None:
@@ -179,26 +180,26 @@ def _threshold(settings: ThresholdSettings, has_baseline: bool) -> tfma.MetricTh
                 f"evaluation.thresholds: {settings.metric} has no better direction", "Remove its max_drop."
             )
         threshold.change_threshold.direction = (
-            tfma.MetricDirection.HIGHER_IS_BETTER if higher_is_better else tfma.MetricDirection.LOWER_IS_BETTER
+            config_pb2.MetricDirection.HIGHER_IS_BETTER if higher_is_better else config_pb2.MetricDirection.LOWER_IS_BETTER
         )
         threshold.change_threshold.absolute.value = -settings.max_drop if higher_is_better else settings.max_drop
     return threshold
 
 
-def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, has_baseline: bool) -> tfma.EvalConfig:
+def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, has_baseline: bool) -> config_pb2.EvalConfig:
     """Builds TFMA's config: metrics, slices, thresholds, intervals.
 
     Raises:
         ConfigError: A threshold names an unknown metric, or asks for a drop in a metric without a better direction.
     """
     classes = {
-        "auc": tfma.MetricConfig(class_name="AUC"),
-        "auc_precision_recall": tfma.MetricConfig(class_name="AUCPrecisionRecall"),
-        "log_loss": tfma.MetricConfig(class_name="LogLoss", module=__name__),
-        "normalised_entropy": tfma.MetricConfig(class_name="NormalisedEntropy", module=__name__),
-        "calibration_ratio": tfma.MetricConfig(class_name="Calibration"),
-        MEAN_LABEL: tfma.MetricConfig(class_name="MeanLabel"),
-        COUNT: tfma.MetricConfig(class_name="ExampleCount"),
+        "auc": config_pb2.MetricConfig(class_name="AUC"),
+        "auc_precision_recall": config_pb2.MetricConfig(class_name="AUCPrecisionRecall"),
+        "log_loss": config_pb2.MetricConfig(class_name="LogLoss", module=__name__),
+        "normalised_entropy": config_pb2.MetricConfig(class_name="NormalisedEntropy", module=__name__),
+        "calibration_ratio": config_pb2.MetricConfig(class_name="Calibration"),
+        MEAN_LABEL: config_pb2.MetricConfig(class_name="MeanLabel"),
+        COUNT: config_pb2.MetricConfig(class_name="ExampleCount"),
     }
     for name, metric in classes.items():
         metric.config = json.dumps({"name": name})
@@ -207,31 +208,31 @@ def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, ha
         metric = classes[settings.metric]
         # A threshold outside of `per_slice_thresholds` would hold for every slice, not for all impressions together.
         metric.per_slice_thresholds.append(
-            tfma.PerSliceMetricThreshold(
-                slicing_specs=[tfma.SlicingSpec(feature_keys=settings.slice)], threshold=threshold
+            config_pb2.PerSliceMetricThreshold(
+                slicing_specs=[config_pb2.SlicingSpec(feature_keys=settings.slice)], threshold=threshold
             )
         )
-    slices = [tfma.SlicingSpec()]
-    slices += [tfma.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
-    slices += [tfma.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]
+    slices = [config_pb2.SlicingSpec()]
+    slices += [config_pb2.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
+    slices += [config_pb2.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]
     model = {"signature_name": SERVING_EXAMPLES, "label_key": features.label_name, "prediction_key": CLICK_PROBABILITY}
-    models = [tfma.ModelSpec(name=CANDIDATE if has_baseline else "", **model)]
+    models = [config_pb2.ModelSpec(name=CANDIDATE if has_baseline else "", **model)]
     if has_baseline:
-        models.append(tfma.ModelSpec(name=BASELINE, is_baseline=True, **model))
-    options = tfma.Options()
+        models.append(config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model))
+    options = config_pb2.Options()
     if evaluation.confidence_intervals:
         options.compute_confidence_intervals.CopyFrom(wrappers_pb2.BoolValue(value=True))
-        options.confidence_intervals.method = tfma.ConfidenceIntervalOptions.JACKKNIFE
-    return tfma.EvalConfig(
+        options.confidence_intervals.method = config_pb2.ConfidenceIntervalOptions.JACKKNIFE
+    return config_pb2.EvalConfig(
         model_specs=models,
-        metrics_specs=[tfma.MetricsSpec(metrics=list(classes.values()))],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=list(classes.values()))],
         slicing_specs=slices,
         options=options,
     )
 
 
 def custom_extractors(
-    eval_shared_model: Any, eval_config: tfma.EvalConfig, tensor_adapter_config: Any
+    eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[tfma.extractors.Extractor]:
     """The Evaluator's extractors, with one that tells which values the candidate knows; called by TFX."""
     extractors: list[tfma.extractors.Extractor] = tfma.default_extractors(
