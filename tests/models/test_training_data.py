@@ -1,0 +1,106 @@
+"""Batches: every impression once, the distinct creatives once, in an order that the seed decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.features import CategoryField, InputLayout
+from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES
+from models.trainer import TrainingData, load_training_data
+from models.training_data import Columns, CreativeStore, Hiding, batches
+from tests.models.conftest import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
+
+ROWS = 103
+
+
+def columns() -> Columns:
+    random = np.random.default_rng(0)
+    return Columns(
+        categories=np.stack([np.arange(ROWS), random.integers(0, 5, ROWS)], axis=1).astype(np.int32),
+        multiples=np.zeros((ROWS, 0), np.int32),
+        numbers=np.zeros((ROWS, 0), np.float32),
+        creative=random.integers(-1, 4, ROWS).astype(np.int32),
+        clicked=random.integers(0, 2, ROWS).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CreativeStore:
+    return CreativeStore([write_creatives(tmp_path / "c", make_creatives(4, seed=3))], IMAGE_SIZE, tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 103, 500])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_every_row_comes_once(store: CreativeStore, batch_size: int, seed: int | None) -> None:
+    data = columns()
+    seen = []
+    for inputs, clicked in batches(data, store, batch_size, seed=seed):
+        assert len(clicked) <= batch_size and clicked.shape == (len(inputs[CATEGORIES]), 1)
+        for row, slot, label in zip(inputs[CATEGORIES][:, 0], inputs[CREATIVE_SLOT], clicked[:, 0], strict=True):
+            seen.append(int(row))
+            assert label == data.clicked[row]
+            creative = data.creative[row]
+            assert (slot == 0) == (creative == -1)
+            if slot:
+                np.testing.assert_array_equal(inputs[IMAGES][slot - 1], store.images(np.array([creative]))[0])
+        assert len(inputs[IMAGES]) <= 4, "an image comes once however often it is shown"
+    assert sorted(seen) == list(range(ROWS))
+    assert (seen == sorted(seen)) == (seed is None)
+
+
+def test_the_seed_decides_the_order(store: CreativeStore) -> None:
+    def order(seed: int) -> list[int]:
+        parts = [inputs[CATEGORIES][:, 0] for inputs, _ in batches(columns(), store, 10, seed=seed)]
+        return np.concatenate(parts).tolist()
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_hiding_shows_the_unknown(store: CreativeStore) -> None:
+    layout = InputLayout((CategoryField("ad", 1, ROWS + 1, ROWS), CategoryField("hour", 1, 5, None)), (), True)
+    hidden = shown = creatives = 0
+    for inputs, _ in batches(columns(), store, 20, seed=1, hiding=Hiding.of(layout, 0.5)):
+        hidden += int((inputs[CATEGORIES][:, 0] == ROWS).sum())
+        shown += int((inputs[CATEGORIES][:, 0] < ROWS).sum())
+        creatives += int((inputs[CREATIVE_SLOT] > 0).sum())
+        assert inputs[CATEGORIES][:, 1].max() < 5
+    assert 25 < hidden < 78 and hidden + shown == ROWS
+    assert creatives < 0.75 * (columns().creative >= 0).sum()
+
+
+def test_creatives_are_found_by_key(store: CreativeStore) -> None:
+    made = make_creatives(4, seed=3)
+    keys = np.array([*(creative.key for creative in made), "", "unknown"], dtype=np.bytes_)
+    positions = store.positions(keys)
+    assert positions[4:].tolist() == [-1, -1] and sorted(positions[:4].tolist()) == [0, 1, 2, 3]
+    for creative, position in zip(made, positions, strict=False):
+        assert store.images(np.array([position]))[0].tobytes() == creative.image
+
+
+def test_a_store_without_creatives_serves_none(tmp_path: Path) -> None:
+    empty = CreativeStore([], IMAGE_SIZE, tmp_path)
+    assert len(empty) == 0 and empty.positions(np.array([b"x"])).tolist() == [-1]
+    (inputs, _), *_ = batches(columns(), empty, 200)
+    assert inputs[IMAGES].shape[1:] == (IMAGE_SIZE, IMAGE_SIZE, 3)
+
+
+def test_compressed_files_are_read_like_plain_ones(tiny_model: TinyModel, tmp_path: Path) -> None:
+    packed = str(tmp_path / "held_out.gz")
+    with tf.io.TFRecordWriter(packed, "GZIP") as writer:
+        for row in tiny_model.rows[700:]:
+            writer.write(as_example(row))
+
+    def load(name: str, files: list[str]) -> TrainingData:
+        (tmp_path / name).mkdir()
+        graph = str(tiny_model.transform_graph)
+        creatives = [tiny_model.creative_file]
+        return load_training_data(FEATURES, graph, [], files, creatives, IMAGE_SIZE, tmp_path / name)
+
+    plain, compressed = load("plain", [tiny_model.files[1]]).held_out, load("packed", [packed]).held_out
+    assert len(plain) == len(compressed) == 200
+    for part in ("categories", "multiples", "numbers", "creative", "clicked"):
+        np.testing.assert_array_equal(getattr(plain, part), getattr(compressed, part))
