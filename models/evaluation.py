@@ -180,13 +180,17 @@ def _threshold(settings: ThresholdSettings, has_baseline: bool) -> config_pb2.Me
                 f"evaluation.thresholds: {settings.metric} has no better direction", "Remove its max_drop."
             )
         threshold.change_threshold.direction = (
-            config_pb2.MetricDirection.HIGHER_IS_BETTER if higher_is_better else config_pb2.MetricDirection.LOWER_IS_BETTER
+            config_pb2.MetricDirection.HIGHER_IS_BETTER
+            if higher_is_better
+            else config_pb2.MetricDirection.LOWER_IS_BETTER
         )
         threshold.change_threshold.absolute.value = -settings.max_drop if higher_is_better else settings.max_drop
     return threshold
 
 
-def build_eval_config(features: FeatureTable, evaluation: EvaluationSettings, has_baseline: bool) -> config_pb2.EvalConfig:
+def build_eval_config(
+    features: FeatureTable, evaluation: EvaluationSettings, has_baseline: bool
+) -> config_pb2.EvalConfig:
     """Builds TFMA's config: metrics, slices, thresholds, intervals.
 
     Raises:

@@ -30,7 +30,9 @@ class ServingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model_name: str = Field("adclick", pattern=r"[A-Za-z0-9_-]+", description="The model's name in serving addresses.")
+    model_name: str = Field(
+        "adclick", pattern=r"^[A-Za-z0-9_-]+$", description="The model's name in serving addresses."
+    )
     validation_requests: int = Field(
         64, ge=1, description="Held-out impressions that ServingValidator sends through each signature."
     )

@@ -152,10 +152,22 @@ class FeatureTable(RootModel[dict[str, Column]]):
         repeated = sorted({source for source in sources if sources.count(source) > 1})
         if repeated:
             raise ValueError(f"two columns read the same CSV column: {repeated}")
-        reserved = sorted({self.image_status_name} & set(self.root)) if self.image_name else []
-        if reserved:
-            raise ValueError(f"the column name {reserved[0]!r} is reserved for the status of the image")
+        taken = sorted(self._derived_names() & set(self.root))
+        if taken:
+            raise ValueError(
+                f"the column name {taken[0]!r} is reserved for a feature derived from another column; give the column "
+                "another name, with its name in the CSV header as `source`, or shorten `derive`"
+            )
         return self
+
+    def _derived_names(self) -> set[str]:
+        """Names of features that come from a column of another name."""
+        names = {part for column in self.of(Timestamp).values() for part in column.derive}
+        for name in self.of(Numeric):
+            names |= {f"{name}_bucket", f"{name}_missing"}
+        if self.image_name is not None:
+            names.add(self.image_status_name)
+        return names
 
     def of(self, role: type[_ColumnType]) -> dict[str, _ColumnType]:
         """Columns of one role by name; `Categorical` includes the multi-valued ones."""

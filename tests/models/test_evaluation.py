@@ -13,7 +13,7 @@ from models.evaluation import BASELINE, CANDIDATE, build_eval_config, custom_ext
 from models.settings import EvaluationSettings, ThresholdSettings
 from schema.errors import ConfigError
 from serving.model_server.servable import Servable
-from tests.models.conftest import FEATURES, TinyModel, as_example
+from tests.models.tiny_model import FEATURES, TinyModel, as_example
 
 
 def evaluate(model: TinyModel, output: Path, settings: EvaluationSettings, *, baseline: bool = False) -> str:

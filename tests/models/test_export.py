@@ -16,7 +16,7 @@ from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
 from models.extension import extend_creatives, pixels_as_png
 from models.requests import requests_from_examples
 from serving.model_server.servable import Servable
-from tests.models.conftest import FEATURES, TinyModel, as_example, make_creatives, write_creatives
+from tests.models.tiny_model import FEATURES, TinyModel, as_example, make_creatives, write_creatives
 
 TOLERANCE = 1e-6
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from models.features import input_layout, transformed_name
 from schema.feature_table import parse_feature_table
-from tests.models.conftest import analyze, as_example
+from tests.models.tiny_model import analyze, as_example
 
 FEATURES = parse_feature_table(
     {

@@ -12,7 +12,7 @@ from models.features import CategoryField, InputLayout
 from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES
 from models.trainer import TrainingData, load_training_data
 from models.training_data import Columns, CreativeStore, Hiding, batches
-from tests.models.conftest import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
+from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 ROWS = 103
 

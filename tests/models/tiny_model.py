@@ -1,4 +1,4 @@
-"""A small trained model with a column of every role, shared by the tests that need one."""
+"""A small trained model with a column of every role, for the tests that need one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
@@ -115,9 +114,8 @@ def analyze(rows: list[Row], features: FeatureTable, folder: Path) -> tft.TFTran
     return tft.TFTransformOutput(str(folder))
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    folder = tmp_path_factory.mktemp("tiny_model")
+def train_tiny_model(folder: Path) -> TinyModel:
+    """Trains and exports a model on some hundred generated impressions."""
     creatives = make_creatives(8, seed=1)
     rows = make_rows(900, creatives)
     analyze(rows[:700], FEATURES, folder / "transform")
