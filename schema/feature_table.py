@@ -162,7 +162,7 @@ class FeatureTable(RootModel[dict[str, Column]]):
 
     def _derived_names(self) -> set[str]:
         """Names of features that come from a column of another name."""
-        names = {part for column in self.of(Timestamp).values() for part in column.derive}
+        names: set[str] = {part for column in self.of(Timestamp).values() for part in column.derive}
         for name in self.of(Numeric):
             names |= {f"{name}_bucket", f"{name}_missing"}
         if self.image_name is not None:
