@@ -19,12 +19,14 @@ class ModelDescription(BaseModel):
     Attributes:
         features: The columns it was trained on.
         image_size: Edge of the images in pixels.
+        negative_sampling_rate: The share of unclicked impressions that the log kept.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     features: FeatureTable
     image_size: int
+    negative_sampling_rate: float = 1.0
 
 
 def write_description(model_folder: str, description: ModelDescription) -> None:

@@ -18,6 +18,7 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
+from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import known_name
 from models.settings import EvaluationSettings, ThresholdSettings
@@ -38,6 +39,8 @@ METRICS: Mapping[str, bool | None] = {
 }
 COUNT = "example_count"
 MEAN_LABEL = "click_rate"
+#: The feature that weighs an impression for the ones like it that a sampled log left out.
+WEIGHT = "impression_weight"
 _SMALLEST = 1e-7
 #: The jackknife leaves out a twentieth of the impressions at a time; of fewer clicks, too many times none.
 _CLICKS_FOR_INTERVAL = 20
@@ -70,8 +73,16 @@ metric_types.register_metric(NormalisedEntropy)
 class _LogLossSums(beam.CombineFn):
     """Sums the loss, the clicks and the weights of examples."""
 
-    def __init__(self, key: Any, eval_config: config_pb2.EvalConfig | None, model_name: str, output_name: str) -> None:
+    def __init__(
+        self,
+        key: Any,
+        eval_config: config_pb2.EvalConfig | None,
+        model_name: str,
+        output_name: str,
+        example_weighted: bool,
+    ) -> None:
         super().__init__()
+        self._example_weighted = example_weighted
         self._key = key
         self._eval_config = eval_config
         self._model_name = model_name
@@ -87,6 +98,7 @@ class _LogLossSums(beam.CombineFn):
             eval_config=self._eval_config,
             model_name=self._model_name,
             output_name=self._output_name,
+            example_weighted=self._example_weighted,
             flatten=True,
         ):
             clicked = float(label.item())
@@ -116,7 +128,9 @@ def _sums(
         example_weighted=example_weighted,
     )
     return metric_types.MetricComputation(
-        keys=[key], preprocessors=None, combiner=_LogLossSums(key, eval_config, model_name, output_name)
+        keys=[key],
+        preprocessors=None,
+        combiner=_LogLossSums(key, eval_config, model_name, output_name, example_weighted),
     )
 
 
@@ -219,7 +233,12 @@ def build_eval_config(
     slices = [config_pb2.SlicingSpec()]
     slices += [config_pb2.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
     slices += [config_pb2.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]
-    model = {"signature_name": SERVING_EXAMPLES, "label_key": features.label_name, "prediction_key": CLICK_PROBABILITY}
+    model = {
+        "signature_name": SERVING_EXAMPLES,
+        "label_key": features.label_name,
+        "prediction_key": CLICK_PROBABILITY,
+        "example_weight_key": WEIGHT,
+    }
     models = [config_pb2.ModelSpec(name=CANDIDATE if has_baseline else "", **model)]
     if has_baseline:
         models.append(config_pb2.ModelSpec(name=BASELINE, is_baseline=True, **model))
@@ -238,24 +257,27 @@ def build_eval_config(
 def custom_extractors(
     eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
 ) -> list[tfma.extractors.Extractor]:
-    """The Evaluator's extractors, with one that tells which values the candidate knows; called by TFX."""
+    """The Evaluator's extractors, with one that weighs impressions and tells which values the candidate knows.
+
+    TFX calls it.
+    """
     extractors: list[tfma.extractors.Extractor] = tfma.default_extractors(
         eval_shared_model=eval_shared_model, eval_config=eval_config, tensor_adapter_config=tensor_adapter_config
     )
     sliced = {key for spec in eval_config.slicing_specs for key in spec.feature_keys if key.endswith(_KNOWN_SUFFIX)}
     columns = sorted(key.removesuffix(_KNOWN_SUFFIX) for key in sliced)
-    if not columns:
-        return extractors
     models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
     candidate = next(model for model in models if model.model_name != BASELINE)
-    known = tfma.extractors.Extractor(
-        stage_name="ExtractKnownValues", ptransform=_ExtractKnownValues(candidate.model_path, columns)
-    )
-    return [extractors[0], known, *extractors[1:]]
+    added = tfma.extractors.Extractor(stage_name="AddFeatures", ptransform=_AddFeatures(candidate.model_path, columns))
+    return [extractors[0], added, *extractors[1:]]
 
 
-class _ExtractKnownValues(beam.PTransform):  # type: ignore[misc]
-    """Adds `<column>_known`, `known` or `new`, to the features of each batch of extracts."""
+class _AddFeatures(beam.PTransform):
+    """Adds to each batch of extracts `<column>_known`, `known` or `new`, and the weight of each impression.
+
+    An unclicked impression stands for as many as the log left out, so that what is measured is true of all traffic,
+    like the corrected probability that is served.
+    """
 
     def __init__(self, model_path: str, columns: Sequence[str]) -> None:
         super().__init__()
@@ -263,17 +285,22 @@ class _ExtractKnownValues(beam.PTransform):  # type: ignore[misc]
         self._columns = columns
 
     def expand(self, extracts: beam.PCollection) -> beam.PCollection:
-        return extracts | beam.ParDo(_MarkKnownValues(self._model_path, self._columns))
+        return extracts | beam.ParDo(_AddFeaturesToBatch(self._model_path, self._columns))
 
 
-class _MarkKnownValues(beam.DoFn):  # type: ignore[misc]
+class _AddFeaturesToBatch(beam.DoFn):
     def __init__(self, model_path: str, columns: Sequence[str]) -> None:
         super().__init__()
         self._model_path = model_path
         self._columns = columns
         self._vocabularies: dict[str, frozenset[bytes]] = {}
+        self._label = ""
+        self._unclicked_weight = 1.0
 
     def setup(self) -> None:
+        description = read_description(self._model_path)
+        self._label = description.features.label_name
+        self._unclicked_weight = 1 / description.negative_sampling_rate
         for column in self._columns:
             path = os.path.join(self._model_path, "assets", column)
             with tf.io.gfile.GFile(path, "rb") as stream:
@@ -287,6 +314,8 @@ class _MarkKnownValues(beam.DoFn):  # type: ignore[misc]
             features[known_name(column)] = np.array(
                 [[b"known" if value in vocabulary else b"new"] for value in _first_values(features[column])]
             )
+        clicked = np.array([value == 1 for value in _first_values(features[self._label])])
+        features[WEIGHT] = np.where(clicked, 1.0, self._unclicked_weight)[:, None]
         result[tfma.FEATURES_KEY] = features
         yield result
 

@@ -240,7 +240,10 @@ def export(
         creatives_file,
     )
     tf.saved_model.save(module, model_folder, signatures=module.signatures())
-    write_description(model_folder, ModelDescription(features=features, image_size=image_size))
+    description = ModelDescription(
+        features=features, image_size=image_size, negative_sampling_rate=negative_sampling_rate
+    )
+    write_description(model_folder, description)
 
 
 def creative_line(key: str, embedding: npt.NDArray[np.float32]) -> str:

@@ -1,7 +1,7 @@
 """Sets a run's model beside what it should beat: logistic regression, itself without images, and the known best.
 
-All are scored on the newest month's held-out impressions: against the true click probability as a soft label where the
-data is generated and the truth stands beside it, against the clicks otherwise.
+All are scored on the newest month's held-out impressions, as the log holds them: against the true click probability as
+a soft label where the data is generated and the truth stands beside it, against the clicks otherwise.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def compare(config: Config, record: RunRecord) -> Comparison:
             predictions["the truth (Bayes optimum)"] = target
             predictions["best attainable from this much data"] = truth["probability_attainable"].to_numpy()
             predictions["best without images"] = truth["probability_without_image"].to_numpy()
-        predictions[SERVED] = served
+        predictions[SERVED] = _as_logged(served, config.training.negative_sampling_rate)
         if config.has_images:
             predictions["adclick without images"] = _without_images(config, data)
         predictions["logistic regression"] = _logistic_regression(data, target)
@@ -190,12 +190,12 @@ def _unknown_rows(config: Config, layout: InputLayout, columns: Columns) -> npt.
 def _without_images(config: Config, data: TrainingData) -> Floats:
     layout = InputLayout(data.layout.categories, data.layout.numbers, has_image=False)
     result = fit(data.train, data.held_out, None, layout, config.network, config.training, config.ingestion.image_size)
-    return _corrected(predict(result.network, data.held_out, None), config.training.negative_sampling_rate)
+    return predict(result.network, data.held_out, None).astype(np.float64)
 
 
-def _corrected(probability: npt.NDArray[np.float32], rate: float) -> Floats:
-    values = probability.astype(np.float64)
-    return np.asarray(values / (values + (1 - values) / rate))
+def _as_logged(probability: Floats, rate: float) -> Floats:
+    """Undoes the correction of a served probability for unclicked impressions that the log left out."""
+    return np.asarray(probability / (probability + (1 - probability) * rate))
 
 
 def _one_hot(layout: InputLayout, columns: Columns) -> sparse.csr_matrix:

@@ -34,7 +34,7 @@ from pipeline.run_record import (
 )
 from schema.curated import check_schema, load_schema
 from schema.errors import DataRefused
-from serving.versions import list_versions
+from serving.versions import whole_versions
 
 #: The runner is named, as Beam's default looks for others first; the image is named, as TFX would otherwise package
 #: itself for workers in every component, which a local run does not need.
@@ -76,7 +76,7 @@ def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
 def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
     """The pushed version to beat: the newest, or, where this very input was judged before, the one it was judged by."""
     base = push_base(config)
-    versions = list_versions(base)
+    versions = whole_versions(base)
     for record in reversed(records):
         if record.input_key == input_key and (record.baseline is None or Path(record.baseline).is_dir()):
             return record.baseline

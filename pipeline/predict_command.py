@@ -24,7 +24,7 @@ from schema.feature_table import FeatureTable, MultiValued, RawType
 from serving.client.client import ModelServerClient
 from serving.errors import ServingError
 from serving.model_server.server import running_server
-from serving.versions import list_versions
+from serving.versions import whole_versions
 
 _SHOWN_BYTES = 24
 
@@ -92,7 +92,7 @@ def _push_base(config: Config) -> Path:
 
 
 def _features(config: Config | None, base: Path | None) -> FeatureTable:
-    versions = list_versions(str(base)) if base is not None else []
+    versions = whole_versions(str(base)) if base is not None else []
     if versions:
         return read_description(f"{base}/{versions[-1]}").features
     if config is not None:

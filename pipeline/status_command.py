@@ -13,7 +13,7 @@ from pipeline.config import load_config
 from pipeline.console import result_console
 from pipeline.run_record import RunRecord, read_records
 from schema.errors import ConfigError
-from serving.versions import list_versions
+from serving.versions import whole_versions
 
 
 def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
@@ -61,7 +61,7 @@ def _served_versions(output: str) -> dict[str, list[int]]:
     base = Path(output) / "serving_model"
     if not base.is_dir():
         return {}
-    return {model.name: list_versions(str(model)) for model in sorted(base.iterdir())}
+    return {model.name: whole_versions(str(model)) for model in sorted(base.iterdir())}
 
 
 def _status(folder: str, records: list[RunRecord], served: dict[str, list[int]]) -> dict[str, object]:

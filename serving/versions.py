@@ -7,7 +7,7 @@ from pathlib import Path
 MODEL_FILE = "saved_model.pb"
 
 
-def list_versions(base: str) -> list[int]:
+def whole_versions(base: str) -> list[int]:
     """Numbers of the whole versions below `base`, ascending; none if the folder is missing."""
     if "://" not in base:
         folder = Path(base)

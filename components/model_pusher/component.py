@@ -15,7 +15,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
-from serving.versions import MODEL_FILE, list_versions
+from serving.versions import MODEL_FILE, whole_versions
 
 _INCOMING = ".incoming-"
 
@@ -33,7 +33,7 @@ def push(model_folder: str, base: str) -> tuple[str, str]:
     for name in fileio.listdir(base):
         if name.startswith(_INCOMING):
             fileio.rmtree(os.path.join(base, name))
-    version = str(max([int(time.time()), *(known + 1 for known in list_versions(base))]))
+    version = str(max([int(time.time()), *(known + 1 for known in whole_versions(base))]))
     destination = os.path.join(base, version)
     if "://" in base:
         _copy(model_folder, destination)

@@ -13,7 +13,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 
 from components.model_pusher.component import ModelPusherExecutor, push
-from serving.versions import list_versions
+from serving.versions import whole_versions
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def model(tmp_path: Path) -> Path:
 def test_versions_only_grow(model: Path, tmp_path: Path) -> None:
     base = str(tmp_path / "base")
     versions = [int(push(str(model), base)[1]) for _ in range(3)]
-    assert versions == sorted(set(versions)) == list_versions(base)
+    assert versions == sorted(set(versions)) == whole_versions(base)
     (tmp_path / "base" / "99999999999").mkdir()
     (tmp_path / "base" / "99999999999" / "saved_model.pb").touch()
     assert int(push(str(model), base)[1]) == 100_000_000_000
@@ -86,7 +86,7 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
         {"pushed_model": [pushed]},
         {"push_destination": json_format.MessageToJson(destination, preserving_proto_field_name=True)},
     )
-    versions = list_versions(str(tmp_path / "base"))
+    versions = whole_versions(str(tmp_path / "base"))
     assert len(versions) == (blessed and served_right) == pushed.get_int_custom_property("pushed")
     if versions:
         assert pushed.get_string_custom_property("pushed_version") == str(versions[0])

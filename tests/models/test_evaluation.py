@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_model_analysis as tfma
 
+from models.description import read_description, write_description
 from models.evaluation import BASELINE, CANDIDATE, build_eval_config, custom_extractors, read_metrics, read_refusals
 from models.settings import EvaluationSettings, ThresholdSettings
 from schema.errors import ConfigError
@@ -74,6 +77,27 @@ def test_metrics_are_what_they_are_called(tiny_model: TinyModel, evaluation: str
     assert known == len(rows)
     of_site = np.array([row["site"][0] == b"site3" for row in rows])
     assert found["site=site3", CANDIDATE]["example_count"].value == of_site.sum()
+
+
+def test_a_sampled_log_is_weighed_as_all_traffic(tiny_model: TinyModel, tmp_path: Path) -> None:
+    rate = 0.25
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model.folder, folder)
+    description = read_description(str(folder))
+    write_description(str(folder), description.model_copy(update={"negative_sampling_rate": rate}))
+    sampled = replace(tiny_model, folder=folder)
+    output = evaluate(sampled, tmp_path / "evaluation", EvaluationSettings(confidence_intervals=False))
+
+    rows = tiny_model.rows[700:]
+    examples = np.array([as_example(row) for row in rows], object)
+    chance = Servable.load(folder).run("serving_examples", {"examples": examples})["click_probability"]
+    clicked = np.array([row["clicked"][0] for row in rows], np.float64)
+    weight = np.where(clicked == 1, 1, 1 / rate)
+    overall = read_metrics(output)[0].metrics
+    assert overall["click_rate"].value == pytest.approx(np.average(clicked, weights=weight), rel=1e-5)
+    assert overall["calibration_ratio"].value == pytest.approx((chance * weight).sum() / clicked.sum(), rel=1e-4)
+    each = clicked * np.log(chance) + (1 - clicked) * np.log(1 - chance)
+    assert overall["log_loss"].value == pytest.approx(-np.average(each, weights=weight), rel=1e-4)
 
 
 def test_a_refusal_names_metric_slice_and_bound(evaluation: str) -> None:

@@ -15,8 +15,10 @@ from models.description import read_description
 from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
 from models.extension import extend_creatives, pixels_as_png
 from models.requests import requests_from_examples
+from models.settings import NetworkSettings, TrainingSettings
+from models.trainer import train
 from serving.model_server.servable import Servable
-from tests.models.tiny_model import FEATURES, TinyModel, as_example, make_creatives, write_creatives
+from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 TOLERANCE = 1e-6
 
@@ -131,3 +133,25 @@ def test_creatives_are_added_by_the_models_own_tower(tiny_model: TinyModel, tmp_
     by_key = after.run("embed_creative", {"image": keys})[CREATIVE_EMBEDDING]
     np.testing.assert_allclose(by_key[:5], by_bytes, atol=1e-5)
     np.testing.assert_array_equal(by_key[5:], before.run("embed_creative", {"image": keys[5:]})[CREATIVE_EMBEDDING])
+
+
+def test_the_probability_is_corrected_for_a_sampled_log(tiny_model: TinyModel, tmp_path: Path) -> None:
+    rates = (1.0, 0.1)
+    answers = []
+    for rate in rates:
+        folder = tmp_path / str(rate)
+        train(
+            FEATURES,
+            NetworkSettings(embedding_dimension=2, hidden_units=(4,)),
+            TrainingSettings(max_epochs=1, negative_sampling_rate=rate),
+            IMAGE_SIZE,
+            str(tiny_model.transform_graph),
+            [tiny_model.files[0]],
+            [tiny_model.files[1]],
+            [tiny_model.creative_file],
+            str(folder / "model"),
+            str(folder / "logs"),
+        )
+        answers.append(by_examples(Servable.load(folder / "model"), tiny_model.examples).astype(np.float64))
+    plain, corrected = answers
+    np.testing.assert_allclose(corrected, plain / (plain + (1 - plain) / 0.1), rtol=1e-4)
