@@ -152,7 +152,8 @@ class FeatureTable(RootModel[dict[str, Column]]):
         repeated = sorted({source for source in sources if sources.count(source) > 1})
         if repeated:
             raise ValueError(f"two columns read the same CSV column: {repeated}")
-        taken = sorted(self._derived_names() & set(self.root))
+        # A timestamp is no feature under its own name: a column `hour` may well be the one that `hour` is derived from.
+        taken = sorted(self._derived_names() & (set(self.root) - set(self.of(Timestamp))))
         if taken:
             raise ValueError(
                 f"the column name {taken[0]!r} is reserved for a feature derived from another column; give the column "
