@@ -18,7 +18,7 @@ test: lint ## Run every check and test
 	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile
 
 unit: setup ## Run the tests that take seconds
-	@.venv/bin/python -m pytest -q -m "not end_to_end"
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile -m "not end_to_end"
 
 lint: setup ## Check format, style and types
 	@.venv/bin/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
