@@ -218,7 +218,7 @@ def batches(
     windows = np.arange(0, rows, _SHUFFLE_ROWS)
     if seed is not None:
         random.shuffle(windows)
-    for start in windows:
+    for start in windows.tolist():
         order = np.arange(start, min(start + _SHUFFLE_ROWS, rows))
         if seed is not None:
             random.shuffle(order)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,9 @@ def _generators(seed: int) -> dict[str, np.random.Generator]:
     return {name: np.random.Generator(np.random.PCG64(stream)) for name, stream in zip(names, streams, strict=True)}
 
 
-def _make_world(arguments: _Arguments, months: list[np.datetime64], random: dict[str, np.random.Generator]) -> _World:
+def _make_world(
+    arguments: _Arguments, months: Sequence[np.datetime64], random: dict[str, np.random.Generator]
+) -> _World:
     days = int(((months[-1] + 1).astype("datetime64[D]") - months[0].astype("datetime64[D]")).astype(np.int64))
     population = draw_population(arguments.rows, arguments.creatives, days, random["population"])
     traffic = lose_values(draw_traffic(population, months, arguments.rows, random["traffic"]), random["losses"])
