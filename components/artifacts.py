@@ -7,6 +7,13 @@ from tfx.types.artifact import Artifact, Property, PropertyType
 _SPAN = Property(type=PropertyType.INT)
 
 
+class FeatureAnalysis(Artifact):
+    """What the Transform graph must know of a month, in a folder per split, see `models.analysis`."""
+
+    TYPE_NAME = "AdclickFeatureAnalysis"
+    PROPERTIES = {"span": _SPAN, "split_names": Property(type=PropertyType.STRING)}
+
+
 class Creatives(Artifact):
     """The distinct images of a drop, decoded and resized: TFRecord files `creatives-*`, see `models.creatives`."""
 

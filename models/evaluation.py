@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
-import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
-from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import known_name
 from models.settings import EvaluationSettings, ThresholdSettings
@@ -27,7 +22,6 @@ from schema.feature_table import FeatureTable
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
-_KNOWN_SUFFIX = known_name("")
 
 #: By metric, whether more is better; None where neither is.
 METRICS: Mapping[str, bool | None] = {
@@ -39,8 +33,6 @@ METRICS: Mapping[str, bool | None] = {
 }
 COUNT = "example_count"
 MEAN_LABEL = "click_rate"
-#: The feature that weighs an impression for the ones like it that a sampled log left out.
-WEIGHT = "impression_weight"
 _SMALLEST = 1e-7
 #: The jackknife leaves out a twentieth of the impressions at a time; of fewer clicks, too many times none.
 _CLICKS_FOR_INTERVAL = 20
@@ -237,7 +229,6 @@ def build_eval_config(
         "signature_name": SERVING_EXAMPLES,
         "label_key": features.label_name,
         "prediction_key": CLICK_PROBABILITY,
-        "example_weight_key": WEIGHT,
     }
     models = [config_pb2.ModelSpec(name=CANDIDATE if has_baseline else "", **model)]
     if has_baseline:
@@ -252,83 +243,6 @@ def build_eval_config(
         slicing_specs=slices,
         options=options,
     )
-
-
-def custom_extractors(
-    eval_shared_model: Any, eval_config: config_pb2.EvalConfig, tensor_adapter_config: Any
-) -> list[tfma.extractors.Extractor]:
-    """The Evaluator's extractors, with one that weighs impressions and tells which values the candidate knows.
-
-    TFX calls it.
-    """
-    extractors: list[tfma.extractors.Extractor] = tfma.default_extractors(
-        eval_shared_model=eval_shared_model, eval_config=eval_config, tensor_adapter_config=tensor_adapter_config
-    )
-    sliced = {key for spec in eval_config.slicing_specs for key in spec.feature_keys if key.endswith(_KNOWN_SUFFIX)}
-    columns = sorted(key.removesuffix(_KNOWN_SUFFIX) for key in sliced)
-    models = eval_shared_model if isinstance(eval_shared_model, list) else [eval_shared_model]
-    candidate = next(model for model in models if model.model_name != BASELINE)
-    added = tfma.extractors.Extractor(stage_name="AddFeatures", ptransform=_AddFeatures(candidate.model_path, columns))
-    return [extractors[0], added, *extractors[1:]]
-
-
-class _AddFeatures(beam.PTransform):
-    """Adds to each batch of extracts `<column>_known`, `known` or `new`, and the weight of each impression.
-
-    An unclicked impression stands for as many as the log left out, so that what is measured is true of all traffic,
-    like the corrected probability that is served.
-    """
-
-    def __init__(self, model_path: str, columns: Sequence[str]) -> None:
-        super().__init__()
-        self._model_path = model_path
-        self._columns = columns
-
-    def expand(self, extracts: beam.PCollection) -> beam.PCollection:
-        return extracts | beam.ParDo(_AddFeaturesToBatch(self._model_path, self._columns))
-
-
-class _AddFeaturesToBatch(beam.DoFn):
-    def __init__(self, model_path: str, columns: Sequence[str]) -> None:
-        super().__init__()
-        self._model_path = model_path
-        self._columns = columns
-        self._vocabularies: dict[str, frozenset[bytes]] = {}
-        self._label = ""
-        self._unclicked_weight = 1.0
-
-    def setup(self) -> None:
-        description = read_description(self._model_path)
-        self._label = description.features.label_name
-        self._unclicked_weight = 1 / description.negative_sampling_rate
-        for column in self._columns:
-            path = os.path.join(self._model_path, "assets", column)
-            with tf.io.gfile.GFile(path, "rb") as stream:
-                self._vocabularies[column] = frozenset(stream.read().split(b"\n"))
-
-    def process(self, extracts: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-        result = copy.copy(dict(extracts))
-        features = dict(result[tfma.FEATURES_KEY])
-        for column in self._columns:
-            vocabulary = self._vocabularies[column]
-            features[known_name(column)] = np.array(
-                [[b"known" if value in vocabulary else b"new"] for value in _first_values(features[column])]
-            )
-        clicked = np.array([value == 1 for value in _first_values(features[self._label])])
-        features[WEIGHT] = np.where(clicked, 1.0, self._unclicked_weight)[:, None]
-        result[tfma.FEATURES_KEY] = features
-        yield result
-
-
-def _first_values(values: Any) -> list[Any]:
-    """The first value of each row of a batch, None where it has none; TFMA gives arrays or its own sparse values."""
-    if isinstance(values, np.ndarray):
-        return [row.flat[0] if np.size(row) else None for row in values]
-    rows: list[Any] = [None] * int(values.dense_shape[0])
-    for (row, *_), value in zip(values.indices, values.values, strict=True):
-        if rows[row] is None:
-            rows[row] = value
-    return rows
 
 
 @dataclass(frozen=True)

@@ -5,34 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-import tensorflow_data_validation as tfdv
 from tfx import types
-from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
-from tfx.components.statistics_gen.component import StatisticsGen
-from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, transform_pb2
+from tfx.proto import pusher_pb2
 from tfx.types.channel_utils import union
 
 import models.evaluation
 from components.ad_example_gen.component import AdExampleGen
 from components.baseline_model.component import BaselineModel
+from components.click_evaluator.component import ClickEvaluator
+from components.click_statistics_gen.component import ClickStatisticsGen
 from components.click_trainer.component import ClickTrainer
+from components.click_transform.component import ClickTransform
 from components.data_gate.component import DataGate
 from components.model_pusher.component import ModelPusher
 from components.serving_validator.component import ServingValidator
-from models.preprocessing import FEATURES_KEY
 from pipeline.config import Config
 from pipeline.drops import Drop
 
 _Component = TypeVar("_Component", bound=BaseComponent)
-#: TFDV's own batches start at one row and grow slowly.
-_STATISTICS_BATCH = 4_096
-PREPROCESSING_FN = "models.preprocessing.preprocessing_fn"
 
 
 def _union(channels: Sequence[types.BaseChannel]) -> types.BaseChannel:
@@ -76,6 +71,7 @@ def create_pipeline(
 
     schema = add(ImportSchemaGen(schema_file=schema_file))
     ingested: list[AdExampleGen] = []
+    analyses: list[types.BaseChannel] = []
     gates: list[DataGate] = []
     for drop in drops:
         examples = add(
@@ -90,10 +86,8 @@ def create_pipeline(
             ).with_id(f"AdExampleGen-{drop.name}")
         )
         statistics = add(
-            StatisticsGen(
-                examples=examples.outputs["examples"],
-                schema=schema.outputs["schema"],
-                stats_options=tfdv.StatsOptions(desired_batch_size=_STATISTICS_BATCH),
+            ClickStatisticsGen(
+                examples=examples.outputs["examples"], schema=schema.outputs["schema"], features=features
             ).with_id(f"StatisticsGen-{drop.name}")
         )
         validator = add(
@@ -112,18 +106,15 @@ def create_pipeline(
             )
         )
         ingested.append(examples)
+        analyses.append(statistics.outputs["analysis"])
     newest = ingested[-1]
     transform = add(
-        Transform(
-            examples=_union([node.outputs["examples"] for node in ingested]),
+        ClickTransform(
+            analysis=analyses[-1],
+            earlier_analysis=_union(analyses[:-1]) if analyses[1:] else None,
             schema=schema.outputs["schema"],
-            preprocessing_fn=PREPROCESSING_FN,
-            splits_config=transform_pb2.SplitsConfig(analyze=["train"]),
-            materialize=False,
-            disable_statistics=True,
-            disable_analyzer_cache=True,
-            custom_config={FEATURES_KEY: features},
-        )
+            features=features,
+        ).with_id("Transform")
     )
     transform.add_upstream_nodes(gates)
     trainer = add(
@@ -142,7 +133,7 @@ def create_pipeline(
     if baseline is not None:
         baseline_model = add(BaselineModel(creatives=newest.outputs["creatives"], pushed_version=baseline))
     evaluator = add(
-        Evaluator(
+        ClickEvaluator(
             examples=newest.outputs["examples"],
             example_splits=["eval"],
             model=trainer.outputs["model"],
@@ -150,9 +141,7 @@ def create_pipeline(
             eval_config=models.evaluation.build_eval_config(
                 config.features, config.evaluation, has_baseline=baseline is not None
             ),
-            schema=schema.outputs["schema"],
-            module_path=models.evaluation.__name__,
-        )
+        ).with_id("Evaluator")
     )
     serving_validator = add(
         ServingValidator(

@@ -1,0 +1,1 @@
+"""Judges a candidate on held-out impressions, beside the last blessed model."""

@@ -1,0 +1,173 @@
+"""Scores held-out examples a batch at a time, and counts what the metrics of every slice are computed from."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from components.example_files import example_batches, example_decoder
+from models.click_metrics import FOLDS, SliceCounts, add, count
+from models.description import read_description
+from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
+from models.features import known_name
+
+#: The columns and values of a slice, ordered by column; empty for all impressions.
+SliceKey = tuple[tuple[str, Any], ...]
+#: By slice and model.
+Counts = dict[tuple[SliceKey, str], SliceCounts]
+
+#: Batches whose counts are kept apart before they are added up.
+_BATCHES_TO_ADD = 16
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """What the workers need to know.
+
+    Attributes:
+        models: By model name, the folder of its SavedModel.
+        candidate: The name of the model whose vocabularies tell known values from new ones.
+        slices: For each kind of slice its columns, sorted; `<column>_known` is derived.
+    """
+
+    models: Mapping[str, str]
+    candidate: str
+    slices: tuple[tuple[str, ...], ...]
+
+
+class ScoreFile(beam.DoFn):  # type: ignore[misc]
+    """Takes the path of a TFRecord file of examples and gives its `Counts`."""
+
+    def __init__(self, plan: ScoringPlan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def setup(self) -> None:
+        """Loads the models and the candidate's vocabularies."""
+        self._models = {name: tf.saved_model.load(folder) for name, folder in self._plan.models.items()}
+        folder = self._plan.models[self._plan.candidate]
+        description = read_description(folder)
+        self._label = description.features.label_name
+        self._unclicked_weight = 1 / description.negative_sampling_rate
+        named = {column for columns in self._plan.slices for column in columns}
+        self._vocabularies = {
+            name: _vocabulary(folder, name) for name in description.features.root if known_name(name) in named
+        }
+        derived = {known_name(name) for name in self._vocabularies}
+        columns = sorted({*self._vocabularies, *(named - derived)} - {self._label})
+        self._decoder = example_decoder(description.features, [self._label, *columns])
+
+    def process(self, path: str) -> Iterator[Counts]:
+        """Scores the file batch by batch."""
+        random = np.random.default_rng(zlib.crc32(os.path.basename(path).encode()))
+        parts: list[Counts] = []
+        for examples in example_batches(path):
+            parts.append(self._count(examples, random))
+            if len(parts) == _BATCHES_TO_ADD:
+                parts = [merge(parts)]
+        if parts:
+            yield merge(parts)
+
+    def _count(self, examples: tf.Tensor, random: np.random.Generator) -> Counts:
+        predictions = {
+            name: model.signatures[SERVING_EXAMPLES](examples=examples)[CLICK_PROBABILITY].numpy().astype(np.float64)
+            for name, model in self._models.items()
+        }
+        batch = self._decoder.DecodeBatch(examples.numpy().tolist())
+        clicked = np.zeros(len(examples), bool)
+        parents = pc.list_parent_indices(batch[self._label])
+        clicked[np.asarray(parents)] = np.asarray(pc.list_flatten(batch[self._label])) == 1
+        # An unclicked impression stands for as many as a sampled log left out, so that what is measured is true of all
+        # traffic, like the corrected probability that is served.
+        weight = np.where(clicked, 1.0, self._unclicked_weight)
+        fold = random.integers(0, FOLDS, len(examples))
+        columns = {name: _values(batch[name]) for name in batch.schema.names}
+        for name, vocabulary in self._vocabularies.items():
+            columns[known_name(name)] = _known(columns[name], vocabulary)
+        return {
+            (key, name): count(prediction[rows], clicked[rows], weight[rows], fold[rows])
+            for key, rows in _slices(columns, len(examples), self._plan.slices)
+            for name, prediction in predictions.items()
+        }
+
+
+def merge(parts: Sequence[Counts]) -> Counts:
+    """Adds up the counts of each slice and model."""
+    grouped: dict[tuple[SliceKey, str], list[SliceCounts]] = {}
+    for part in parts:
+        for key, counts in part.items():
+            grouped.setdefault(key, []).append(counts)
+    return {key: add(several) for key, several in grouped.items()}
+
+
+class MergeCounts(beam.CombineFn):  # type: ignore[misc]
+    """Adds up the counts of all files."""
+
+    def create_accumulator(self) -> Counts:
+        return {}
+
+    def add_input(self, accumulator: Counts, part: Counts) -> Counts:
+        return merge([accumulator, part])
+
+    def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:
+        return merge(list(accumulators))
+
+    def extract_output(self, accumulator: Counts) -> Counts:
+        return accumulator
+
+
+@dataclass(frozen=True)
+class _Values:
+    """A column's values, each as a number of `distinct` beside the row that it stands in."""
+
+    rows: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int64]
+    distinct: list[Any]
+
+
+def _vocabulary(model_folder: str, column: str) -> frozenset[bytes]:
+    with tf.io.gfile.GFile(os.path.join(model_folder, "assets", column), "rb") as stream:
+        return frozenset(stream.read().split(b"\n"))
+
+
+def _values(column: pa.Array) -> _Values:
+    encoded = pc.list_flatten(column).dictionary_encode()
+    rows = np.asarray(pc.list_parent_indices(column), np.int64)
+    return _Values(rows, np.asarray(encoded.indices, np.int64), encoded.dictionary.to_pylist())
+
+
+def _known(values: _Values, vocabulary: frozenset[bytes]) -> _Values:
+    known = np.array([value in vocabulary for value in values.distinct] or [False])
+    # Of several values the first one counts.
+    rows, first = np.unique(values.rows, return_index=True)
+    return _Values(rows, (~known[values.codes[first]]).astype(np.int64), [b"known", b"new"])
+
+
+def _slices(
+    columns: Mapping[str, _Values], rows: int, slices: Sequence[tuple[str, ...]]
+) -> Iterator[tuple[SliceKey, npt.NDArray[np.int64]]]:
+    """Each slice's key, and the rows that lie in it; a row without a value of a column lies in none of its slices."""
+    for names in slices:
+        if not names:
+            yield (), np.arange(rows)
+            continue
+        frame = pd.DataFrame({"": np.arange(rows)})
+        for name in names:
+            values = columns[name]
+            found = pd.DataFrame({"": values.rows, name: values.codes}).drop_duplicates()
+            frame = frame.merge(found, on="")
+        for codes, positions in frame.groupby(list(names)).indices.items():
+            numbers = codes if isinstance(codes, tuple) else (codes,)
+            key = tuple((name, columns[name].distinct[code]) for name, code in zip(names, numbers, strict=True))
+            yield key, frame[""].to_numpy()[positions]

@@ -1,0 +1,1 @@
+"""ClickTransform: the Transform graph from the analyses of the window's months."""

@@ -1,0 +1,169 @@
+"""The Evaluator's executor: against TFMA's own on the same examples, against numpy, and thresholds that hold."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_model_analysis as tfma
+from google.protobuf import json_format
+from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types import standard_artifacts
+
+from components.click_evaluator.executor import ClickEvaluatorExecutor
+from models.description import read_description, write_description
+from models.evaluation import BASELINE, CANDIDATE, SliceMetrics, build_eval_config, read_metrics, read_refusals
+from models.settings import EvaluationSettings, ThresholdSettings
+from pipeline.local import LOCAL_BEAM_ARGUMENTS
+from serving.model_server.servable import Servable
+from tests.models.tiny_model import FEATURES, TinyModel, as_example
+
+SETTINGS = EvaluationSettings(
+    slices=(("site",), ("site", "ad"), ("topics",)),
+    new_value_slices=("ad",),
+    thresholds=(
+        ThresholdSettings(metric="auc", lower=0.99),
+        ThresholdSettings(metric="log_loss", upper=5.0),
+        ThresholdSettings(metric="calibration_ratio", lower=1e6, slice=("site",)),
+    ),
+)
+
+
+def evaluate(model: TinyModel, folder: Path, settings: EvaluationSettings, *, baseline: bool = False) -> str:
+    split = folder / "examples" / "Split-eval"
+    split.mkdir(parents=True)
+    shutil.copy(model.files[1], split / "examples-00000")
+    examples = standard_artifacts.Examples()
+    examples.uri, examples.split_names = str(split.parent), '["eval"]'
+    candidate, evaluation, blessing = (
+        standard_artifacts.Model(),
+        standard_artifacts.ModelEvaluation(),
+        standard_artifacts.ModelBlessing(),
+    )
+    shutil.copytree(model.folder, folder / "model" / "Format-Serving")
+    candidate.uri, evaluation.uri, blessing.uri = (str(folder / name) for name in ("model", "evaluation", "blessing"))
+    inputs = {"examples": [examples], "model": [candidate]}
+    if baseline:
+        inputs["baseline_model"] = [candidate]
+    config = build_eval_config(FEATURES, settings, baseline)
+    ClickEvaluatorExecutor(BaseBeamExecutor.Context(beam_pipeline_args=list(LOCAL_BEAM_ARGUMENTS))).Do(
+        inputs,
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {"eval_config": json_format.MessageToJson(config, preserving_proto_field_name=True), "example_splits": "null"},
+    )
+    is_blessed = blessing.get_int_custom_property("blessed") == 1
+    assert is_blessed == (not read_refusals(evaluation.uri))
+    assert (folder / "blessing" / ("BLESSED" if is_blessed else "NOT_BLESSED")).exists()
+    return str(evaluation.uri)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return evaluate(tiny_model, tmp_path_factory.mktemp("evaluator"), SETTINGS)
+
+
+def by_slice(uri: str) -> dict[tuple[str, str], SliceMetrics]:
+    return {(part.slice, part.model): part for part in read_metrics(uri)}
+
+
+def scored(model: TinyModel, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows = model.rows[700:]
+    examples = np.array([as_example(row) for row in rows], object)
+    chance = Servable.load(folder).run("serving_examples", {"examples": examples})["click_probability"]
+    return chance.astype(np.float64), np.array([row["clicked"][0] for row in rows], np.float64)
+
+
+def test_metrics_are_what_they_are_called(tiny_model: TinyModel, evaluation: str) -> None:
+    chance, clicked = scored(tiny_model, tiny_model.folder)
+    found = by_slice(evaluation)
+    overall = found["overall", CANDIDATE].metrics
+    log_loss = -np.mean(clicked * np.log(chance) + (1 - clicked) * np.log(1 - chance))
+    rate = clicked.mean()
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+    above = chance[clicked == 1][:, None] - chance[clicked == 0][None, :]
+    assert overall["example_count"].value == len(clicked)
+    assert overall["click_rate"].value == pytest.approx(rate)
+    assert overall["log_loss"].value == pytest.approx(log_loss, rel=1e-5)
+    assert overall["normalised_entropy"].value == pytest.approx(log_loss / entropy, rel=1e-5)
+    assert overall["calibration_ratio"].value == pytest.approx(chance.mean() / rate, rel=1e-5)
+    assert overall["auc"].value == pytest.approx((above > 0).mean() + (above == 0).mean() / 2, abs=1e-3)
+
+    known = sum(found[name, CANDIDATE].metrics["example_count"].value for name in ("ad_known=known", "ad_known=new"))
+    assert known == len(clicked)
+    of_site = np.array([row["site"][0] == b"site3" for row in tiny_model.rows[700:]])
+    assert found["site=site3", CANDIDATE].metrics["example_count"].value == of_site.sum()
+    both = np.array([row["site"] == [b"site3"] and row["ad"] == [b"ad1"] for row in tiny_model.rows[700:]])
+    assert both.sum() > 0 and found["ad=ad1, site=site3", CANDIDATE].metrics["example_count"].value == both.sum()
+    with_topic = np.array([b"t2" in row["topics"] for row in tiny_model.rows[700:]])
+    assert found["topics=t2", CANDIDATE].metrics["example_count"].value == with_topic.sum()
+
+
+def test_tfma_measures_the_same(tiny_model: TinyModel, evaluation: str, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"slices": (("site",),), "new_value_slices": (), "confidence_intervals": False}
+    )
+    config = tfma.utils.update_eval_config_with_defaults(build_eval_config(FEATURES, settings, has_baseline=False))
+    tfma.run_model_analysis(
+        eval_shared_model=tfma.default_eval_shared_model(str(tiny_model.folder), eval_config=config),
+        eval_config=config,
+        data_location=tiny_model.files[1],
+        output_path=str(tmp_path / "tfma"),
+    )
+    ours, theirs = by_slice(evaluation), by_slice(str(tmp_path / "tfma"))
+    assert len(theirs) > 5
+    for key, part in theirs.items():
+        for name, metric in part.metrics.items():
+            assert ours[key].metrics[name].value == pytest.approx(metric.value, rel=2e-3, abs=2e-3, nan_ok=True), (
+                key,
+                name,
+            )
+    refused, refused_by_tfma = (
+        {reason.partition(" is ")[0] for reason in read_refusals(uri)} for uri in (evaluation, str(tmp_path / "tfma"))
+    )
+    assert refused == refused_by_tfma
+
+
+def test_tfma_reads_the_result(evaluation: str) -> None:
+    result = tfma.load_eval_result(evaluation)
+    assert {key for key, _ in result.slicing_metrics} >= {(), (("site", "site3"),)}
+    assert list(tfma.load_plots(evaluation)) == []
+
+
+def test_a_sampled_log_is_weighed_as_all_traffic(tiny_model: TinyModel, tmp_path: Path) -> None:
+    rate = 0.25
+    folder = tmp_path / "sampled"
+    shutil.copytree(tiny_model.folder, folder)
+    description = read_description(str(folder))
+    write_description(str(folder), description.model_copy(update={"negative_sampling_rate": rate}))
+    output = evaluate(replace(tiny_model, folder=folder), tmp_path, EvaluationSettings(confidence_intervals=False))
+
+    chance, clicked = scored(tiny_model, folder)
+    weight = np.where(clicked == 1, 1, 1 / rate)
+    overall = by_slice(output)["overall", CANDIDATE].metrics
+    assert overall["click_rate"].value == pytest.approx(np.average(clicked, weights=weight), rel=1e-5)
+    assert overall["calibration_ratio"].value == pytest.approx((chance * weight).sum() / clicked.sum(), rel=1e-4)
+    each = clicked * np.log(chance) + (1 - clicked) * np.log(1 - chance)
+    assert overall["log_loss"].value == pytest.approx(-np.average(each, weights=weight), rel=1e-4)
+
+
+def test_a_refusal_names_metric_slice_and_bound(evaluation: str) -> None:
+    refusals = read_refusals(evaluation)
+    assert any("auc in slice overall is" in reason and "at least 0.99" in reason for reason in refusals)
+    assert any("calibration_ratio in slice site=site" in reason for reason in refusals)
+    assert not any("log_loss" in reason for reason in refusals)
+    assert not any(
+        "auc in slice site" in reason or "calibration_ratio in slice overall" in reason for reason in refusals
+    )
+
+
+def test_a_model_is_no_worse_than_itself(tiny_model: TinyModel, tmp_path: Path) -> None:
+    thresholds = (
+        ThresholdSettings(metric="auc", max_drop=0.001),
+        ThresholdSettings(metric="log_loss", max_drop=0.0001),
+    )
+    output = evaluate(tiny_model, tmp_path, EvaluationSettings(thresholds=thresholds), baseline=True)
+    assert read_refusals(output) == []
+    assert {part.model for part in read_metrics(output)} == {CANDIDATE, BASELINE}
