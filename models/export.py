@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from models.description import ModelDescription, write_description
 from models.features import InputLayout, transformed_name
@@ -23,6 +22,7 @@ from models.images import decode_and_resize
 from models.network import ClickNetwork
 from models.requests import MISSING
 from models.training_data import CreativeStore
+from models.transform_graph import TransformGraph
 from schema.feature_table import FeatureTable, MultiValued, RawType
 
 SERVING_DEFAULT = "serving_default"
@@ -56,7 +56,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
     def __init__(
         self,
         network: ClickNetwork,
-        transform_layer: Any,
+        transform_graph: TransformGraph,
         features: FeatureTable,
         image_size: int,
         negative_sampling_rate: float,
@@ -69,7 +69,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         self._image_size = image_size
         self._rate = negative_sampling_rate
         self.weights = [variable.value for variable in network.variables]
-        self.transform_layer = transform_layer
+        self.transform_graph = transform_graph
         self.creatives: tf.lookup.StaticHashTable | None = None
         if creatives_file is not None:
             self.creatives = tf.lookup.StaticHashTable(
@@ -116,7 +116,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             for name in self._features.model_inputs
             if name != self._features.image_name
         }
-        transformed = self.transform_layer(raw)
+        transformed = self.transform_graph(raw)
 
         def stacked(names: Sequence[str], dtype: tf.DType) -> tf.Tensor:
             values = [tf.cast(transformed[transformed_name(name)], dtype) for name in names]
@@ -150,8 +150,8 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             return predict(_parse(examples, features))
 
         signatures = {
-            SERVING_DEFAULT: tf.function(serving_default).get_concrete_function(**specs),
-            SERVING_EXAMPLES: tf.function(serving_examples).get_concrete_function(
+            SERVING_DEFAULT: _graph(serving_default).get_concrete_function(**specs),
+            SERVING_EXAMPLES: _graph(serving_examples).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
             ),
         }
@@ -169,11 +169,16 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         score_specs[CREATIVE_EMBEDDING] = tf.TensorSpec(
             [None, self._network.creative_width], tf.float32, CREATIVE_EMBEDDING
         )
-        signatures[EMBED_CREATIVE] = tf.function(embed_creative).get_concrete_function(
+        signatures[EMBED_CREATIVE] = _graph(embed_creative).get_concrete_function(
             tf.TensorSpec([None], tf.string, image)
         )
-        signatures[SCORE] = tf.function(score).get_concrete_function(**score_specs)
+        signatures[SCORE] = _graph(score).get_concrete_function(**score_specs)
         return signatures
+
+
+def _graph(function: Callable[..., Any], **options: Any) -> Any:
+    # There is no Python control flow to convert, and looking for it takes seconds.
+    return tf.function(function, autograph=False, **options)
 
 
 def _as_sparse(values: tf.Tensor, raw_type: RawType) -> tf.SparseTensor:
@@ -204,7 +209,7 @@ def _parse(examples: tf.Tensor, features: FeatureTable) -> dict[str, tf.Tensor]:
 
 def export(
     network: ClickNetwork,
-    tf_transform_output: tft.TFTransformOutput,
+    transform_graph: TransformGraph,
     features: FeatureTable,
     store: CreativeStore | None,
     image_size: int,
@@ -216,7 +221,7 @@ def export(
 
     Args:
         network: The fitted network.
-        tf_transform_output: The Transform graph that fed it.
+        transform_graph: The Transform graph that fed it.
         features: The feature table.
         store: The creatives whose embeddings the model holds; None without images.
         image_size: Edge of the images in pixels.
@@ -233,7 +238,7 @@ def export(
                 stream.writelines(creative_line(key.decode(), row) for key, row in zip(keys, embeddings, strict=True))
     module = ServingModule(
         network,
-        tf_transform_output.transform_features_layer(),
+        transform_graph,
         features,
         image_size,
         negative_sampling_rate,
@@ -255,7 +260,7 @@ def creative_line(key: str, embedding: npt.NDArray[np.float32]) -> str:
 def _embeddings(
     network: ClickNetwork, store: CreativeStore
 ) -> Iterator[tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float32]]]:
-    embed: Callable[[tf.Tensor], tf.Tensor] = tf.function(network.embed_images, reduce_retracing=True)
+    embed: Callable[[tf.Tensor], tf.Tensor] = _graph(network.embed_images, reduce_retracing=True)
     for start in range(0, len(store), _EMBED_BATCH):
         positions = np.arange(start, min(start + _EMBED_BATCH, len(store)))
         yield store.keys[positions], np.asarray(embed(tf.constant(store.images(positions))))

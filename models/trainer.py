@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from models.export import export
 from models.features import InputLayout, input_layout
 from models.fitting import Fit, fit
 from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore, read_columns
+from models.training_data import Columns, CreativeStore, Reader, read_columns
+from models.transform_graph import TransformGraph
 from schema.feature_table import FeatureTable
 
 HISTORY_FILE = "history.json"
@@ -29,6 +29,7 @@ class TrainingData:
     train: Columns
     held_out: Columns
     store: CreativeStore | None
+    transform_graph: TransformGraph
 
 
 def load_training_data(
@@ -41,17 +42,12 @@ def load_training_data(
     folder: Path,
 ) -> TrainingData:
     """Transforms the window's examples into arrays under `folder`, which must outlive them."""
-    output = tft.TFTransformOutput(transform_graph)
-    layout = input_layout(features, output.vocabulary_size_by_name)
+    graph = TransformGraph(transform_graph)
+    layout = input_layout(features, graph.output.vocabulary_size_by_name)
     store = CreativeStore(creative_files, image_size, folder) if layout.has_image else None
-    layer = output.transform_features_layer()
-    transform = tf.function(layer, reduce_retracing=True)
-    spec = output.raw_feature_spec()
-
-    def read(files: Sequence[str], name: str) -> Columns:
-        return read_columns(files, transform, spec, features, layout, store, folder, name)
-
-    return TrainingData(layout, read(train_files, "train"), read(held_out_files, "held_out"), store)
+    reader = Reader(graph, features, layout)
+    train = read_columns(train_files, reader, store, folder, "train")
+    return TrainingData(layout, train, read_columns(held_out_files, reader, store, folder, "held_out"), store, graph)
 
 
 def train(
@@ -90,7 +86,7 @@ def train(
         )
         export(
             result.network,
-            tft.TFTransformOutput(transform_graph),
+            data.transform_graph,
             features,
             data.store,
             image_size,

@@ -5,7 +5,7 @@ Memory is bounded by a block of rows, never by the data set: the columns and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import tensorflow as tf
 from models.creatives import read_creatives
 from models.features import InputLayout, transformed_name
 from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES, MULTIPLES, NUMBERS
+from models.transform_graph import TransformGraph
 from schema.feature_table import FeatureTable
 
 _TRANSFORM_ROWS = 8_192
 #: Rows are shuffled within windows of this many, and the windows among each other.
 _SHUFFLE_ROWS = 1_048_576
-
-Transform = Callable[[Mapping[str, tf.Tensor]], Mapping[str, tf.Tensor]]
 
 
 class CreativeStore:
@@ -92,91 +91,88 @@ class Columns:
         return len(self.clicked)
 
 
-def read_columns(
-    files: Sequence[str],
-    transform: Transform,
-    raw_feature_spec: Mapping[str, object],
-    features: FeatureTable,
-    layout: InputLayout,
-    store: CreativeStore | None,
-    folder: Path,
-    name: str,
-) -> Columns:
+class Reader:
+    """Parses and transforms examples in the network's input form; its graph is traced once for all files."""
+
+    def __init__(self, transform_graph: TransformGraph, features: FeatureTable, layout: InputLayout) -> None:
+        wanted = {*features.model_inputs, features.label_name, features.timestamp_name}
+        self._spec = {name: spec for name, spec in transform_graph.raw_feature_spec.items() if name in wanted}
+        self._transform = transform_graph
+        self._features = features
+        self.layout = layout
+        # The graph has no Python control flow to convert, and looking for it takes seconds.
+        self.parse = tf.function(self._parse, [tf.TensorSpec([None], tf.string)], autograph=False)
+
+    def _parse(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.io.parse_example(records, self._spec)
+        count = tf.shape(records)[0]
+        image, label = self._features.image_name, self._features.label_name
+        transformed = self._transform({column: raw[column] for column in raw if column != image})
+
+        def stacked(names: Sequence[str], dtype: tf.DType) -> tf.Tensor:
+            columns = [tf.cast(tf.reshape(transformed[transformed_name(name)], [count, -1]), dtype) for name in names]
+            return tf.concat(columns, axis=1) if columns else tf.zeros([count, 0], dtype)
+
+        parts = {
+            "categories": stacked([field.name for field in self.layout.singles], tf.int32),
+            "multiples": stacked([field.name for field in self.layout.multiples], tf.int32),
+            "numbers": stacked(self.layout.numbers, tf.float32),
+            "clicked": tf.cast(transformed[transformed_name(label)], tf.float32),
+        }
+        if self.layout.has_image:
+            keys = tf.sparse.reset_shape(raw[image], [tf.cast(count, tf.int64), 1])
+            parts["creative"] = tf.sparse.to_dense(keys, default_value="")[:, 0]
+        return parts
+
+
+def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | None, folder: Path, name: str) -> Columns:
     """Transforms example files into memory-mapped columns.
 
     Args:
         files: TFRecord files of `tf.Example`, gzipped where the name ends in `.gz`.
-        transform: The Transform graph: parsed raw features to transformed ones.
-        raw_feature_spec: How to parse the examples.
-        features: The feature table.
-        layout: The network's inputs.
+        reader: How they are parsed.
         store: The creatives, where the table has an image.
         folder: Where the arrays are kept.
         name: Distinguishes the arrays of several calls in one folder.
     """
-    writers = {
-        part: (folder / f"{name}.{part}").open("wb")
-        for part in ("categories", "multiples", "numbers", "creative", "clicked")
+    layout = reader.layout
+    widths = {
+        "categories": (np.int32, len(layout.singles)),
+        "multiples": (np.int32, sum(field.width for field in layout.multiples)),
+        "numbers": (np.float32, len(layout.numbers)),
+        "creative": (np.int32, None),
+        "clicked": (np.float32, None),
     }
+    writers = {part: (folder / f"{name}.{part}").open("wb") for part in widths}
     rows = 0
     try:
         for records in _record_batches(files):
-            block = _transform_block(records, transform, raw_feature_spec, features, layout, store)
-            rows += len(block)
-            for part, writer in writers.items():
-                writer.write(np.ascontiguousarray(getattr(block, part)).tobytes())
+            for found in records.map(reader.parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).as_numpy_iterator():
+                count = len(found["clicked"])
+                rows += count
+                if store is None:
+                    found["creative"] = np.full(count, -1, np.int32)
+                else:
+                    found["creative"] = store.positions(found["creative"].astype(np.bytes_))
+                for part, writer in writers.items():
+                    writer.write(np.ascontiguousarray(found[part]).tobytes())
     finally:
         for writer in writers.values():
             writer.close()
 
-    def column(part: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
-        if not rows or 0 in width:
-            return np.zeros((rows, *width), dtype)
-        return np.memmap(folder / f"{name}.{part}", dtype, "r", shape=(rows, *width))
+    def column(part: str) -> npt.NDArray[Any]:
+        dtype, width = widths[part]
+        shape = (rows,) if width is None else (rows, width)
+        return np.memmap(folder / f"{name}.{part}", dtype, "r", shape=shape) if all(shape) else np.zeros(shape, dtype)
 
-    return Columns(
-        categories=column("categories", np.int32, len(layout.singles)),
-        multiples=column("multiples", np.int32, sum(field.width for field in layout.multiples)),
-        numbers=column("numbers", np.float32, len(layout.numbers)),
-        creative=column("creative", np.int32),
-        clicked=column("clicked", np.float32),
-    )
+    return Columns(**{part: column(part) for part in widths})
 
 
-def _record_batches(files: Sequence[str]) -> Iterator[tf.Tensor]:
+def _record_batches(files: Sequence[str]) -> Iterator[tf.data.Dataset]:
     for compression in ("GZIP", ""):
         chosen = sorted(file for file in files if file.endswith(".gz") == (compression == "GZIP"))
         if chosen:
-            yield from tf.data.TFRecordDataset(chosen, compression, 1 << 20).batch(_TRANSFORM_ROWS).prefetch(2)
-
-
-def _transform_block(
-    records: tf.Tensor,
-    transform: Transform,
-    raw_feature_spec: Mapping[str, object],
-    features: FeatureTable,
-    layout: InputLayout,
-    store: CreativeStore | None,
-) -> Columns:
-    raw = tf.io.parse_example(records, dict(raw_feature_spec))
-    transformed = transform({name: raw[name] for name in raw if name != features.image_name})
-    count = int(records.shape[0])
-
-    def stacked(names: Sequence[str], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        columns = [np.asarray(transformed[transformed_name(name)]).reshape(count, -1) for name in names]
-        return np.concatenate(columns, axis=1).astype(dtype) if columns else np.zeros((count, 0), dtype)
-
-    creative = np.full(count, -1, np.int32)
-    if store is not None:
-        keys = tf.sparse.to_dense(tf.sparse.reset_shape(raw[features.image_name], [count, 1]), default_value="")
-        creative = store.positions(np.asarray(keys[:, 0], dtype=np.bytes_))
-    return Columns(
-        categories=stacked([field.name for field in layout.singles], np.int32),
-        multiples=stacked([field.name for field in layout.multiples], np.int32),
-        numbers=stacked(layout.numbers, np.float32),
-        creative=creative,
-        clicked=np.asarray(transformed[transformed_name(features.label_name)], dtype=np.float32),
-    )
+            yield tf.data.TFRecordDataset(chosen, compression, 1 << 20).batch(_TRANSFORM_ROWS)
 
 
 @dataclass(frozen=True)
