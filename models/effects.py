@@ -71,6 +71,11 @@ class Effects:
     intercept: float
     tables: tuple[EffectTable, ...]
 
+    @property
+    def size(self) -> int:
+        """Number of effects in all tables."""
+        return sum(len(table.effects) for table in self.tables)
+
     def logits(self, categories: Ints) -> Floats:
         """Click logits of rows of categories [rows, fields]."""
         total = np.full(len(categories), self.intercept)
@@ -98,7 +103,7 @@ def estimate_effects(
         evidence: How many standard deviations of its score test a combination must show to be taken.
         most_combinations: At most so many are taken, the most evident.
     """
-    fit = _Fit(categories, np.asarray(clicked, np.float64))
+    fit = _Fit(categories, np.asarray(clicked, np.float64), np.zeros(len(clicked)))
     for field, size in enumerate(sizes):
         fit.add((field,), (size,), _START_DEVIATION)
     fit.run(_CYCLES)
@@ -114,6 +119,17 @@ def estimate_effects(
     return fit.result()
 
 
+def refit_effects(
+    effects: Effects, categories: Ints, clicked: npt.NDArray[np.floating[Any]], offset: Floats
+) -> Effects:
+    """Estimates the effects of the same tables anew, given what else moves each impression's logit, [rows]."""
+    fit = _Fit(categories, np.asarray(clicked, np.float64), offset)
+    for table in effects.tables:
+        fit.add(table.fields, table.sizes, max(table.deviation, _SMALLEST_DEVIATION))
+    fit.run(_CYCLES)
+    return fit.result()
+
+
 def _cells(fields: Sequence[int], sizes: Sequence[int]) -> int:
     return int(np.prod([sizes[field] for field in fields], dtype=np.int64))
 
@@ -125,12 +141,12 @@ def _sigmoid(logits: Floats) -> Floats:
 class _Fit:
     """Fits tables one after the other, each by a Newton step for all of its effects at once."""
 
-    def __init__(self, categories: Ints, clicked: Floats) -> None:
+    def __init__(self, categories: Ints, clicked: Floats, offset: Floats) -> None:
         self._categories = categories
         self._clicked = clicked
         rate = float(clicked.mean())
-        self._intercept = float(np.log(rate / (1 - rate)))
-        self._logits = np.full(len(clicked), self._intercept)
+        self._intercept = float(np.log(rate / (1 - rate)) - offset.mean())
+        self._logits = self._intercept + offset
         self._tables: list[EffectTable] = []
         self._cells: list[npt.NDArray[np.int64]] = []
 

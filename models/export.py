@@ -8,7 +8,7 @@ reads, so that `extend_creatives` can add creatives to a model that is already e
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from models.description import ModelDescription, write_description
 from models.features import InputLayout, transformed_name
+from models.fitting import embed_creatives
 from models.images import decode_and_resize
 from models.network import ClickNetwork
 from models.requests import MISSING
@@ -36,7 +37,6 @@ CREATIVES_ASSET = "creatives.tsv"
 #: An image value up to this long is a creative's key; no image file is as short.
 _LONGEST_KEY = 64
 _NO_CREATIVE = "<no creative>"
-_EMBED_BATCH = 512
 _TF_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}
 
 
@@ -234,7 +234,8 @@ def export(
         creatives_file = str(work_folder / CREATIVES_ASSET)
         with open(creatives_file, "w", encoding="utf-8") as stream:
             stream.write(creative_line(_NO_CREATIVE, np.asarray(network.unknown_embedding())[0]))
-            for keys, embeddings in _embeddings(network, store):
+            for positions, embeddings in embed_creatives(network, store):
+                keys = store.keys[positions]
                 stream.writelines(creative_line(key.decode(), row) for key, row in zip(keys, embeddings, strict=True))
     module = ServingModule(
         network,
@@ -255,12 +256,3 @@ def creative_line(key: str, embedding: npt.NDArray[np.float32]) -> str:
     """A line of the creatives asset: the key and the embedding's little-endian float32 bytes in base64."""
     # tf.io.decode_base64 reads the web-safe alphabet.
     return f"{key}\t{base64.urlsafe_b64encode(embedding.astype('<f4').tobytes()).decode()}\n"
-
-
-def _embeddings(
-    network: ClickNetwork, store: CreativeStore
-) -> Iterator[tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float32]]]:
-    embed: Callable[[tf.Tensor], tf.Tensor] = _graph(network.embed_images, reduce_retracing=True)
-    for start in range(0, len(store), _EMBED_BATCH):
-        positions = np.arange(start, min(start + _EMBED_BATCH, len(store)))
-        yield store.keys[positions], np.asarray(embed(tf.constant(store.images(positions))))

@@ -1,21 +1,39 @@
-"""Fits the click network: decay on plateau, early stopping on the held-out log loss, TensorBoard logs, seeded."""
+"""Fits the click network: decay on plateau, early stopping on the held-out log loss, TensorBoard logs, seeded.
+
+An image costs once, not once per impression: a step embeds anew only some of its creatives, which carry the gradient;
+the others come from a table of the embeddings they last had.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
-from models.effects import estimate_effects
+from models.click_metrics import count, estimate
+from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
-from models.network import ClickNetwork
+from models.network import CATEGORIES, MULTIPLES, NUMBERS, ClickNetwork
 from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore, Hiding, as_dataset, batches
+from models.training_data import Batch, Columns, CreativeStore, Hiding, batches
 
-_EVALUATION_BATCH = 4_096
+Floats32 = npt.NDArray[np.float32]
+
+_EVALUATION_BATCH = 8_192
+_EMBED_BATCH = 512
+#: Fewer creatives than this in a step give too rough a gradient.
+_LEAST_FRESH = 64
+_DECAY = 0.4
+#: With fewer creatives a value than this, on average, a field names the creative.
+_CREATIVES_OF_ONE = 1.5
+#: A log loss that falls by less does not fall.
+_LEAST_PROGRESS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -63,54 +81,193 @@ def fit(
             f"the click rate of the training impressions is {click_rate:.0f}: both clicks and non-clicks are needed"
         )
     keras.utils.set_random_seed(training.seed)
-    newest = slice(max(0, len(train) - training.effect_rows), None)
+    newest = train.last(training.effect_rows)
     effects = estimate_effects(
-        np.asarray(train.categories[newest]),
-        np.asarray(train.clicked[newest]),
+        newest.categories,
+        newest.clicked,
         [field.size for field in layout.singles],
         largest_combination=network_settings.largest_combination,
         evidence=network_settings.combination_evidence,
     )
     network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
-    network.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        metrics=[
-            keras.metrics.BinaryCrossentropy(from_logits=True, name="log_loss"),
-            keras.metrics.AUC(from_logits=True, name="auc", num_thresholds=500),
-        ],
-        jit_compile=False,
+    image_ids = fields_of_one_creative(train, layout) if store is not None else []
+    hiding = Hiding.of(layout, training.unknown_rate, dict.fromkeys(image_ids, training.creative_id_rate))
+    steps = _Steps(network, store, training, hiding)
+    epoch_seeds = np.random.SeedSequence(training.seed).generate_state(training.max_epochs)
+    history: dict[str, list[float]] = {}
+    best, patience = np.inf, training.patience
+    weights = [variable.numpy() for variable in network.variables]
+    writer = (
+        tf.summary.create_file_writer(str(log_folder)) if log_folder is not None else tf.summary.create_noop_writer()
     )
-    epoch_seeds = iter(np.random.SeedSequence(training.seed).generate_state(training.max_epochs + 1))
-    hiding = Hiding.of(layout, training.unknown_rate)
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.ReduceLROnPlateau("val_log_loss", factor=0.4, patience=0, min_delta=1e-5),
-        keras.callbacks.EarlyStopping("val_log_loss", patience=training.patience, restore_best_weights=True),
-    ]
-    if log_folder is not None:
-        callbacks.append(keras.callbacks.TensorBoard(str(log_folder), write_graph=False))
-    if on_epoch is not None:
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=on_epoch))
-    history = network.fit(
-        as_dataset(
-            lambda: batches(train, store, training.batch_size, seed=int(next(epoch_seeds)), hiding=hiding),
-            layout,
-            image_size,
-        ),
-        validation_data=as_dataset(lambda: batches(held_out, store, _EVALUATION_BATCH), layout, image_size),
-        epochs=training.max_epochs,
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return Fit(network, {name: [float(value) for value in values] for name, values in history.history.items()})
+    for epoch, seed in enumerate(epoch_seeds.tolist()):
+        metrics = {"learning_rate": float(steps.optimizer.learning_rate), "log_loss": steps.epoch(train, seed)}
+        metrics |= {f"val_{name}": value for name, value in _measure(network, held_out, store).items()}
+        for name, value in metrics.items():
+            history.setdefault(name, []).append(value)
+        with writer.as_default(epoch):
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value)
+        if on_epoch is not None:
+            on_epoch(epoch, metrics)
+        if metrics["val_log_loss"] < best - _LEAST_PROGRESS:
+            best, patience = metrics["val_log_loss"], training.patience
+            weights = [variable.numpy() for variable in network.variables]
+            continue
+        patience -= 1
+        if not patience:
+            break
+        steps.optimizer.learning_rate.assign(steps.optimizer.learning_rate * _DECAY)
+    writer.close()
+    _assign(network, weights)
+    before = predict(network, held_out, store)
+    _refit_effects(network, effects, newest, store)
+    after = predict(network, held_out, store)
+    if _is_worse(after, before, held_out.clicked):
+        _assign(network, weights)
+    return Fit(network, history)
 
 
-def predict(
-    network: ClickNetwork, columns: Columns, store: CreativeStore | None
-) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _is_worse(prediction: Floats32, other: Floats32, clicked: npt.NDArray[np.float32]) -> bool:
+    """Whether a prediction's log loss is above the other's by more than a standard error of their difference."""
+
+    def losses(probability: Floats32) -> npt.NDArray[np.float64]:
+        kept = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
+        return np.asarray(-np.where(clicked == 1, np.log(kept), np.log1p(-kept)))
+
+    difference = losses(prediction) - losses(other)
+    return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
+
+
+def _assign(network: ClickNetwork, weights: list[npt.NDArray[np.generic]]) -> None:
+    for variable, value in zip(network.variables, weights, strict=True):
+        variable.assign(value)
+
+
+def _refit_effects(network: ClickNetwork, effects: Effects, columns: Columns, store: CreativeStore | None) -> None:
+    """Estimates the effects anew beside what the rest of the network learned, such as an image's share of its ad's."""
+    network.set_effects(np.zeros(effects.size))
+    rest = predict(network, columns, store).astype(np.float64)
+    offset = np.log(rest) - np.log1p(-rest)
+    refitted = refit_effects(effects, columns.categories, columns.clicked, offset)
+    network.set_effects(np.concatenate([table.effects for table in refitted.tables]), refitted.intercept)
+
+
+def fields_of_one_creative(columns: Columns, layout: InputLayout) -> list[str]:
+    """The vocabulary fields whose values nearly all come with one creative each, and so could stand for its image."""
+    found = []
+    for index, field in enumerate(layout.singles):
+        values = columns.categories[:, index].astype(np.int64)
+        shown = (columns.creative >= 0) & (values != field.unknown)
+        if field.unknown is None or not shown.any():
+            continue
+        pairs = np.unique(values[shown] * (int(columns.creative.max()) + 1) + columns.creative[shown])
+        creatives = len(np.unique(columns.creative[shown]))
+        distinct = len(np.unique(values[shown]))
+        if len(pairs) < _CREATIVES_OF_ONE * distinct and distinct > creatives / _CREATIVES_OF_ONE:
+            found.append(field.name)
+    return found
+
+
+class _Steps:
+    """Takes optimiser steps; holds the embeddings that creatives last had."""
+
+    def __init__(
+        self, network: ClickNetwork, store: CreativeStore | None, training: TrainingSettings, hiding: Hiding
+    ) -> None:
+        self._network = network
+        self._store = store
+        self._training = training
+        self._hiding = hiding
+        self.optimizer = keras.optimizers.Adam(training.learning_rate)
+        self.optimizer.build(network.trainable_variables)
+        self._variables = [variable.value for variable in network.trainable_variables]
+        self._embeddings = None if store is None else tf.Variable(creative_embeddings(network, store))
+        self._step = tf.function(self._take, autograph=False, reduce_retracing=True)
+
+    def epoch(self, train: Columns, seed: int) -> float:
+        """Passes once over the data; gives the mean log loss on the way."""
+        losses = []
+        creatives = 0 if self._store is None else len(self._store)
+        fresh = max(_LEAST_FRESH, -(-creatives * self._training.batch_size // len(train))) if creatives else 0
+        made = batches(train, self._store, self._training.batch_size, seed=seed, hiding=self._hiding, fresh=fresh)
+        for batch in made:
+            losses.append(
+                self._step(batch.inputs, batch.creative, batch.fresh, batch.fresh_slot, batch.images, batch.clicked)
+            )
+        return float(np.mean([loss.numpy() for loss in losses]))
+
+    def _take(
+        self,
+        inputs: dict[str, tf.Tensor],
+        creative: tf.Tensor,
+        fresh: tf.Tensor,
+        fresh_slot: tf.Tensor,
+        images: tf.Tensor,
+        clicked: tf.Tensor,
+    ) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            creatives = None
+            if self._embeddings is not None:
+                embedded = self._network.embed_images(images, training=True)
+                unknown = self._network.unknown_embedding()
+                old = tf.gather(self._embeddings, tf.maximum(creative - 1, 0))
+                new = tf.gather(tf.concat([unknown, embedded], axis=0), fresh_slot)
+                is_new = tf.logical_or(fresh_slot > 0, tf.equal(creative, 0))
+                creatives = tf.where(is_new[:, None], new, old)
+                self._embeddings.scatter_nd_update(fresh[:, None] - 1, tf.stop_gradient(embedded))
+            logit = self._network.score(
+                inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training=True
+            )
+            loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(clicked, logit))
+            total = loss + self._network.penalty()
+        self.optimizer.apply(tape.gradient(total, self._variables), self._network.trainable_variables)
+        return loss
+
+
+def creative_embeddings(network: ClickNetwork, store: CreativeStore) -> npt.NDArray[np.float32]:
+    """The embeddings of every creative in the order of the store, float32 [number of creatives, creative_width]."""
+    parts = [embedded for _, embedded in embed_creatives(network, store)]
+    return np.concatenate(parts) if parts else np.zeros((1, network.creative_width), np.float32)
+
+
+def embed_creatives(
+    network: ClickNetwork, store: CreativeStore
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Positions in the store, some at a time, with their embeddings."""
+    embed: Any = tf.function(network.embed_images, autograph=False, reduce_retracing=True)
+    for start in range(0, len(store), _EMBED_BATCH):
+        positions = np.arange(start, min(start + _EMBED_BATCH, len(store)))
+        yield positions, embed(tf.constant(store.images(positions))).numpy()
+
+
+def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> npt.NDArray[np.float32]:
     """Click probabilities float32 [rows], before any correction for sampled negatives."""
-    parts = [
-        np.asarray(keras.ops.sigmoid(network(inputs, training=False)))[:, 0]
-        for inputs, _ in batches(columns, store, _EVALUATION_BATCH)
-    ]
+    table = None
+    if store is not None:
+        unknown = np.asarray(network.unknown_embedding())
+        table = np.concatenate([unknown, creative_embeddings(network, store)])
+    score = tf.function(network.score, autograph=False, reduce_retracing=True)
+
+    def probabilities(batch: Batch) -> npt.NDArray[np.float32]:
+        creatives = None if table is None else tf.constant(table[batch.creative])
+        multiples = batch.inputs.get(MULTIPLES)
+        logit = score(
+            tf.constant(batch.inputs[CATEGORIES]),
+            None if multiples is None else tf.constant(multiples),
+            tf.constant(batch.inputs[NUMBERS]),
+            creatives,
+        )
+        return tf.sigmoid(logit).numpy()
+
+    parts = [probabilities(batch) for batch in batches(columns, store, _EVALUATION_BATCH)]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _measure(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> dict[str, float]:
+    prediction = predict(network, columns, store).astype(np.float64)
+    ones = np.ones(len(prediction))
+    found = estimate(
+        count(prediction, np.asarray(columns.clicked) == 1, ones, np.zeros(len(prediction), np.int64))
+    ).value
+    return {"log_loss": found["log_loss"], "auc": found["auc"]}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import keras
 import keras_rs
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from models.effects import Effects
@@ -23,8 +24,7 @@ from schema.errors import ConfigError
 CATEGORIES = "categories"
 MULTIPLES = "multiples"
 NUMBERS = "numbers"
-CREATIVE_SLOT = "creative_slot"
-IMAGES = "images"
+CREATIVES = "creatives"
 
 #: Width of the network's log-scale pixel statistics (see `PixelStatistics`).
 _STATISTICS = 14
@@ -109,12 +109,11 @@ def _backbone(settings: ImageTowerSettings, image_size: int) -> keras.Model:
 class ClickNetwork(keras.Model):  # type: ignore[misc]
     """Gives the click logit of each impression, float32 [b, 1].
 
-    Its inputs, by name (b impressions; n distinct creatives):
+    Its inputs, by name (b impressions):
         categories: int32 [b, number of single-valued fields].
         multiples: int32 [b, total width of the multi-valued fields], padded with -1; if there are any.
         numbers: float32 [b, number of quantities].
-        creative_slot: int32 [b], 1 + the row of the impression's creative in `images`, 0 for none.
-        images: uint8 [n, image_size, image_size, 3].
+        creatives: float32 [b, creative_width], each impression's creative as `embed_images` gives it; with images only.
     """
 
     def __init__(
@@ -188,7 +187,8 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             for index in range(network.cross_layers)
         ]
         for cross in self.crosses:
-            cross.build((None, width))
+            # Its layers come into being only when it is called.
+            cross(tf.zeros([1, width]), tf.zeros([1, width]))
         self.hidden = keras.Sequential(name="hidden")
         for units in network.hidden_units:
             self.hidden.add(keras.layers.Dense(units, activation="relu"))
@@ -231,7 +231,6 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         singles = len(self.layout.singles)
         embedded = self.embeddings(rows)
         parts = [tf.reshape(embedded, [batch, singles * embedded.shape[-1]]), numbers]
-        penalty = [self._embedding_penalty * tf.reduce_sum(tf.square(self.embeddings.embeddings))] if training else []
         start = 0
         for field, effect, embedding in zip(
             self.layout.multiples, self.multiple_effects, self.multiple_embeddings, strict=True
@@ -244,9 +243,6 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             values = tf.maximum(values, 0)
             logit += tf.reduce_sum(effect(values) * share, axis=[1, 2])
             parts.append(tf.reduce_sum(embedding(values) * share, axis=1))
-            if training:
-                penalty.append(self._embedding_penalty * tf.reduce_sum(tf.square(embedding.embeddings)))
-                penalty.append(self._multiple_penalty * tf.reduce_sum(tf.square(effect.embeddings)))
         if creatives is not None:
             parts.append(creatives)
         inputs = tf.concat(parts, axis=1)
@@ -256,19 +252,31 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             crossed = cross(inputs, crossed)
         hidden = self.hidden(inputs, training=training) if self.hidden.layers else inputs
         logit += self.linear(tf.concat([crossed, hidden], axis=1))[:, 0]
-        if training:
-            penalty.append(tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings)))
-            self.add_loss(tf.add_n(penalty))
         return logit
+
+    def set_effects(self, effects: npt.NDArray[np.float64], intercept: float = 0.0) -> None:
+        """Replaces the effects of single-valued fields, in the order of their tables, and adds to the intercept."""
+        self.effects.embeddings.assign(np.append(effects, 0.0)[:, None].astype(np.float32))
+        self.linear.bias.assign_add([intercept])
+
+    def penalty(self) -> tf.Tensor:
+        """What the priors of effects and embeddings add to the mean log loss, a scalar."""
+
+        def squares(layer: keras.layers.Embedding) -> tf.Tensor:
+            return tf.reduce_sum(tf.square(layer.embeddings))
+
+        total = tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings))
+        total += self._embedding_penalty * squares(self.embeddings)
+        for effect, embedding in zip(self.multiple_effects, self.multiple_embeddings, strict=True):
+            total += self._multiple_penalty * squares(effect) + self._embedding_penalty * squares(embedding)
+        return total
 
     def _width(self) -> int:
         fields = len(self.layout.singles) + len(self.layout.multiples)
         return fields * self.embeddings.output_dim + len(self.layout.numbers) + self.creative_width
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        creatives = None
-        if self.image_tower is not None:
-            known = self.embed_images(inputs[IMAGES], training)
-            creatives = tf.gather(tf.concat([self.unknown_embedding(), known], axis=0), inputs[CREATIVE_SLOT])
-        logit = self.score(inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training)
-        return logit[:, None]
+        creatives = inputs.get(CREATIVES)
+        if training:
+            self.add_loss(self.penalty())
+        return self.score(inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training)[:, None]

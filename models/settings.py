@@ -75,6 +75,13 @@ class TrainingSettings(_Settings):
         lt=1,
         description="Share of values and images hidden in training, so that the model learns the unknown.",
     )
+    creative_id_rate: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share of training impressions that hide the identifiers of a single image, such as the ad's, so "
+        "that what the image does is learned from the image.",
+    )
     negative_sampling_rate: float = Field(
         1.0,
         gt=0,

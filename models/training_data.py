@@ -5,7 +5,7 @@ Memory is bounded by a block of rows, never by the data set: the columns and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from models.creatives import read_creatives
 from models.features import InputLayout, transformed_name
-from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES, MULTIPLES, NUMBERS
+from models.network import CATEGORIES, MULTIPLES, NUMBERS
 from models.transform_graph import TransformGraph
 from schema.feature_table import FeatureTable
 
@@ -89,6 +89,17 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.clicked)
+
+    def rows(self, start: int, stop: int) -> Columns:
+        """The impressions from `start` to before `stop`."""
+        part = slice(start, stop)
+        return Columns(
+            self.categories[part], self.multiples[part], self.numbers[part], self.creative[part], self.clicked[part]
+        )
+
+    def last(self, count: int) -> Columns:
+        """The newest impressions, `count` at most."""
+        return self.rows(max(0, len(self) - count), len(self))
 
 
 class Reader:
@@ -180,16 +191,42 @@ class Hiding:
     """Hides a share of what a training batch shows, so that the network learns what unknown means.
 
     Attributes:
-        rate: Share of vocabulary values, and of creatives, to hide.
+        rates: By single-valued field, the share of values to hide; 0 where the field has no unknown bucket.
         unknown: By single-valued field, the number of its unknown bucket, -1 where it has none.
+        creative_rate: The share of creatives to hide.
     """
 
-    rate: float
+    rates: npt.NDArray[np.float64]
     unknown: npt.NDArray[np.int32]
+    creative_rate: float
 
     @staticmethod
-    def of(layout: InputLayout, rate: float) -> Hiding:
-        return Hiding(rate, np.array([-1 if f.unknown is None else f.unknown for f in layout.singles], np.int32))
+    def of(layout: InputLayout, rate: float, rates: Mapping[str, float] | None = None) -> Hiding:
+        """Hides every field at `rate`, but for those that `rates` names."""
+        by_field = [0.0 if f.unknown is None else (rates or {}).get(f.name, rate) for f in layout.singles]
+        unknown = np.array([-1 if f.unknown is None else f.unknown for f in layout.singles], np.int32)
+        return Hiding(np.array(by_field), unknown, rate)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Impressions in the network's input form, and the images to embed anew.
+
+    Attributes:
+        inputs: The network's inputs but for the creatives.
+        creative: int32 [b], 1 + the creative's position in the store, 0 for none.
+        fresh: int32 [k], what `creative` says of the distinct creatives whose images come along.
+        fresh_slot: int32 [b], 1 + the position of the impression's creative in `fresh`, 0 where it is not there.
+        images: uint8 [k, size, size, 3].
+        clicked: float32 [b].
+    """
+
+    inputs: dict[str, npt.NDArray[np.generic]]
+    creative: npt.NDArray[np.int32]
+    fresh: npt.NDArray[np.int32]
+    fresh_slot: npt.NDArray[np.int32]
+    images: npt.NDArray[np.uint8]
+    clicked: npt.NDArray[np.float32]
 
 
 def batches(
@@ -199,15 +236,17 @@ def batches(
     *,
     seed: int | None = None,
     hiding: Hiding | None = None,
-) -> Iterator[tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]]:
-    """Gives one pass over the data in the network's input form.
+    fresh: int = 0,
+) -> Iterator[Batch]:
+    """Gives one pass over the data.
 
     Args:
         columns: The impressions.
-        store: The creatives; each batch carries the pixels of its distinct ones.
+        store: The creatives.
         batch_size: Impressions per batch.
         seed: Shuffles with this seed; in stored order if None.
         hiding: What to hide; nothing if None.
+        fresh: At most so many of a batch's distinct creatives bring their images, chosen at random.
     """
     rows = len(columns)
     random = np.random.default_rng(seed)
@@ -219,7 +258,7 @@ def batches(
         if seed is not None:
             random.shuffle(order)
         for first in range(0, len(order), batch_size):
-            yield _batch(columns, store, order[first : first + batch_size], random, hiding)
+            yield _batch(columns, store, order[first : first + batch_size], random, hiding, fresh)
 
 
 def _batch(
@@ -228,38 +267,23 @@ def _batch(
     chosen: npt.NDArray[np.int64],
     random: np.random.Generator,
     hiding: Hiding | None,
-) -> tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]:
+    fresh: int,
+) -> Batch:
     categories = columns.categories[chosen]
-    creative = columns.creative[chosen]
-    if hiding is not None and hiding.rate > 0:
-        hidden = (random.random(categories.shape) < hiding.rate) & (hiding.unknown >= 0)
-        categories = np.where(hidden, hiding.unknown, categories)
-        creative = np.where(random.random(len(chosen)) < hiding.rate, np.int32(-1), creative)
+    creative = columns.creative[chosen] + 1
+    if hiding is not None:
+        categories = np.where(random.random(categories.shape) < hiding.rates, hiding.unknown, categories)
+        creative = np.where(random.random(len(chosen)) < hiding.creative_rate, np.int32(0), creative)
     inputs: dict[str, npt.NDArray[np.generic]] = {CATEGORIES: categories, NUMBERS: columns.numbers[chosen]}
     if columns.multiples.shape[1]:
         inputs[MULTIPLES] = columns.multiples[chosen]
-    if store is not None:
-        distinct = np.unique(creative[creative >= 0])
-        slot = np.where(creative >= 0, np.searchsorted(distinct, creative) + 1, 0)
-        inputs[CREATIVE_SLOT] = slot.astype(np.int32)
-        inputs[IMAGES] = store.images(distinct) if len(distinct) else store.images(np.array([0]))
-    return inputs, columns.clicked[chosen, None]
-
-
-def as_dataset(
-    make_batches: Callable[[], Iterator[tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.float32]]]],
-    layout: InputLayout,
-    image_size: int,
-) -> tf.data.Dataset:
-    """Wraps batches as a dataset of (inputs, clicked [batch, 1]); each iteration calls `make_batches` again."""
-    inputs: dict[str, tf.TensorSpec] = {
-        CATEGORIES: tf.TensorSpec([None, len(layout.singles)], tf.int32),
-        NUMBERS: tf.TensorSpec([None, len(layout.numbers)], tf.float32),
-    }
-    if layout.multiples:
-        inputs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
-    if layout.has_image:
-        inputs[CREATIVE_SLOT] = tf.TensorSpec([None], tf.int32)
-        inputs[IMAGES] = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)
-    signature = (inputs, tf.TensorSpec([None, 1], tf.float32))
-    return tf.data.Dataset.from_generator(make_batches, output_signature=signature).prefetch(4)
+    clicked = columns.clicked[chosen]
+    distinct = np.zeros(0, np.int32)
+    if store is not None and fresh:
+        distinct = np.unique(creative[creative > 0])
+        if len(distinct) > fresh:
+            distinct = np.sort(random.choice(distinct, fresh, replace=False))
+    slots = np.zeros(int(creative.max(initial=0)) + 1, np.int32)
+    slots[distinct] = np.arange(1, len(distinct) + 1)
+    images = np.zeros((0, 0, 0, 3), np.uint8) if store is None else store.images(distinct - 1)
+    return Batch(inputs, creative, distinct, slots[creative], images, clicked)

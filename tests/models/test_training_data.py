@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from models.features import CategoryField, InputLayout
-from models.network import CATEGORIES, CREATIVE_SLOT, IMAGES
+from models.network import CATEGORIES
 from models.trainer import TrainingData, load_training_data
 from models.training_data import Columns, CreativeStore, Hiding, batches
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
@@ -38,38 +39,56 @@ def store(tmp_path: Path) -> CreativeStore:
 def test_every_row_comes_once(store: CreativeStore, batch_size: int, seed: int | None) -> None:
     data = columns()
     seen = []
-    for inputs, clicked in batches(data, store, batch_size, seed=seed):
-        assert len(clicked) <= batch_size and clicked.shape == (len(inputs[CATEGORIES]), 1)
-        for row, slot, label in zip(inputs[CATEGORIES][:, 0], inputs[CREATIVE_SLOT], clicked[:, 0], strict=True):
+    for batch in batches(data, store, batch_size, seed=seed, fresh=4):
+        assert len(batch.clicked) <= batch_size and len(batch.images) <= 4
+        for row, creative, slot, label in zip(
+            batch.inputs[CATEGORIES][:, 0], batch.creative, batch.fresh_slot, batch.clicked, strict=True
+        ):
             seen.append(int(row))
             assert label == data.clicked[row]
-            creative = data.creative[row]
-            assert (slot == 0) == (creative == -1)
+            assert creative == data.creative[row] + 1
+            assert (slot > 0) == (creative > 0), "every image is there when all may come"
             if slot:
-                np.testing.assert_array_equal(inputs[IMAGES][slot - 1], store.images(np.array([creative]))[0])
-        assert len(inputs[IMAGES]) <= 4, "an image comes once however often it is shown"
+                assert batch.fresh[slot - 1] == creative
+                image = store.images(np.array([creative - 1]))[0]
+                np.testing.assert_array_equal(batch.images[slot - 1], image)
     assert sorted(seen) == list(range(ROWS))
     assert (seen == sorted(seen)) == (seed is None)
 
 
+def test_only_some_creatives_bring_their_images(store: CreativeStore) -> None:
+    brought = set()
+    for batch in batches(columns(), store, 50, seed=1, fresh=2):
+        assert len(batch.fresh) == len(batch.images) == len(set(batch.fresh.tolist())) == 2
+        np.testing.assert_array_equal(batch.fresh_slot > 0, np.isin(batch.creative, batch.fresh))
+        brought |= set(batch.fresh.tolist())
+    assert len(brought) > 2, "others each time"
+
+
 def test_the_seed_decides_the_order(store: CreativeStore) -> None:
     def order(seed: int) -> list[int]:
-        parts = [inputs[CATEGORIES][:, 0] for inputs, _ in batches(columns(), store, 10, seed=seed)]
+        parts = [batch.inputs[CATEGORIES][:, 0] for batch in batches(columns(), store, 10, seed=seed)]
         return np.concatenate(parts).tolist()
 
     assert order(1) == order(1) != order(2)
 
 
 def test_hiding_shows_the_unknown(store: CreativeStore) -> None:
-    layout = InputLayout((CategoryField("ad", 1, ROWS + 1, ROWS), CategoryField("hour", 1, 5, None)), (), True)
+    fields = (CategoryField("ad", 1, ROWS + 1, ROWS), CategoryField("hour", 1, 5, None))
     hidden = shown = creatives = 0
-    for inputs, _ in batches(columns(), store, 20, seed=1, hiding=Hiding.of(layout, 0.5)):
-        hidden += int((inputs[CATEGORIES][:, 0] == ROWS).sum())
-        shown += int((inputs[CATEGORIES][:, 0] < ROWS).sum())
-        creatives += int((inputs[CREATIVE_SLOT] > 0).sum())
-        assert inputs[CATEGORIES][:, 1].max() < 5
+    for batch in batches(columns(), store, 20, seed=1, hiding=Hiding.of(InputLayout(fields, (), True), 0.5)):
+        hidden += int((batch.inputs[CATEGORIES][:, 0] == ROWS).sum())
+        shown += int((batch.inputs[CATEGORIES][:, 0] < ROWS).sum())
+        creatives += int((batch.creative > 0).sum())
+        assert batch.inputs[CATEGORIES][:, 1].max() < 5
     assert 25 < hidden < 78 and hidden + shown == ROWS
     assert creatives < 0.75 * (columns().creative >= 0).sum()
+
+
+def test_a_field_may_be_hidden_more_often() -> None:
+    fields = (CategoryField("ad", 1, 9, 8), CategoryField("site", 1, 9, 8), CategoryField("hour", 1, 9, None))
+    hiding = Hiding.of(InputLayout(fields, (), True), 0.1, {"ad": 0.5, "hour": 0.5})
+    assert hiding.rates.tolist() == [0.5, 0.1, 0.0] and hiding.creative_rate == 0.1
 
 
 def test_creatives_are_found_by_key(store: CreativeStore) -> None:
@@ -84,8 +103,10 @@ def test_creatives_are_found_by_key(store: CreativeStore) -> None:
 def test_a_store_without_creatives_serves_none(tmp_path: Path) -> None:
     empty = CreativeStore([], IMAGE_SIZE, tmp_path)
     assert len(empty) == 0 and empty.positions(np.array([b"x"])).tolist() == [-1]
-    (inputs, _), *_ = batches(columns(), empty, 200)
-    assert inputs[IMAGES].shape[1:] == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    none = replace(columns(), creative=np.full(ROWS, -1, np.int32))
+    (batch,) = batches(none, empty, 200, fresh=3)
+    assert batch.images.shape == (0, IMAGE_SIZE, IMAGE_SIZE, 3)
+    assert not batch.creative.any()
 
 
 def test_compressed_files_are_read_like_plain_ones(tiny_model: TinyModel, tmp_path: Path) -> None:

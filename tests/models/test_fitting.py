@@ -1,0 +1,93 @@
+"""Fitting on generated impressions: what it must learn, keep and refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.creatives import OK, Creative
+from models.features import CategoryField, InputLayout
+from models.fitting import Fit, fields_of_one_creative, fit, predict
+from models.settings import NetworkSettings, TrainingSettings
+from models.training_data import Columns, CreativeStore
+from tests.models.tiny_model import IMAGE_SIZE, write_creatives
+
+ADS, CREATIVES = 60, 40
+LAYOUT = InputLayout((CategoryField("ad", 1, ADS + 1, ADS), CategoryField("site", 1, 5, 4)), (), True)
+NETWORK = NetworkSettings(embedding_dimension=4, hidden_units=(8,))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> CreativeStore:
+    """Creatives of which every second one is bright."""
+    folder = tmp_path_factory.mktemp("creatives")
+    random = np.random.default_rng(2)
+    creatives = []
+    for number in range(CREATIVES):
+        level = 190 if number % 2 else 60
+        pixels = np.clip(random.normal(level, 20, (IMAGE_SIZE, IMAGE_SIZE, 3)), 0, 255).astype(np.uint8)
+        creatives.append(Creative(f"{number:03d}", OK, f"{number}.png", "", pixels.tobytes(), IMAGE_SIZE, IMAGE_SIZE))
+    return CreativeStore([write_creatives(folder / "creatives-0", creatives)], IMAGE_SIZE, folder)
+
+
+def impressions(rows: int, seed: int, *, new_ads: bool = False) -> Columns:
+    """Bright images are clicked four times as often; ads and sites do not matter."""
+    random = np.random.default_rng(seed)
+    ad = random.integers(0, ADS, rows)
+    creative = ad % CREATIVES
+    chance = np.where(creative % 2 == 1, 0.4, 0.1)
+    return Columns(
+        categories=np.stack([np.full(rows, ADS) if new_ads else ad, random.integers(0, 4, rows)], 1).astype(np.int32),
+        multiples=np.zeros((rows, 0), np.int32),
+        numbers=np.zeros((rows, 0), np.float32),
+        creative=creative.astype(np.int32),
+        clicked=(random.random(rows) < chance).astype(np.float32),
+    )
+
+
+def fitted(store: CreativeStore, log_folder: Path | None = None) -> Fit:
+    training = TrainingSettings(max_epochs=6, batch_size=128, learning_rate=0.003)
+    return fit(impressions(6_000, 1), impressions(1_000, 2), store, LAYOUT, NETWORK, training, IMAGE_SIZE, log_folder)
+
+
+def test_new_ads_are_known_by_their_images(store: CreativeStore, tmp_path: Path) -> None:
+    result = fitted(store, tmp_path)
+    rows = impressions(2_000, 3, new_ads=True)
+    chance = predict(result.network, rows, store)
+    bright = rows.creative % 2 == 1
+    assert chance[bright].mean() == pytest.approx(0.4, abs=0.08)
+    assert chance[~bright].mean() == pytest.approx(0.1, abs=0.05)
+    assert list(tmp_path.glob("events*"))
+    assert result.epochs == len(result.history["val_auc"]) == len(result.history["learning_rate"])
+
+
+def test_a_missing_image_is_neither(store: CreativeStore) -> None:
+    rows = replace(impressions(500, 4, new_ads=True), creative=np.full(500, -1, np.int32))
+    chance = predict(fitted(store).network, rows, store)
+    assert 0.1 < chance.mean() < 0.4
+
+
+def test_the_seed_decides_the_weights(store: CreativeStore) -> None:
+    first, second = (predict(fitted(store).network, impressions(100, 5), store) for _ in range(2))
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
+def test_ids_of_one_image_are_found() -> None:
+    data = impressions(3_000, 6)
+    assert fields_of_one_creative(data, LAYOUT) == ["ad"]
+    assert fields_of_one_creative(replace(data, creative=np.full(3_000, -1, np.int32)), LAYOUT) == []
+
+
+@pytest.mark.parametrize(("clicked", "said"), [(0.0, "click rate"), (1.0, "click rate")])
+def test_one_class_alone_is_refused(store: CreativeStore, clicked: float, said: str) -> None:
+    train = replace(impressions(100, 1), clicked=np.full(100, clicked, np.float32))
+    with pytest.raises(ValueError, match=said):
+        fit(train, train, store, LAYOUT, NETWORK, TrainingSettings(), IMAGE_SIZE)
+
+
+def test_no_rows_are_refused(store: CreativeStore) -> None:
+    with pytest.raises(ValueError, match="both are needed"):
+        fit(impressions(100, 1), impressions(0, 1), store, LAYOUT, NETWORK, TrainingSettings(), IMAGE_SIZE)
