@@ -125,6 +125,11 @@ def fit(
     after = predict(network, held_out, store)
     if _is_worse(after, before, held_out.clicked):
         _assign(network, weights)
+    if training.mixed_precision:
+        trained = [variable.numpy() for variable in network.variables]
+        exact = training.model_copy(update={"mixed_precision": False})
+        network = ClickNetwork(layout, network_settings, exact, image_size, len(train), effects)
+        _assign(network, trained)
     return Fit(network, history)
 
 

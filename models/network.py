@@ -59,17 +59,20 @@ class PixelStatistics(keras.layers.Layer):  # type: ignore[misc]
         return (input_shape[0], _STATISTICS)
 
 
-def build_image_tower(settings: ImageTowerSettings, image_size: int) -> keras.Model:
-    """Builds the tower: images uint8 [n, image_size, image_size, 3] to embeddings float32 [n, embedding_dimension]."""
+def build_image_tower(settings: ImageTowerSettings, image_size: int, precision: str = "float32") -> keras.Model:
+    """Builds the tower: images uint8 [n, image_size, image_size, 3] to embeddings float32 [n, embedding_dimension].
+
+    `precision` is the Keras dtype policy of the convolutions that are trained here.
+    """
     images = keras.Input((image_size, image_size, 3), dtype="uint8", name="images")
     pixels = keras.layers.Rescaling(1.0 / 255)(images)
     if settings.architecture == "small":
         # Halved, the statistics say as much at a quarter of the cost.
         statistics = keras.layers.LayerNormalization()(PixelStatistics()(keras.layers.AveragePooling2D(2)(pixels)))
-        maps = keras.layers.Conv2D(16, 5, strides=4, padding="same", activation="relu")(pixels)
-        maps = keras.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu")(maps)
-        maps = keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu")(maps)
-        pooled = keras.layers.GlobalAveragePooling2D()(maps)
+        maps = keras.layers.Conv2D(16, 5, strides=4, padding="same", activation="relu", dtype=precision)(pixels)
+        maps = keras.layers.Conv2D(24, 3, strides=2, padding="same", activation="relu", dtype=precision)(maps)
+        maps = keras.layers.Conv2D(32, 3, strides=2, padding="same", activation="relu", dtype=precision)(maps)
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32")(maps)
         features = keras.layers.Concatenate()([statistics, pooled])
         features = keras.layers.Dense(32, activation="relu")(features)
     else:
@@ -137,6 +140,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         """
         super().__init__(name="click_network")
         self.layout = layout
+        precision = "mixed_bfloat16" if training.mixed_precision else "float32"
         self._embedding_penalty = 0.5 / (training.embedding_deviation**2 * rows)
         offsets = np.cumsum([0, *(field.size for field in layout.singles)])
         self._offsets = offsets[:-1].astype(np.int32)
@@ -176,14 +180,16 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         self.image_tower: keras.Model | None = None
         self.creative_width = 0
         if layout.has_image:
-            self.image_tower = build_image_tower(network.image_tower, image_size)
+            self.image_tower = build_image_tower(network.image_tower, image_size, precision)
             self.creative_width = network.image_tower.embedding_dimension + 1
             self.unknown_creative = self.add_weight(
                 shape=(1, self.creative_width - 1), initializer="zeros", name="unknown_creative"
             )
             width += self.creative_width
         self.crosses = [
-            keras_rs.layers.FeatureCross(projection_dim=min(network.cross_projection, width), name=f"cross_{index}")
+            keras_rs.layers.FeatureCross(
+                projection_dim=min(network.cross_projection, width), name=f"cross_{index}", dtype=precision
+            )
             for index in range(network.cross_layers)
         ]
         for cross in self.crosses:
@@ -191,8 +197,8 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             cross(tf.zeros([1, width]), tf.zeros([1, width]))
         self.hidden = keras.Sequential(name="hidden")
         for units in network.hidden_units:
-            self.hidden.add(keras.layers.Dense(units, activation="relu"))
-            self.hidden.add(keras.layers.Dropout(network.dropout))
+            self.hidden.add(keras.layers.Dense(units, activation="relu", dtype=precision))
+            self.hidden.add(keras.layers.Dropout(network.dropout, dtype=precision))
         if network.hidden_units:
             self.hidden.build((None, width))
         top = width + (network.hidden_units[-1] if network.hidden_units else width)
@@ -251,7 +257,8 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         for cross in self.crosses:
             crossed = cross(inputs, crossed)
         hidden = self.hidden(inputs, training=training) if self.hidden.layers else inputs
-        logit += self.linear(tf.concat([crossed, hidden], axis=1))[:, 0]
+        both = [tf.cast(crossed, tf.float32), tf.cast(hidden, tf.float32)]
+        logit += self.linear(tf.concat(both, axis=1))[:, 0]
         return logit
 
     def set_effects(self, effects: npt.NDArray[np.float64], intercept: float = 0.0) -> None:

@@ -75,6 +75,10 @@ class TrainingSettings(_Settings):
         lt=1,
         description="Share of values and images hidden in training, so that the model learns the unknown.",
     )
+    mixed_precision: bool = Field(
+        False,
+        description="Computes in bfloat16 with weights in float32: for accelerators. What is exported is float32.",
+    )
     creative_id_rate: float = Field(
         0.5,
         ge=0,

@@ -1,12 +1,33 @@
-"""The Transform graph as it is applied: in training and, tracked by the exported model, in serving."""
+"""The Transform graph: traced from an analysis, applied in training and, tracked by the exported model, in serving."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import impl_helper
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+from models.analysis import Analysis
+from models.preprocessing import KnownAnalyzers, transform_features
+from schema.feature_table import FeatureTable
+
+
+def write_transform_graph(analysis: Analysis, schema: schema_pb2.Schema, features: FeatureTable, folder: str) -> None:
+    """Writes to `folder` what `tft.TFTransformOutput` reads: the graph, its assets, and both schemas."""
+    metadata = dataset_metadata.DatasetMetadata(schema)
+    metadata_io.write_metadata(metadata, os.path.join(folder, tft.TFTransformOutput.RAW_METADATA_DIR))
+    specs = schema_utils.schema_as_feature_spec(schema).feature_spec
+    types = {name: tf.SparseTensorSpec([None, None], spec.dtype) for name, spec in specs.items()}
+    with tempfile.TemporaryDirectory(prefix="adclick-transform-") as work:
+        analyzers = KnownAnalyzers(analysis, work)
+        impl_helper.analyze_in_place(
+            lambda inputs: transform_features(inputs, features, analyzers), False, specs, types, folder
+        )
 
 
 class TransformGraph(tf.Module):  # type: ignore[misc]

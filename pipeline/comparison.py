@@ -198,7 +198,8 @@ def _as_logged(probability: Floats, rate: float) -> Floats:
     return np.asarray(probability / (probability + (1 - probability) * rate))
 
 
-def _one_hot(layout: InputLayout, columns: Columns) -> sparse.csr_matrix:
+def one_hot(layout: InputLayout, columns: Columns) -> sparse.csr_matrix:
+    """Category numbers as a sparse matrix with a column per value, and the quantities beside them."""
     sizes = [field.size for field in layout.singles]
     offsets = np.cumsum([0, *sizes])
     rows = len(columns)
@@ -209,7 +210,7 @@ def _one_hot(layout: InputLayout, columns: Columns) -> sparse.csr_matrix:
 
 
 def _logistic_regression(data: TrainingData, target: Floats) -> Floats:
-    train, held_out = _one_hot(data.layout, data.train), _one_hot(data.layout, data.held_out)
+    train, held_out = one_hot(data.layout, data.train), one_hot(data.layout, data.held_out)
     best: tuple[float, Floats] = (math.inf, np.zeros(0))
     for strength in _REGRESSION_STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=300).fit(train, np.asarray(data.train.clicked))

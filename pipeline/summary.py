@@ -69,13 +69,15 @@ def _print(console: Console, text: str) -> None:
 
 def _evaluation_table(record: RunRecord) -> Table:
     several = any(found.model == "baseline" for found in record.evaluation)
+    has_intervals = any(metric.lower is not None for found in record.evaluation for metric in found.metrics.values())
     table = _table(
         "slice",
         *(["model"] if several else []),
         "rows",
         "click rate",
         *_COLUMNS.values(),
-        title="Evaluation on the newest month's held-out impressions, with 95 % confidence intervals",
+        title="Evaluation on the newest month's held-out impressions"
+        + (", with 95 % confidence intervals" if has_intervals else ""),
     )
     for found in record.evaluation:
         cells = [found.slice, *([found.model] if several else [])]

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from typing import Any
 
-import tensorflow as tf
-import tensorflow_transform as tft
-from tensorflow_transform import impl_helper
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
@@ -18,7 +12,7 @@ from tfx.utils import io_utils
 
 from components.artifacts import FeatureAnalysis
 from models.analysis import merge, read_analysis
-from models.preprocessing import KnownAnalyzers, transform_features
+from models.transform_graph import write_transform_graph
 from schema.feature_table import parse_feature_table
 
 
@@ -53,15 +47,7 @@ class ClickTransformExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
             io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
         )
         output = artifact_utils.get_single_uri(output_dict["transform_graph"])
-        metadata = dataset_metadata.DatasetMetadata(schema)
-        metadata_io.write_metadata(metadata, os.path.join(output, tft.TFTransformOutput.RAW_METADATA_DIR))
-        specs = schema_utils.schema_as_feature_spec(schema).feature_spec
-        types_by_name = {name: tf.SparseTensorSpec([None, None], spec.dtype) for name, spec in specs.items()}
-        with tempfile.TemporaryDirectory(prefix="adclick-transform-") as folder:
-            analyzers = KnownAnalyzers(analysis, folder)
-            impl_helper.analyze_in_place(
-                lambda inputs: transform_features(inputs, features, analyzers), False, specs, types_by_name, output
-            )
+        write_transform_graph(analysis, schema, features, output)
 
 
 class ClickTransform(base_component.BaseComponent):  # type: ignore[misc]

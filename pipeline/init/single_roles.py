@@ -115,7 +115,13 @@ def find_timestamp(guesses: Guesses) -> int | None:
 
 def find_identifier(guesses: Guesses) -> int | None:
     """Decides the identifier, if there is one, and gives its number; sets aside all other unique ids."""
-    unique = [index for index in guesses.undecided if _is_unique_code(guesses.profiles[index])]
+    unique = [
+        index
+        for index in guesses.undecided
+        if _is_unique_code(
+            guesses.profiles[index], guesses.sample.header and _names_impression(guesses.plain_name(index))
+        )
+    ]
     candidates = [
         index
         for index in unique
@@ -143,7 +149,7 @@ def _names_impression(name: str) -> bool:
     return bool(_IMPRESSION_NAME.search(name) or is_id)
 
 
-def _is_unique_code(profile: Profile) -> bool:
+def _is_unique_code(profile: Profile, is_named: bool) -> bool:
     """Whether every row has its own value and these are codes, not text or quantities such as a price."""
     if not profile.is_unique or profile.present < 20 or profile.mean_words() >= 2 or is_text(profile):
         return False
@@ -152,4 +158,4 @@ def _is_unique_code(profile: Profile) -> bool:
     numbers = np.unique(profile.numbers)
     steps = np.diff(numbers)
     is_running = bool(len(steps)) and float(np.median(steps)) == 1 and profile.is_integer
-    return profile.is_integer and (is_running or float(numbers.max()) >= 1e6)
+    return profile.is_integer and (is_named or is_running or float(numbers.max()) >= 1e6)

@@ -81,3 +81,19 @@ def soft_metrics(truth: ArrayLike, prediction: ArrayLike) -> SoftMetrics:
         normalised_entropy=log_loss / base,
         calibration_ratio=float(given.mean()) / mean if mean else float("nan"),
     )
+
+
+def expected_calibration_error(truth: ArrayLike, prediction: ArrayLike, bins: int = 10) -> float:
+    """How far mean prediction and mean truth lie apart, on average over bins of as many impressions each.
+
+    Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
+
+    Args:
+        truth: The true click probability of each impression, or its drawn click, shape (n,).
+        prediction: The predicted click probability, shape (n,).
+        bins: The number of bins, by prediction.
+    """
+    expected, given = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
+    parts = np.array_split(np.argsort(given, kind="stable"), bins)
+    apart = [abs(float(given[part].mean() - expected[part].mean())) * len(part) for part in parts if len(part)]
+    return sum(apart) / len(given)

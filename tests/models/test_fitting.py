@@ -48,8 +48,8 @@ def impressions(rows: int, seed: int, *, new_ads: bool = False) -> Columns:
     )
 
 
-def fitted(store: CreativeStore, log_folder: Path | None = None) -> Fit:
-    training = TrainingSettings(max_epochs=6, batch_size=128, learning_rate=0.003)
+def fitted(store: CreativeStore, log_folder: Path | None = None, *, mixed_precision: bool = False) -> Fit:
+    training = TrainingSettings(max_epochs=6, batch_size=128, learning_rate=0.003, mixed_precision=mixed_precision)
     return fit(impressions(6_000, 1), impressions(1_000, 2), store, LAYOUT, NETWORK, training, IMAGE_SIZE, log_folder)
 
 
@@ -73,6 +73,14 @@ def test_a_missing_image_is_neither(store: CreativeStore) -> None:
 def test_the_seed_decides_the_weights(store: CreativeStore) -> None:
     first, second = (predict(fitted(store).network, impressions(100, 5), store) for _ in range(2))
     np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
+def test_mixed_precision_learns_the_same_and_leaves_an_exact_network(store: CreativeStore) -> None:
+    rows = impressions(500, 7)
+    exact, mixed = fitted(store), fitted(store, mixed_precision=True)
+    assert mixed.best_log_loss == pytest.approx(exact.best_log_loss, rel=0.02)
+    np.testing.assert_allclose(predict(mixed.network, rows, store), predict(exact.network, rows, store), atol=0.06)
+    assert {str(layer.compute_dtype) for layer in mixed.network.hidden.layers} == {"float32"}
 
 
 def test_ids_of_one_image_are_found() -> None:

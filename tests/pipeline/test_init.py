@@ -307,6 +307,14 @@ def test_free_text_is_ignored(tmp_path: Path) -> None:
     assert "HTML" in warning
 
 
+def test_a_running_number_is_the_identifier_by_its_name(tmp_path: Path) -> None:
+    """A sample of a large file sees only some of the numbers, and no step of one between them."""
+    log = click_log()
+    log["impression_id"] = np.arange(ROWS) * 7 + 3
+    _, config = initialise(tmp_path, log)
+    assert config.features.identifier_name == "impression_id"
+
+
 def test_a_unique_id_is_not_a_feature(tmp_path: Path) -> None:
     result, _ = initialise(tmp_path, {**click_log(), "cookie_id": [f"{n * 7919:09x}" for n in range(ROWS)]})
     assert roles(result)["impression_id"] == "identifier"
