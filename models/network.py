@@ -30,6 +30,8 @@ CREATIVES = "creatives"
 _STATISTICS = 14
 #: Least prior deviation, in logits, with which the network goes on fitting effects.
 _LEAST_DEVIATION = 0.02
+#: So many values of a field halve the prior variance of their embeddings.
+_FREE_VALUES = 100
 #: Prior deviation of the effects of multi-valued fields.
 _MULTIPLE_DEVIATION = 0.2
 
@@ -109,6 +111,14 @@ def _backbone(settings: ImageTowerSettings, image_size: int) -> keras.Model:
     return backbone
 
 
+def _embedding_penalty(values: int, deviation: float, rows: int) -> float:
+    """The weight of a field's squared embeddings in the mean loss.
+
+    The more values a field has, the fewer impressions tell of each, and the more easily they are learned by heart.
+    """
+    return 0.5 * (1 + values / _FREE_VALUES) / (deviation**2 * rows)
+
+
 class ClickNetwork(keras.Model):  # type: ignore[misc]
     """Gives the click logit of each impression, float32 [b, 1].
 
@@ -141,7 +151,13 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         super().__init__(name="click_network")
         self.layout = layout
         precision = "mixed_bfloat16" if training.mixed_precision else "float32"
-        self._embedding_penalty = 0.5 / (training.embedding_deviation**2 * rows)
+        self._embedding_penalty = np.concatenate(
+            [
+                np.full((field.size, 1), _embedding_penalty(field.size, training.embedding_deviation, rows), np.float32)
+                for field in layout.singles
+            ]
+            or [np.zeros((1, 1), np.float32)]
+        )
         offsets = np.cumsum([0, *(field.size for field in layout.singles)])
         self._offsets = offsets[:-1].astype(np.int32)
         small = keras.initializers.RandomNormal(stddev=0.01)
@@ -165,6 +181,9 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         self.effects.embeddings.assign(self._effect_start)
         width = len(layout.singles) * network.embedding_dimension + len(layout.numbers)
         self._multiple_penalty = 0.5 / (_MULTIPLE_DEVIATION**2 * rows)
+        self._several_penalties = [
+            _embedding_penalty(field.size, training.embedding_deviation, rows) for field in layout.multiples
+        ]
         self.multiple_effects: list[keras.layers.Embedding] = []
         self.multiple_embeddings: list[keras.layers.Embedding] = []
         for field in layout.multiples:
@@ -273,9 +292,11 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             return tf.reduce_sum(tf.square(layer.embeddings))
 
         total = tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings))
-        total += self._embedding_penalty * squares(self.embeddings)
-        for effect, embedding in zip(self.multiple_effects, self.multiple_embeddings, strict=True):
-            total += self._multiple_penalty * squares(effect) + self._embedding_penalty * squares(embedding)
+        total += tf.reduce_sum(self._embedding_penalty * tf.square(self.embeddings.embeddings))
+        for effect, embedding, penalty in zip(
+            self.multiple_effects, self.multiple_embeddings, self._several_penalties, strict=True
+        ):
+            total += self._multiple_penalty * squares(effect) + penalty * squares(embedding)
         return total
 
     def _width(self) -> int:

@@ -65,9 +65,10 @@ class TrainingSettings(_Settings):
         description="The effects of values are estimated on at most this many, the newest, impressions.",
     )
     embedding_deviation: float = Field(
-        0.05,
+        0.6,
         gt=0,
-        description="Prior deviation of one component of an embedding; shrinks interactions in the same way.",
+        description="Prior deviation of one component of an embedding; less for columns of many values, whose "
+        "interactions are told by few impressions each.",
     )
     unknown_rate: float = Field(
         0.02,
