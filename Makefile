@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit lint format lock clean
+.PHONY: help setup run test unit lint format lock clean bench bench-full
 SAMPLE := output/sample
 ADCLICK := .venv/bin/adclick
 
@@ -35,3 +35,9 @@ lock: setup ## Resolve the dependencies of both stacks anew into requirements.lo
 
 clean: ## Remove what make run wrote
 	@rm -rf output
+
+bench: setup ## Measure against stock TFX, Keras, LightGBM and DeepCTR, the short form
+	@.venv/bin/python -m benchmarks $(if $(REAL_DATA),--real-data $(REAL_DATA))
+
+bench-full: setup ## The same in full size, hours
+	@.venv/bin/python -m benchmarks --full $(if $(REAL_DATA),--real-data $(REAL_DATA))

@@ -56,7 +56,8 @@ Floats = npt.NDArray[np.float64]
 
 OURS, WITHOUT_IMAGES = "adclick", "adclick without images"
 RIVALS = ("lightgbm", "lightgbm_target_encoding", "dcn", "deepfm")
-#: Share of the training rows, the newest, by which every model stops or chooses.
+#: Share of the training rows, drawn at random, by which every model stops or chooses: the newest are worth too much to
+#: any model to be kept from it.
 VALIDATION_SHARE = 0.06
 _STRENGTHS = (0.03, 0.1, 0.3)
 _ROWS_TO_CHOOSE_STRENGTH = 100_000
@@ -112,8 +113,8 @@ def sample_task(seed: int, rows: int, creatives: int, folder: Path, *, image_eff
     write_sample_data(folder, rows=rows, creatives=creatives, months=3, seed=seed, image_effect=image_effect)
     impressions = ingest(load_config(folder / "config.yaml"), folder / "ingested")
     rest = np.flatnonzero(~impressions.is_held_out)
-    cut = len(rest) - int(len(rest) * VALIDATION_SHARE)
-    split = Split(rest[:cut], rest[cut:], np.flatnonzero(impressions.is_held_out))
+    is_validation = np.random.default_rng(seed).random(len(rest)) < VALIDATION_SHARE
+    split = Split(rest[~is_validation], rest[is_validation], np.flatnonzero(impressions.is_held_out))
     truth = pd.concat([pd.read_parquet(path) for path in sorted((folder / "truth").glob("*.parquet"))])
     identifiers = impressions.frame["impression_id"].iloc[split.test]
     known = truth.set_index("impression_id").loc[list(identifiers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,20 @@ _ABSENT = {
     errno.EINVAL,
 }
 
+_TRACING = threading.Lock()
 
-@functools.lru_cache(maxsize=4)
+
 def decoder(size: int) -> Callable[[bytes], bytes]:
     """A compiled `decode_and_resize` from encoded bytes to pixel bytes; safe to call from several threads."""
-    decode: Any = tf.function(
-        functools.partial(decode_and_resize, size=size), input_signature=[tf.TensorSpec([], tf.string)]
-    )
+    # Threads that start together would otherwise each trace it.
+    with _TRACING:
+        return _traced_decoder(size)
+
+
+@functools.lru_cache(maxsize=4)
+def _traced_decoder(size: int) -> Callable[[bytes], bytes]:
+    function = tf.function(functools.partial(decode_and_resize, size=size), autograph=False)
+    decode: Any = function.get_concrete_function(tf.TensorSpec([], tf.string))
     return lambda encoded: bytes(decode(tf.constant(encoded)).numpy().tobytes())
 
 

@@ -1,0 +1,63 @@
+"""Runs every benchmark, one after the other, and gathers their results in one file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.measure import ROOT, machine, python_module
+
+SHORT = {
+    "ingestion": ["--rows", "200000"],
+    "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
+    "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
+    "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "8"],
+    "quality": ["--rows", "60000", "--creatives", "800", "--seeds", "1", "--control-rows", "20000"],
+}
+FULL: dict[str, list[str]] = {
+    "ingestion": [],
+    "images": ["--baseline-rows", "10000"],
+    "whole_run": [],
+    "training": [],
+    "quality": [],
+}
+
+
+def main(
+    full: Annotated[bool, typer.Option(help="The sizes of the README's table: about two hours on two cores.")] = False,
+    real_data: Annotated[
+        Path | None, typer.Option(help="A folder of real click logs for the quality benchmark.")
+    ] = None,
+    json_file: Annotated[Path, typer.Option("--json", help="Where the results go.")] = ROOT / "benchmarks/results.json",
+) -> None:
+    """Run all benchmarks."""
+    failed = []
+    gathered = []
+    for name, arguments in (FULL if full else SHORT).items():
+        if name == "quality" and real_data is not None:
+            arguments = [*arguments, "--real-data", str(real_data)]
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="adclick-benchmark-") as folder:
+            results = Path(folder) / "results.json"
+            command = python_module(f"benchmarks.{name}", *arguments, "--json", str(results))
+            status = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if status:
+                failed.append(name)
+            else:
+                gathered += json.loads(results.read_text(encoding="utf-8"))
+        print(f"{name}: {time.perf_counter() - start:.0f} s\n", flush=True)
+    json_file.write_text(json.dumps({"machine": machine(), "results": gathered}, indent=1) + "\n", encoding="utf-8")
+    print(f"Wrote {json_file}.")
+    if failed:
+        print(f"Failed: {', '.join(failed)}.")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
