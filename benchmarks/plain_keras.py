@@ -35,13 +35,16 @@ def build(
     """DCN-V2 beside an MLP, from raw columns: strings and floats of shape [batch] to a click probability [batch, 1]."""
     inputs: dict[str, Any] = {}
     parts = []
-    for name, values in vocabularies.items():
+    # Keras matches a dictionary's inputs by their sorted names.
+    for name in sorted([*vocabularies, *numeric]):
+        if name in numeric:
+            inputs[name] = keras.Input((1,), name=name)
+            parts.append(inputs[name])
+            continue
         inputs[name] = keras.Input((1,), dtype="string", name=name)
-        numbers = keras.layers.StringLookup(vocabulary=list(values))(inputs[name])
+        values = list(vocabularies[name])
+        numbers = keras.layers.StringLookup(vocabulary=values)(inputs[name])
         parts.append(keras.layers.Flatten()(keras.layers.Embedding(len(values) + 1, embedding_dimension)(numbers)))
-    for name in numeric:
-        inputs[name] = keras.Input((1,), name=name)
-        parts.append(inputs[name])
     joined = keras.layers.Concatenate()(parts)
     crossed = hidden = joined
     for _ in range(cross_layers):
@@ -100,6 +103,7 @@ def main(
         shuffle_buffer_size=10_000,
         prefetch_buffer_size=tf.data.AUTOTUNE,
     )
+    dataset = dataset.map(lambda row, label: ({name: row[name][:, None] for name in sorted(row)}, label))
     clock = _Clock(seconds)
     # Keras stops only at the end of an epoch.
     model.fit(dataset, steps_per_epoch=_WARM_UP_STEPS, epochs=1_000_000, verbose=0, callbacks=[clock])

@@ -330,12 +330,16 @@ def main(
     real_data: Annotated[
         Path | None, typer.Option(help="A folder of real click logs: a folder each, all its files one log.")
     ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="sample, control or real, several times; all of them by default.")
+    ] = None,
     rivals: Annotated[bool, typer.Option(help="Whether LightGBM and DeepCTR take part.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the results.")] = None,
     scores_file: Annotated[Path | None, typer.Option("--scores", help="Where to write every score.")] = None,
 ) -> None:
     """Train everything on every data set and seed, and print means, deviations and what they say."""
     chosen_rivals = RIVALS if rivals else ()
+    parts = part or ["sample", "control", "real"]
     scores: list[Score] = []
 
     def run(task: Task, folder: Path, models: Sequence[str]) -> None:
@@ -343,14 +347,14 @@ def main(
         if scores_file is not None:
             scores_file.write_text(json.dumps([asdict(score) for score in scores], indent=1), encoding="utf-8")
 
-    for seed in range(1, seeds + 1):
+    for seed in range(1, seeds + 1) if "sample" in parts else ():
         with tempfile.TemporaryDirectory(prefix="adclick-quality-") as work:
             run(sample_task(seed, rows, creatives, Path(work) / "data"), Path(work) / "models", chosen_rivals)
-    for seed in range(1, seeds + 1):
+    for seed in range(1, seeds + 1) if "control" in parts else ():
         with tempfile.TemporaryDirectory(prefix="adclick-quality-") as work:
             task = sample_task(seed, control_rows, 800, Path(work) / "data", image_effect=False)
             run(task, Path(work) / "models", ())
-    for source in sorted(real_data.iterdir()) if real_data is not None else ():
+    for source in sorted(real_data.iterdir()) if real_data is not None and "real" in parts else ():
         logs = sorted(path for path in source.glob("*.*sv"))
         if not logs:
             continue

@@ -147,6 +147,26 @@ def _exit_by(record: RunRecord) -> None:
 
 
 @app.command()
+def tune(
+    config: ConfigOption,
+    trials: Annotated[int, typer.Option(min=2, help="Sets of values to try, the config's own included.")] = 20,
+    max_rows: Annotated[
+        int, typer.Option(min=100, help="Search on at most this many, the newest, training impressions.")
+    ] = 500_000,
+    month: Annotated[str | None, typer.Option(help="The newest month (YYYY-MM) of the run to tune on.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The config to write; tuned.yaml beside the config by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Search hyperparameters on a finished run's data and write a config with the best; `run` trains with it."""
+    from pipeline.tune_command import run_tune
+
+    run_tune(config, trials=trials, max_rows=max_rows, month=month, output=output, force=force, quiet=quiet)
+
+
+@app.command()
 def serve(
     model_base_path: Annotated[Path, typer.Option(help="The push directory of one model: a folder per version.")],
     rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Where the REST API listens.")] = 8501,

@@ -15,29 +15,26 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import tensorflow as tf
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.example_files import split_files
+from components.example_files import example_batches
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import InputLayout
 from models.fitting import fit, predict
-from models.trainer import TrainingData, load_training_data
+from models.trainer import TrainingData
 from models.training_data import Columns
 from pipeline.config import Config
+from pipeline.run_data import held_out_files, held_out_truth, load_run_data
 from pipeline.run_record import RunRecord
 from pipeline.sample_data.reference import SoftMetrics, soft_metrics
-from schema.feature_table import FeatureTable
 
 Floats = npt.NDArray[np.float64]
 
 #: Inverse strengths of the L2 penalty to choose from. The best on the held-out rows is taken: the baseline's advantage.
 _REGRESSION_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)
-_SCORING_BATCH = 4_096
 
 
 #: The line of the run's own model.
@@ -85,44 +82,13 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     path.write_text(json.dumps(asdict(comparison), indent=1), encoding="utf-8")
 
 
-def truth_folder(config: Config) -> Path | None:
-    """Where `adclick sample-data` leaves the truth beside its drops; None for real data."""
-    if "://" in config.data.root:
-        return None
-    folder = Path(config.data.root).parent / "truth"
-    return folder if folder.is_dir() else None
-
-
 def compare(config: Config, record: RunRecord) -> Comparison:
     """Trains the rivals on the run's own training impressions and scores everything on its held-out ones."""
-    newest = record.drops[-1].name
-    earlier = [drop.name for drop in record.drops[:-1]]
-    held_out_files = _files(record, [newest], ["eval"])
-    train_files = _files(record, earlier, ["train", "eval"]) + _files(record, [newest], ["train"])
-    creative_files = [
-        file
-        for name in reversed([*earlier, newest])
-        for uri in record.artifacts[f"AdExampleGen-{name}.creatives"]
-        for file in sorted(tf.io.gfile.glob(f"{uri}/creatives-*"))
-    ]
-    (transform_graph,) = record.artifacts["Transform.transform_graph"]
     (model,) = record.artifacts["ClickTrainer.model"]
-
-    def load(features: FeatureTable, folder: str) -> TrainingData:
-        return load_training_data(
-            features,
-            transform_graph,
-            train_files,
-            held_out_files,
-            creative_files,
-            config.ingestion.image_size,
-            Path(folder),
-        )
-
     with tempfile.TemporaryDirectory(prefix="adclick-comparison-") as folder:
-        data = load(config.features, folder)
-        identifiers, served = _served(path_utils.serving_model_path(model), held_out_files, config.features)
-        truth = _truth(config, newest, identifiers)
+        data = load_run_data(config, record, Path(folder))
+        served = _served(path_utils.serving_model_path(model), held_out_files(record))
+        truth = held_out_truth(config, record)
         target = data.held_out.clicked.astype(np.float64) if truth is None else truth["probability"].to_numpy()
         new = _unknown_rows(config, data.layout, data.held_out)
         predictions: dict[str, Floats] = {}
@@ -142,41 +108,15 @@ def compare(config: Config, record: RunRecord) -> Comparison:
     return Comparison(lines, truth is not None, len(target), int(new.sum()))
 
 
-def _files(record: RunRecord, names: Sequence[str], splits: Sequence[str]) -> list[str]:
-    artifacts = []
-    for name in names:
-        for uri in record.artifacts[f"AdExampleGen-{name}.examples"]:
-            artifact = standard_artifacts.Examples()
-            artifact.uri = uri
-            artifact.split_names = '["train", "eval"]'
-            artifacts.append(artifact)
-    return [file for split in splits for file in split_files(artifacts, split)]
-
-
-def _served(model: str, files: Sequence[str], features: FeatureTable) -> tuple[list[str], Floats]:
-    """Identifiers and the served model's probabilities of the held-out impressions, in the order of their columns."""
+def _served(model: str, files: Sequence[str]) -> Floats:
+    """The served model's probabilities of the held-out impressions, in the order of their columns."""
     signature = tf.saved_model.load(model).signatures[SERVING_EXAMPLES]
-    identifier = features.identifier_name
-    identifiers: list[str] = []
-    scores: list[npt.NDArray[np.float32]] = []
-    for file in sorted(files):
-        compression = "GZIP" if file.endswith(".gz") else ""
-        for records in tf.data.TFRecordDataset(file, compression).batch(_SCORING_BATCH):
-            scores.append(signature(examples=records)[CLICK_PROBABILITY].numpy())
-            if identifier is not None:
-                spec = {identifier: tf.io.FixedLenFeature([], tf.string, "")}
-                values = tf.io.parse_example(records, spec)[identifier].numpy()
-                identifiers += [value.decode("utf-8", "replace") for value in values]
-    return identifiers, np.concatenate(scores).astype(np.float64)
-
-
-def _truth(config: Config, month: str, identifiers: Sequence[str]) -> pd.DataFrame | None:
-    folder = truth_folder(config)
-    if folder is None or not (folder / f"{month}.parquet").exists() or not identifiers:
-        return None
-    table = pd.read_parquet(folder / f"{month}.parquet").set_index("impression_id")
-    found = table.reindex(list(identifiers))
-    return None if found["probability"].isna().any() else found
+    scores = [
+        signature(examples=examples)[CLICK_PROBABILITY].numpy()
+        for file in sorted(files)
+        for examples in example_batches(file)
+    ]
+    return np.concatenate(scores).astype(np.float64)
 
 
 def _unknown_rows(config: Config, layout: InputLayout, columns: Columns) -> npt.NDArray[np.bool_]:
