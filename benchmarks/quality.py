@@ -312,11 +312,11 @@ def _against(part: pd.DataFrame, other: str, metric: str, target: str) -> Result
     """Ours beside another model: the mean gain over the seeds, in deviations of that gain."""
     by_seed = part.pivot(index="seed", columns="model", values=metric)
     gain = by_seed[other] - by_seed[OURS] if "log_loss" in metric else by_seed[OURS] - by_seed[other]
-    deviation = float(gain.std(ddof=1)) if len(gain) > 1 else abs(float(gain.mean()))
+    # Of one seed there is no deviation: the sign is all that can be said.
+    deviation = float(gain.std(ddof=1)) if len(gain) > 1 else 0.0
+    ratio = float(gain.mean()) / (deviation or abs(float(gain.mean())) or 1.0)
     name = f"{part['data'].iloc[0]}: {metric.replace('_', ' ')} against {other}"
-    return Result(
-        name, float(by_seed[OURS].mean()), float(by_seed[other].mean()), "", float(gain.mean()) / deviation, target
-    )
+    return Result(name, float(by_seed[OURS].mean()), float(by_seed[other].mean()), "", ratio, target)
 
 
 @app.command()

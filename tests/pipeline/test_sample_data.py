@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipeline.config import load_config
 from pipeline.sample_data.generator import write_sample_data
-from pipeline.sample_data.reference import soft_metrics
+from pipeline.sample_data.reference import expected_calibration_error, soft_metrics
 from schema.curated import check_schema, load_schema
 from schema.errors import ConfigError
 
@@ -135,3 +135,11 @@ def test_soft_metrics_are_the_mean_over_draws() -> None:
         np.mean([roc_auc_score(draw, guess) for draw in draws]), abs=0.01
     )
     assert soft_metrics(truth, truth).log_loss < soft_metrics(truth, guess).log_loss
+
+
+def test_the_calibration_error_is_the_distance_by_bin() -> None:
+    truth = np.linspace(0.01, 0.2, 1_000)
+    assert expected_calibration_error(truth, truth) == pytest.approx(0)
+    assert expected_calibration_error(truth, truth + 0.03) == pytest.approx(0.03)
+    flat = np.full(1_000, truth.mean())
+    assert expected_calibration_error(truth, flat) == pytest.approx(0.0475, abs=1e-3), "right on average, wrong in each"
