@@ -116,7 +116,9 @@ def test_tfma_measures_the_same(tiny_model: TinyModel, evaluation: str, tmp_path
     assert len(theirs) > 5
     for key, part in theirs.items():
         for name, metric in part.metrics.items():
-            assert ours[key].metrics[name].value == pytest.approx(metric.value, rel=2e-3, abs=2e-3, nan_ok=True), (
+            # Of nearly equal predictions, two may share a bin on one side only: in a slice of twenty rows that counts.
+            close = 1e-4 if "auc" not in name else 0.01 if key[0] == "overall" else 0.05
+            assert ours[key].metrics[name].value == pytest.approx(metric.value, rel=2e-3, abs=close, nan_ok=True), (
                 key,
                 name,
             )
