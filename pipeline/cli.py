@@ -166,18 +166,35 @@ def tune(
     run_tune(config, trials=trials, max_rows=max_rows, month=month, output=output, force=force, quiet=quiet)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
-    model_base_path: Annotated[Path, typer.Option(help="The push directory of one model: a folder per version.")],
+    context: typer.Context,
+    model_base_path: Annotated[
+        Path | None, typer.Option(help="The push directory of one model: a folder per version.")
+    ] = None,
     rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Where the REST API listens.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Where the gRPC API listens.")] = 8500,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     model_name: Annotated[str, typer.Option(help="The model's name in addresses.")] = "adclick",
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often to look for a new version.")] = 1.0,
+    models_only: Annotated[
+        bool, typer.Option("--models-only", help="Be tensorflow_model_server: what follows are its flags.")
+    ] = False,
 ) -> None:
-    """Serve TensorFlow Serving's REST API from a push directory, loading each new version as it appears."""
+    """Serve TensorFlow Serving's APIs from a push directory, loading each new version as it appears."""
+    if models_only:
+        from serving.model_server.command import main as model_server_main
+
+        raise typer.Exit(model_server_main(context.args))
+    if context.args:
+        raise typer.BadParameter(f"no such option: {context.args[0]}")
+    if model_base_path is None:
+        raise typer.BadParameter("give --model-base-path", param_hint="--model-base-path")
+    from serving.model_server.server import Endpoints
     from serving.model_server.server import serve as serve_models
 
-    serve_models(model_base_path, model_name=model_name, rest_port=rest_port, host=host, poll_seconds=poll_seconds)
+    endpoints = Endpoints(host=host, rest_port=rest_port, grpc_port=grpc_port)
+    serve_models(model_base_path, model_name=model_name, endpoints=endpoints, poll_seconds=poll_seconds)
 
 
 @app.command()

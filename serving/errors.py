@@ -64,6 +64,12 @@ class InvalidArgumentError(ServingError):
     code = Code.INVALID_ARGUMENT
 
 
+class DeadlineExceededError(ServingError):
+    """The answer took longer than the request allows."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
 class NotFoundError(ServingError):
     """No such model, version or file."""
 

@@ -1,26 +1,37 @@
-"""TensorFlow Serving's REST API over the data plane, as a Starlette application."""
+"""TensorFlow Serving's REST API over the data plane, as an ASGI application."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import time
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
 import google.protobuf
 from google.protobuf import json_format
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError, UnimplementedError
+from serving.errors import (
+    Code,
+    DeadlineExceededError,
+    InvalidArgumentError,
+    NotFoundError,
+    ServingError,
+    UnavailableError,
+)
 from serving.model_server.dataplane import ModelMetadata, ModelServer, ModelSpec
 from serving.model_server.version_status import VersionStatus
 
 logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _API = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -30,8 +41,17 @@ _PREDICTION = re.compile(
 _INFORMATION = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<subresource>metadata))?", re.IGNORECASE | re.ASCII
 )
-_HTTP_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"]
 _LARGEST_VERSION = 2**63 - 1
+_JSON = (b"content-type", b"application/json")
+_CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+#: What bodies may hold together while they are read and answered; beyond it requests are refused.
+_MOST_BODY_BYTES = 2**30
+#: Bodies up to this size are parsed between other requests' bytes; larger ones in a thread of their own.
+_SMALL_BODY_BYTES = 2**17
 
 # The option's name changed with protobuf 5.
 _WITH_DEFAULTS = (
@@ -41,46 +61,164 @@ _WITH_DEFAULTS = (
 )
 
 
-def create_app(model_server: ModelServer) -> Starlette:
+def create_app(
+    model_server: ModelServer,
+    *,
+    timeout_seconds: float = 30.0,
+    prometheus_path: str | None = None,
+    allows_cross_origin: bool = False,
+) -> Application:
     """Builds the application that answers for a model server.
 
-    `POST /v1/models/NAME[/versions/N|/labels/L]:predict`, `GET /v1/models/NAME[/versions/N|/labels/L]` for the status
-    and the same with `/metadata` for the signatures. Models run in worker threads; the event loop only moves bytes.
+    `POST /v1/models/NAME[/versions/N|/labels/L]:predict` (and `:classify`, `:regress`),
+    `GET /v1/models/NAME[/versions/N|/labels/L]` for the status and the same with `/metadata` for the signatures.
+
+    Args:
+        model_server: What answers.
+        timeout_seconds: After how long a request is given up.
+        prometheus_path: Where the metrics are; None for nowhere.
+        allows_cross_origin: Whether pages of other origins may read the answers.
     """
+    return _Application(model_server, timeout_seconds, prometheus_path, _CORS if allows_cross_origin else [])
 
-    async def answer(request: Request) -> Response:
+
+class _Application:
+    def __init__(
+        self,
+        model_server: ModelServer,
+        timeout_seconds: float,
+        prometheus_path: str | None,
+        headers: list[tuple[bytes, bytes]],
+    ) -> None:
+        self._server = model_server
+        self._timeout_seconds = timeout_seconds
+        self._prometheus_path = prometheus_path
+        self._headers = headers
+        self._body_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        # The path as sent: names are decoded only after the path is split.
+        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        if path == self._prometheus_path:
+            await _send(send, 200, self.metrics_text(), [(b"content-type", b"text/plain")])
+            return
+        if scope["query_string"]:
+            path += "?" + scope["query_string"].decode("latin-1")
         try:
-            content = await _answer(request, model_server)
+            content = await self._answer(scope, path, receive)
+            status = 200
         except ServingError as error:
-            return _error(error)
+            content, status = error_json(error), error.code.http_status
+        except _ClientGone:
+            return
         except Exception:
-            logger.exception("%s %s failed", request.method, request.url.path)
-            return _error(ServingError("Internal error; the server's log says more", Code.INTERNAL))
-        return Response(content, media_type="application/json")
+            logger.exception("%s %s failed", scope["method"], path)
+            content = error_json(ServingError("Internal error; the server's log says more"))
+            status = Code.INTERNAL.http_status
+        await _send(send, status, content, [_JSON, *self._headers])
 
-    return Starlette(routes=[Route("/{path:path}", answer, methods=_HTTP_METHODS)])
+    def metrics_text(self) -> bytes:
+        return self._server.metrics.text()
 
+    async def _answer(self, scope: Scope, path: str, receive: Receive) -> bytes:
+        method = scope["method"]
+        if not _API.fullmatch(path):
+            raise NotFoundError(f"Malformed request: {method} {path}")
+        if method == "OPTIONS" and self._headers:
+            return b""
+        if method == "POST" and (match := _PREDICTION.fullmatch(path)):
+            return await self._run_model(scope, match, receive)
+        if method == "GET" and (match := _INFORMATION.fullmatch(path)):
+            spec = _model_spec(match)
+            if match["name"] is None:
+                raise InvalidArgumentError("Missing model name in request.")
+            if match["subresource"] is None:
+                return status_json(self._server.model_status(spec))
+            return await asyncio.to_thread(lambda: metadata_json(self._server.metadata(spec)))
+        raise InvalidArgumentError(f"Malformed request: {method} {path}")
 
-async def _answer(request: Request, model_server: ModelServer) -> bytes:
-    # The path as sent: names are decoded only after the path is split.
-    path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
-    malformed = f"Malformed request: {request.method} {path}"
-    if not _API.fullmatch(path):
-        raise NotFoundError(malformed)
-    if request.method == "POST" and (match := _PREDICTION.fullmatch(path)):
+    async def _run_model(self, scope: Scope, match: re.Match[str], receive: Receive) -> bytes:
         spec = _model_spec(match)
-        method = match["method"].lower()
-        if method != "predict":
-            raise UnimplementedError(f"{method} is not supported; call predict instead")
-        return await run_in_threadpool(model_server.predict, spec, await request.body())
-    if request.method == "GET" and (match := _INFORMATION.fullmatch(path)):
-        if match["name"] is None:
-            raise InvalidArgumentError("Missing model name in request.")
-        spec = _model_spec(match)
-        if match["subresource"] is None:
-            return status_json(model_server.model_status(spec))
-        return await run_in_threadpool(lambda: metadata_json(model_server.metadata(spec)))
-    raise InvalidArgumentError(malformed)
+        api = match["method"].lower()
+        started = time.monotonic()
+        deadline = started + self._timeout_seconds
+        status = Code.OK
+        try:
+            body = await self._body(scope, receive)
+            try:
+                if api == "predict":
+                    return await self._predict(spec, body, deadline)
+                answer = self._server.classify_json if api == "classify" else self._server.regress_json
+                return await asyncio.to_thread(answer, spec, body, deadline)
+            finally:
+                self._body_bytes -= len(body)
+        except ServingError as error:
+            status = error.code
+            raise
+        finally:
+            metrics = self._server.metrics
+            metrics.request_count.add(spec.name, status.name)
+            metrics.request_latency.record((time.monotonic() - started) * 1e6, spec.name, api.capitalize(), "REST")
+
+    async def _predict(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
+        is_small = len(body) <= _SMALL_BODY_BYTES
+        if is_small:
+            run, render = self._server.submit_json(spec, body, deadline)
+        else:
+            run, render = await asyncio.to_thread(self._server.submit_json, spec, body, deadline)
+        try:
+            fetched = await asyncio.wait_for(asyncio.wrap_future(run), deadline - time.monotonic())
+        except TimeoutError:
+            raise DeadlineExceededError("Timed out waiting for notification") from None
+        return render(fetched) if is_small else await asyncio.to_thread(render, fetched)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Reads the body, which counts in `_body_bytes` until it is answered."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _ClientGone
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                self._body_bytes += len(chunk)
+                if self._body_bytes > _MOST_BODY_BYTES:
+                    raise UnavailableError("The server holds as many bytes of requests as it can; try again later")
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    break
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if _is_gzipped(scope):
+                body = await asyncio.to_thread(_gunzip, body)
+                self._body_bytes += len(body) - size
+            return body
+        except BaseException:
+            self._body_bytes -= size
+            raise
+
+
+class _ClientGone(Exception):
+    """The client closed its connection before its request was whole."""
+
+
+def _is_gzipped(scope: Scope) -> bool:
+    return any(name == b"content-encoding" and b"gzip" in value for name, value in scope["headers"])
+
+
+def _gunzip(body: bytes) -> bytes:
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        # Bounded: a small body may stand for a huge one.
+        content = decompressor.decompress(body, _MOST_BODY_BYTES // 8)
+    except zlib.error as error:
+        raise InvalidArgumentError(f"Failed to uncompress the gzipped body: {error}") from None
+    if decompressor.unconsumed_tail or not decompressor.eof:
+        raise InvalidArgumentError("Failed to uncompress the gzipped body: it is cut off or too large")
+    return content
 
 
 def _model_spec(match: re.Match[str]) -> ModelSpec:
@@ -88,7 +226,7 @@ def _model_spec(match: re.Match[str]) -> ModelSpec:
     if version is not None and int(version) > _LARGEST_VERSION:
         raise InvalidArgumentError(f"Failed to convert version: {version} to numeric.")
     return ModelSpec(
-        name=unquote(match["name"]),
+        name=unquote(match["name"] or ""),
         version=None if version is None else int(version),
         label=None if label is None else unquote(label),
     )
@@ -110,9 +248,16 @@ def metadata_json(metadata: ModelMetadata) -> bytes:
     return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}})
 
 
-def _error(error: ServingError) -> Response:
-    return Response(_json({"error": error.message}), status_code=error.code.http_status, media_type="application/json")
+def error_json(error: ServingError) -> bytes:
+    """The body of a refusal."""
+    return _json({"error": error.message})
 
 
 def _json(document: Any) -> bytes:
     return json.dumps(document, indent=1).encode("ascii")
+
+
+async def _send(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    headers = [*headers, (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})

@@ -66,7 +66,7 @@ def parse_request(body: bytes) -> dict[str, Json]:
     except orjson.JSONDecodeError:
         document = _parse_leniently(body)
     if not isinstance(document, dict):
-        raise _format_error(document, "Is not object")
+        raise format_error(document, "Is not object")
     return document
 
 
@@ -99,15 +99,15 @@ def tensors_from_json(document: Mapping[str, Json], inputs: Mapping[str, str]) -
         UnimplementedError: An input is of a type that JSON cannot carry.
     """
     if "instances" in document and "inputs" in document:
-        raise _format_error(
+        raise format_error(
             document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
         )
     if "instances" in document:
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise _format_error(document, "Excepting 'instances' to be an list/array")
+            raise format_error(document, "Excepting 'instances' to be an list/array")
         if not instances:
-            raise _format_error(document, "No values in 'instances' array")
+            raise format_error(document, "No values in 'instances' array")
         return Format.ROW, _tensors_from_rows(instances, inputs)
     if "inputs" in document:
         return Format.COLUMNAR, _tensors_from_columns(document["inputs"], inputs)
@@ -234,7 +234,7 @@ def _fast_tensor(value: Json, dtype: str) -> Array | None:
     types = set(map(type, level))
     if dtype == "string" and types <= {str, dict}:
         try:
-            return _array([_encode(v) if type(v) is str else _decode_base64(v) for v in level], dtype, shape)
+            return _array([encode_text(v) if type(v) is str else decode_base64(v) for v in level], dtype, shape)
         except ServingError:
             return None
     if dtype in _EXACT_INTEGERS and types and types <= {int, float}:
@@ -275,7 +275,7 @@ def _scalar(value: Json, dtype: str) -> Any:
     if isinstance(value, dict):
         if dtype != "string":
             raise _type_error(value, dtype)
-        return _decode_base64(value)
+        return decode_base64(value)
     if dtype in _EXACT_INTEGERS:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _type_error(value, dtype)
@@ -283,10 +283,7 @@ def _scalar(value: Json, dtype: str) -> Any:
         is_integer = isinstance(value, int) and -(2**63) <= value < 2**64
         largest = _EXACT_INTEGERS[dtype] if is_integer else _LARGEST[dtype]
         if (isinstance(value, int) or math.isfinite(value)) and abs(value) > largest:
-            name = _TYPE_NAMES[dtype]
-            raise InvalidArgumentError(
-                f"Cannot convert JSON value: {_text(value)} to {name} without loss of precision."
-            )
+            raise lossy_error(value, _TYPE_NAMES[dtype])
         return float(value)
     if dtype in _INTEGER_RANGES:
         least, most = _INTEGER_RANGES[dtype]
@@ -296,7 +293,7 @@ def _scalar(value: Json, dtype: str) -> Any:
     if dtype == "string":
         if not isinstance(value, str):
             raise _type_error(value, dtype)
-        return _encode(value)
+        return encode_text(value)
     if dtype == "bool":
         if not isinstance(value, bool):
             raise _type_error(value, dtype)
@@ -327,16 +324,22 @@ def _shape(value: Json) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _is_base64(value: Json) -> bool:
+def is_base64(value: Json) -> bool:
+    """Whether the value is `{"b64": "..."}`."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
 
 def _is_named(value: Json) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _decode_base64(value: dict[str, Json]) -> bytes:
-    if not _is_base64(value):
+def decode_base64(value: dict[str, Json]) -> bytes:
+    """The bytes of a `{"b64": "..."}` object; padding may be left out.
+
+    Raises:
+        InvalidArgumentError: It is not such an object, or not base64.
+    """
+    if not is_base64(value):
         raise InvalidArgumentError(f"JSON Value: {_text(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split()).rstrip("=")
     try:
@@ -345,7 +348,12 @@ def _decode_base64(value: dict[str, Json]) -> bytes:
         raise InvalidArgumentError("Unable to base64 decode") from None
 
 
-def _encode(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
+    """The bytes that a string stood for in the request's body.
+
+    Raises:
+        InvalidArgumentError: It holds half of a surrogate pair.
+    """
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -417,14 +425,26 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _type_error(value: Json, dtype: str) -> InvalidArgumentError:
+def kind_of(value: Json) -> str:
+    """The kind of a JSON value, as error messages call it."""
     kinds = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
-    kind = str(value) if isinstance(value, bool) else kinds[type(value)]
+    return str(value) if isinstance(value, bool) else kinds[type(value)]
+
+
+def _type_error(value: Json, dtype: str) -> InvalidArgumentError:
     expected = _TYPE_NAMES.get(dtype, dtype)
-    return InvalidArgumentError(f"JSON Value: {_text(value)} Type: {kind} is not of expected type: {expected}")
+    return InvalidArgumentError(
+        f"JSON Value: {_text(value)} Type: {kind_of(value)} is not of expected type: {expected}"
+    )
 
 
-def _format_error(value: Json, what: str) -> InvalidArgumentError:
+def lossy_error(value: Json, type_name: str) -> InvalidArgumentError:
+    """The refusal of a number that a type cannot hold exactly."""
+    return InvalidArgumentError(f"Cannot convert JSON value: {_text(value)} to {type_name} without loss of precision.")
+
+
+def format_error(value: Json, what: str) -> InvalidArgumentError:
+    """The refusal of a request that is not of the form that is expected."""
     return InvalidArgumentError(f"JSON Value: {_text(value)} {what}")
 
 
@@ -457,7 +477,17 @@ def json_from_tensors(outputs: Mapping[str, Array], form: Format) -> bytes:
             _answer({name: _writable(name, t) for name, t in outputs.items()}, form), option=orjson.OPT_SERIALIZE_NUMPY
         )
     plain = {name: _plain(_writable(name, tensor)) for name, tensor in outputs.items()}
-    return json.dumps(_answer(plain, form), ensure_ascii=False, separators=(",", ":")).encode()
+    return json_bytes(_answer(plain, form))
+
+
+def json_bytes(document: Json) -> bytes:
+    """Writes JSON in which NaN and infinities stand as tokens."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def shortest(value: float) -> float:
+    """The double with the fewest digits that reads back as the same 32-bit number."""
+    return float(str(np.float32(value)))
 
 
 def _answer(values: Mapping[str, Any], form: Format) -> dict[str, Any]:
@@ -473,6 +503,8 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
     for name, tensor in outputs.items():
         if tensor.ndim == 0:
             raise InvalidArgumentError(f"Tensor name: {name} has no shape information ")
+        if not len(tensor):
+            raise InvalidArgumentError(f"Tensor name: {name} has invalid batch size: 0")
         if rows is not None and len(tensor) != rows:
             raise InvalidArgumentError(
                 f"Tensor name: {name} has inconsistent batch size: {len(tensor)} expecting: {rows}"

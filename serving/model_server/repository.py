@@ -1,4 +1,4 @@
-"""The versions of one model: which stand in its folder, which is loaded, and when one gives way to another."""
+"""The versions of one model: which stand in its folder, which are loaded, and when one gives way to another."""
 
 from __future__ import annotations
 
@@ -6,42 +6,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from serving.errors import Code, NotFoundError, ServingError, UnavailableError
-from serving.model_server.servable import MODEL_FILES, Servable
+from serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError, UnavailableError
+from serving.model_server.configuration import ModelConfig
+from serving.model_server.folders import (
+    MODEL_FILES,
+    Fingerprint,
+    VersionFolder,
+    base_path_exists,
+    fingerprint,
+    list_versions,
+)
+from serving.model_server.servable import Servable
 from serving.model_server.version_status import State, VersionStatus
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VersionFolder:
-    """A numbered folder of a model's base path.
-
-    Attributes:
-        path: The folder.
-        whole: Whether it holds the SavedModel's own file, which is copied last.
-    """
-
-    path: Path
-    whole: bool
-
-
-def list_versions(base_path: Path) -> dict[int, VersionFolder]:
-    """Lists the version folders of a base path; folders that are not named by a number are ignored.
-
-    Raises:
-        OSError: The base path cannot be read.
-    """
-    return {
-        int(path.name): VersionFolder(path, whole=any((path / name).is_file() for name in MODEL_FILES))
-        for path in sorted(base_path.iterdir())
-        if path.name.isascii() and path.name.isdigit() and path.is_dir()
-    }
 
 
 @dataclass
@@ -51,34 +32,48 @@ class LoadedVersion:
     Attributes:
         version: Its number.
         servable: Its model.
+        owner: The repository that loaded it.
         requests: How many requests are using it.
         retiring: Whether it is to be freed after the last of them.
     """
 
     version: int
     servable: Servable
+    owner: ModelRepository
     requests: int = 0
     retiring: bool = False
 
-
-# A folder's files with their sizes and times: a version that failed to load is tried again when these change.
-Fingerprint = frozenset[tuple[str, int, int]]
+    def release(self) -> None:
+        """Gives back what `ModelRepository.acquire` held."""
+        self.owner._release(self)
 
 
 class ModelRepository:
-    """Serves the newest version under a base path that can be loaded, and keeps looking for a newer one.
+    """Serves the versions under a base path that a policy wants and that can be loaded, and keeps looking for others.
 
     A new version is loaded while the old one serves, then takes its place; the old one is freed when its last request
-    is answered. A version that is incomplete or fails to load changes nothing but its status. When the served version
-    is removed from the base path the next newest takes over; when all are, none is served.
+    is answered. A version that is incomplete or fails to load changes nothing but its status: the next older one is
+    served until it can be loaded. When a served version is removed from the base path the next newest takes over; when
+    all are, none is served.
+
+    Args:
+        config: The model.
+        poll_seconds: How often to look for new versions, in seconds; 0 to look once.
+        load: Loads the version in a folder.
     """
 
-    def __init__(self, name: str, base_path: Path, *, poll_seconds: float = 1.0) -> None:
-        self.name = name
-        self.base_path = base_path
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        poll_seconds: float = 1.0,
+        load: Callable[[str], Servable] = Servable.load,
+    ) -> None:
+        self.config = config
         self._poll_seconds = poll_seconds
+        self._load = load
         self._changed = threading.Condition()
-        self._serving: LoadedVersion | None = None
+        self._serving: dict[int, LoadedVersion] = {}
         self._statuses: dict[int, VersionStatus] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._unreadable = ""
@@ -86,51 +81,78 @@ class ModelRepository:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
+
     def start(self) -> None:
         """Starts polling in a thread of its own; the first version is loaded there too.
 
         Raises:
             NotFoundError: The base path is not a folder.
         """
-        if not self.base_path.is_dir():
-            raise NotFoundError(f"Could not find base path {self.base_path} for servable {self.name}")
+        if not base_path_exists(self.config.base_path):
+            raise NotFoundError(f"Could not find base path {self.config.base_path} for servable {self.name}")
         self._thread = threading.Thread(target=self._poll_until_stopped, name=f"poll-{self.name}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops polling and frees the served version as soon as its requests are answered."""
+        """Stops polling and frees what is served as soon as its requests are answered."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._put_in_service(None)
+        self._retire(set(self._serving))
 
-    def poll(self) -> None:
-        """Looks at the base path once and loads or retires versions accordingly."""
+    def reconfigure(self, config: ModelConfig) -> None:
+        """Takes another base path or policy, and loads and retires versions accordingly.
+
+        Raises:
+            InvalidArgumentError: The base path cannot be read; what is served stays.
+        """
+        if not base_path_exists(config.base_path):
+            raise InvalidArgumentError(f"Could not find base path {config.base_path} for servable {self.name}")
+        with self._polling:
+            if config.base_path != self.config.base_path:
+                self._failed.clear()
+                # The numbers of another folder are other models.
+                moved = set(self._serving)
+            else:
+                moved = set()
+            self.config = config
+        self.poll(replacing=moved)
+
+    def poll(self, replacing: set[int] | None = None) -> None:
+        """Looks at the base path once and loads or retires versions accordingly.
+
+        Args:
+            replacing: Versions to load anew although one of their number is served.
+        """
         with self._polling:
             try:
-                folders = list_versions(self.base_path)
+                folders = list_versions(self.config.base_path)
             except OSError as error:
                 # A base path that cannot be read says nothing about which versions are wanted: keep what is served.
                 self._log_unreadable(str(error))
                 return
             self._log_unreadable("")
             self._forget_removed(folders)
-            if not folders:
-                self._put_in_service(None)
-                return
-            served = self._serving.version if self._serving else None
-            for version in sorted(folders, reverse=True):
-                if version == served:
-                    return
-                servable = self._try_to_load(version, folders[version])
-                if servable is not None:
-                    self._put_in_service(LoadedVersion(version, servable))
-                    return
+            policy = self.config.policy
+            wanted: set[int] = set()
+            for version in policy.candidates(list(folders)):
+                if policy.enough(len(wanted)):
+                    break
+                if version in self._serving and version not in (replacing or set()):
+                    wanted.add(version)
+                elif (servable := self._try_to_load(version, folders[version])) is not None:
+                    self._put_in_service(LoadedVersion(version, servable, self))
+                    wanted.add(version)
+            if wanted or not policy.candidates(list(folders)):
+                self._retire(set(self._serving) - wanted)
 
-    @contextmanager
-    def acquire(self, version: int | None = None) -> Iterator[LoadedVersion]:
-        """Holds a version for the length of a request, so that it is not freed under it.
+    def acquire(self, version: int | None = None) -> LoadedVersion:
+        """Holds a version for a request, so that it is not freed under it; give it back by its `release`.
 
         Args:
             version: The version wanted; the newest available if None.
@@ -139,19 +161,20 @@ class ModelRepository:
             NotFoundError: It is not available.
         """
         with self._changed:
-            loaded = self._serving
-            if loaded is None or version not in (None, loaded.version):
+            newest = max(self._serving, default=None)
+            loaded = self._serving.get(newest if version is None else version) if newest is not None else None
+            if loaded is None:
                 wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
                 raise NotFoundError(f"Servable not found for request: {wanted}")
             loaded.requests += 1
-        try:
-            yield loaded
-        finally:
-            with self._changed:
-                loaded.requests -= 1
-                unused = loaded.retiring and not loaded.requests
-            if unused:
-                self._free(loaded)
+            return loaded
+
+    def _release(self, loaded: LoadedVersion) -> None:
+        with self._changed:
+            loaded.requests -= 1
+            unused = loaded.retiring and not loaded.requests
+        if unused:
+            self._free(loaded)
 
     def statuses(self) -> tuple[VersionStatus, ...]:
         """The status of every version that is or was wanted, the newest first."""
@@ -166,12 +189,12 @@ class ModelRepository:
         """
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
-            while self._serving is None:
+            while not self._serving:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise UnavailableError(self._none_available(timeout_seconds))
                 self._changed.wait(remaining)
-            return self._serving.version
+            return max(self._serving)
 
     def _none_available(self, timeout_seconds: float) -> str:
         problems = [
@@ -181,7 +204,8 @@ class ModelRepository:
         ]
         found = "; ".join(problems) or "no numbered folder with a SavedModel is there"
         return (
-            f"no version of {self.name} under {self.base_path} became available within {timeout_seconds:g} s: {found}"
+            f"no version of {self.name} under {self.config.base_path} became available within {timeout_seconds:g} s: "
+            f"{found}"
         )
 
     def _poll_until_stopped(self) -> None:
@@ -189,7 +213,9 @@ class ModelRepository:
             try:
                 self.poll()
             except Exception:  # The thread must outlive whatever one poll meets; the next one tries again.
-                logger.exception("%s: polling %s failed", self.name, self.base_path)
+                logger.exception("%s: polling %s failed", self.name, self.config.base_path)
+            if self._poll_seconds <= 0:
+                return
             self._stopping.wait(self._poll_seconds)
 
     def _try_to_load(self, version: int, folder: VersionFolder) -> Servable | None:
@@ -203,15 +229,15 @@ class ModelRepository:
                 )
             )
             return None
-        fingerprint = _fingerprint(folder.path)
-        if self._failed.get(version) == fingerprint:
+        files = fingerprint(folder.path)
+        if self._failed.get(version) == files:
             return None
         self._set_status(VersionStatus(version, State.LOADING))
         started = time.monotonic()
         try:
-            servable = Servable.load(folder.path)
+            servable = self._load(folder.path)
         except ServingError as error:
-            self._failed[version] = fingerprint
+            self._failed[version] = files
             self._set_status(VersionStatus(version, State.END, error.code, error.message))
             logger.error("%s: version %d cannot be loaded: %s", self.name, version, error.described())
             return None
@@ -219,20 +245,28 @@ class ModelRepository:
         logger.info("%s: loaded version %d in %.2f s", self.name, version, time.monotonic() - started)
         return servable
 
-    def _put_in_service(self, loaded: LoadedVersion | None) -> None:
+    def _put_in_service(self, loaded: LoadedVersion) -> None:
         with self._changed:
-            retired = self._serving
-            self._serving = loaded
-            if loaded is not None:
-                self._statuses[loaded.version] = VersionStatus(loaded.version, State.AVAILABLE)
-            unused = False
-            if retired is not None:
-                retired.retiring = True
-                self._statuses[retired.version] = VersionStatus(retired.version, State.UNLOADING)
-                unused = not retired.requests
+            replaced = self._serving.get(loaded.version)
+            self._serving[loaded.version] = loaded
+            self._statuses[loaded.version] = VersionStatus(loaded.version, State.AVAILABLE)
+            unused = replaced is not None and not replaced.requests
+            if replaced is not None:
+                replaced.retiring = True
             self._changed.notify_all()
-        if retired is not None and unused:
-            self._free(retired)
+        if replaced is not None and unused:
+            self._free(replaced)
+
+    def _retire(self, versions: set[int]) -> None:
+        with self._changed:
+            retired = [self._serving.pop(version) for version in sorted(versions)]
+            for loaded in retired:
+                loaded.retiring = True
+                self._statuses[loaded.version] = VersionStatus(loaded.version, State.UNLOADING)
+            unused = [loaded for loaded in retired if not loaded.requests]
+            self._changed.notify_all()
+        for loaded in unused:
+            self._free(loaded)
 
     def _free(self, retired: LoadedVersion) -> None:
         retired.servable.close()
@@ -253,23 +287,17 @@ class ModelRepository:
 
     def _set_status(self, status: VersionStatus) -> None:
         with self._changed:
-            self._statuses[status.version] = status
+            served = status.version in self._serving
+            if not served or status.state is State.AVAILABLE:
+                self._statuses[status.version] = status
             self._changed.notify_all()
 
     def _log_unreadable(self, reason: str) -> None:
         if reason and reason != self._unreadable:
-            logger.warning("%s: cannot read %s, keeping what is served: %s", self.name, self.base_path, reason)
+            logger.warning(
+                "%s: cannot read %s, keeping what is served: %s",
+                self.name,
+                os.fspath(self.config.base_path),
+                reason,
+            )
         self._unreadable = reason
-
-
-def _fingerprint(folder: Path) -> Fingerprint:
-    files = set()
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            files.add((str(path), status.st_size, status.st_mtime_ns))
-    return frozenset(files)

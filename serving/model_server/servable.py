@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,25 @@ from serving.errors import (
     NotFoundError,
     ServingError,
 )
+from serving.model_server.folders import MODEL_FILES
 
-MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 DEFAULT_SIGNATURE = "serving_default"
-SERVE_TAG = "serve"
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How SavedModels are loaded.
+
+    Attributes:
+        tags: Which of a SavedModel's graphs is loaded: the one with these tags.
+        intra_op_threads: Threads within an operation; 0 for as many as there are cores.
+        inter_op_threads: Operations at the same time; 0 for as many as there are cores.
+    """
+
+    tags: tuple[str, ...] = ("serve",)
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Servable:
 
     def __init__(self, session: tf.compat.v1.Session, signature_defs: Mapping[str, Any]) -> None:
         self._session = session
-        self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., list[Any]]] = {}
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., list[Any]]] = {}
         self._building = threading.Lock()
         self.signature_defs = dict(signature_defs)
         self.signatures: Mapping[str, Signature] = {
@@ -71,39 +86,47 @@ class Servable:
         }
 
     @classmethod
-    def load(cls, path: Path) -> Servable:
+    def load(cls, path: str | os.PathLike[str], options: LoadOptions | None = None) -> Servable:
         """Loads a SavedModel: its graph, variables, assets and tables, and makes every signature ready to run.
 
         Args:
-            path: The folder of one version; it holds `saved_model.pb`.
+            path: The folder of one version; it holds `saved_model.pb`. Local, or of a file system that TensorFlow
+                knows, such as gs://.
+            options: Which graph, and the threads it may use.
 
         Raises:
-            NotFoundError: There is no SavedModel there, or none tagged `serve`.
+            NotFoundError: There is no SavedModel there, or none with the tags.
             DataLossError: `saved_model.pb` is not a SavedModel.
             ServingError: TensorFlow cannot load it; carries TensorFlow's code and message.
         """
-        if not any((path / name).is_file() for name in MODEL_FILES):
+        options = options or LoadOptions()
+        folder = os.fspath(path)
+        if not any(tf.io.gfile.exists(os.path.join(folder, name)) for name in MODEL_FILES):
             raise NotFoundError(
-                f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
+                f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}. "
                 "Check that the directory exists and that you have the right permissions for accessing it."
             )
-        session = tf.compat.v1.Session(graph=tf.Graph())
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=options.intra_op_threads,
+            inter_op_parallelism_threads=options.inter_op_threads,
+        )
+        session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            meta_graph = tf.compat.v1.saved_model.loader.load(session, [SERVE_TAG], str(path))
+            meta_graph = tf.compat.v1.saved_model.loader.load(session, list(options.tags), folder)
             servable = cls(session, dict(meta_graph.signature_def))
-            for name, signature in servable.signatures.items():
-                servable._callable(name, tuple(signature.outputs))
+            for signature in servable.signatures.values():
+                servable._callable(*signature_tensors(signature))
         except Exception as error:  # The loader raises whatever its parts raise; each must become this version's error.
             session.close()
-            raise _load_error(error, path) from error
+            raise _load_error(error, folder, options.tags) from error
         return servable
 
     def run(
         self,
         signature_name: str,
-        inputs: Mapping[str, np.ndarray[Any, Any]],
+        inputs: Mapping[str, Array],
         output_names: Sequence[str] | None = None,
-    ) -> dict[str, np.ndarray[Any, Any]]:
+    ) -> dict[str, Array]:
         """Runs a signature.
 
         Args:
@@ -119,39 +142,85 @@ class Servable:
             InvalidArgumentError: An input is missing, unknown or of the wrong type, or an output is unknown.
             ServingError: The graph failed; carries TensorFlow's code and message.
         """
+        call = self.prepare(signature_name, inputs, output_names)
+        return call.named(self.call(call.feeds, call.fetches, call.values))
+
+    def prepare(
+        self, signature_name: str, inputs: Mapping[str, Array], output_names: Sequence[str] | None = None
+    ) -> Call:
+        """Checks a request for a signature and says what to feed and to fetch; as `run`, without running it."""
         signature = self.signatures.get(signature_name)
         if signature is None:
             raise FailedPreconditionError(f'Serving signature key "{signature_name}" not found.')
         _check_inputs(signature, inputs)
         outputs = tuple(signature.outputs if output_names is None else output_names)
         _check_outputs(signature, outputs)
-        run = self._callable(signature_name, outputs)
+        feeds, fetches = signature_tensors(signature, outputs)
+        return Call(feeds, fetches, tuple(inputs[name] for name in signature.inputs), outputs)
+
+    def call(self, feeds: tuple[str, ...], fetches: tuple[str, ...], values: Sequence[Array]) -> list[Array]:
+        """Runs the graph.
+
+        Args:
+            feeds: Names of the tensors that are given.
+            fetches: Names of the tensors wanted.
+            values: An array for each of `feeds`.
+
+        Returns:
+            An array for each of `fetches`; strings as object arrays of bytes.
+
+        Raises:
+            ServingError: The graph failed; carries TensorFlow's code and message.
+        """
+        run = self._callables.get((feeds, fetches)) or self._callable(feeds, fetches)
         try:
-            values = run(*(inputs[name] for name in signature.inputs))
+            return [np.asarray(value) for value in run(*values)]
         except tf.errors.OpError as error:
             raise _from_tensorflow(error) from error
-        return {name: np.asarray(value) for name, value in zip(outputs, values, strict=True)}
 
     def close(self) -> None:
         """Frees the model. Nothing may run on it any more."""
         self._callables.clear()
         self._session.close()
 
-    def _callable(self, signature_name: str, outputs: tuple[str, ...]) -> Callable[..., list[Any]]:
-        key = (signature_name, outputs)
-        run = self._callables.get(key)
-        if run is not None:
-            return run
-        signature = self.signatures[signature_name]
-        options = CallableOptions(
-            feed=[spec.tensor_name for spec in signature.inputs.values()],
-            fetch=[signature.outputs[name].tensor_name for name in outputs],
-        )
+    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Callable[..., list[Any]]:
+        options = CallableOptions(feed=feeds, fetch=fetches)
         with self._building:
             # Not `session.make_callable`: with feeds it is `session.run`, which costs 0.15 ms more for each request and
             # refuses shapes that TensorFlow Serving lets the graph judge.
-            run = self._callables.setdefault(key, self._session._make_callable_from_options(options))
-        return run
+            return self._callables.setdefault((feeds, fetches), self._session._make_callable_from_options(options))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A checked request for a signature.
+
+    Attributes:
+        feeds: Names of the tensors that are given.
+        fetches: Names of the tensors wanted.
+        values: An array for each of `feeds`.
+        outputs: The signature's name for each of `fetches`.
+    """
+
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    values: tuple[Array, ...]
+    outputs: tuple[str, ...]
+
+    def named(self, fetched: Sequence[Array]) -> dict[str, Array]:
+        """The fetched arrays by the signature's names."""
+        return dict(zip(self.outputs, fetched, strict=True))
+
+
+def signature_tensors(
+    signature: Signature, outputs: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the tensors that a signature feeds, and of those that it fetches for the outputs, by default all."""
+    wanted = list(signature.outputs) if outputs is None else outputs
+    return (
+        tuple(spec.tensor_name for spec in signature.inputs.values()),
+        tuple(signature.outputs[name].tensor_name for name in wanted),
+    )
 
 
 def _signature(definition: Any) -> Signature | None:
@@ -181,12 +250,13 @@ def _check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray[Any, Any
             f"input size does not match signature: {len(sent)}!={len(expected)} len({{{','.join(sent)}}}) != "
             f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
         )
-    for name, spec in signature.inputs.items():
+    for index, (name, spec) in enumerate(signature.inputs.items()):
         array = inputs[name]
         fits = array.dtype.kind in "OSU" if spec.dtype == tf.string else array.dtype == spec.dtype.as_numpy_dtype
         if not fits:
+            provided = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
             raise InvalidArgumentError(
-                f"input {name!r} is of type {array.dtype}, but the signature takes {spec.dtype.name}"
+                f"Expects arg[{index}] to be {type_name(spec.dtype)} but {type_name(provided)} is provided"
             )
 
 
@@ -201,18 +271,23 @@ def _check_outputs(signature: Signature, outputs: tuple[str, ...]) -> None:
             raise InvalidArgumentError(f"duplicate output tensor alias: {name}")
 
 
+def type_name(dtype: tf.DType) -> str:
+    """TensorFlow's own name of a type, the one with which its messages speak: float, not float32."""
+    return {"float16": "half", "float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+
+
 def _from_tensorflow(error: tf.errors.OpError) -> ServingError:
     return ServingError(str(error.message), Code.from_grpc_code(error.error_code))
 
 
-def _load_error(error: Exception, path: Path) -> ServingError:
+def _load_error(error: Exception, path: str, tags: Sequence[str]) -> ServingError:
     if isinstance(error, tf.errors.OpError):
         return _from_tensorflow(error)
     if isinstance(error, OSError) and "parse" in str(error):
-        return DataLossError(f"Can't parse {path / MODEL_FILES[0]} as binary proto")
+        return DataLossError(f"Can't parse {os.path.join(path, MODEL_FILES[0])} as binary proto")
     if isinstance(error, RuntimeError) and "could not be found in SavedModel" in str(error):
         return NotFoundError(
-            f"Could not find meta graph def matching supplied tags: {{ {SERVE_TAG} }}. To inspect available tag-sets "
-            "in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available "
+            "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
         )
     return ServingError(f"{path}: {type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,14 +16,44 @@ from types import FrameType
 import uvicorn
 
 from serving.errors import UnavailableError
-from serving.model_server.dataplane import ModelServer
-from serving.model_server.http import create_app
-from serving.model_server.repository import ModelRepository
+from serving.model_server.batching import BatchingRunner, Runner, SingleRunner
+from serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
+from serving.model_server.dataplane import ModelServer, ServerOptions
+from serving.model_server.grpc_services import create_server
+from serving.model_server.http import Application, create_app
+from serving.model_server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_START_SECONDS = 10.0
+_START_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where a model server listens, and how it speaks there.
+
+    Attributes:
+        host: The address; 0.0.0.0 for all of the machine's.
+        rest_port: The port of the REST API; 0 for any free one, None for no REST API.
+        grpc_port: The port of the gRPC API; 0 for any free one, None for no gRPC API at a port.
+        grpc_socket_path: A Unix socket for the gRPC API; none if empty.
+        ssl: Certificates of the gRPC API; clear text if None.
+        grpc_channel_arguments: gRPC's own settings.
+        rest_timeout_seconds: After how long a REST request is given up.
+        prometheus_path: Where the REST API has the metrics; None for nowhere.
+        allows_cross_origin: Whether web pages of other origins may read the REST API's answers.
+    """
+
+    host: str = "127.0.0.1"
+    rest_port: int | None = 8501
+    grpc_port: int | None = None
+    grpc_socket_path: str = ""
+    ssl: SslOptions | None = None
+    grpc_channel_arguments: tuple[tuple[str, str | int], ...] = ()
+    rest_timeout_seconds: float = 30.0
+    prometheus_path: str | None = PROMETHEUS_PATH
+    allows_cross_origin: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,69 +61,81 @@ class RunningServer:
     """A server that answers.
 
     Attributes:
-        port: The port of its REST API.
+        model_server: What answers, for callers in the same process.
+        port: The port of its REST API; 0 if it has none.
         url: The address that a client is given, such as http://127.0.0.1:8501.
-        model_name: The name of its model.
+        grpc_port: The port of its gRPC API; 0 if it has none.
+        model_name: The name of its first model.
     """
 
+    model_server: ModelServer
     port: int
     url: str
+    grpc_port: int
     model_name: str
 
 
+def create_model_server(
+    models: tuple[ModelConfig, ...],
+    options: ServerOptions | None = None,
+    batching: BatchingOptions | None = None,
+) -> ModelServer:
+    """Builds what answers requests, with a batching queue or, if `batching` is None, without."""
+    metrics = Metrics()
+    runner: Runner = SingleRunner()
+    if batching is not None:
+        runner = BatchingRunner(
+            batching, lambda seconds: metrics.queuing_latency.record(seconds * 1e6, batching.thread_pool_name)
+        )
+    return ModelServer(models, options=options, runner=runner, metrics=metrics)
+
+
 def serve(
-    model_base_path: Path,
+    model_base_path: str | Path,
     *,
     model_name: str = "adclick",
-    rest_port: int = 8501,
-    host: str = "127.0.0.1",
+    endpoints: Endpoints | None = None,
     poll_seconds: float = 1.0,
 ) -> None:
     """Serves the newest version under a folder until SIGTERM or SIGINT, then answers what it has begun and returns.
 
-    It answers at once; requests are refused with NOT_FOUND until a first version is loaded. Must be called in the main
-    thread.
+    Requests are refused with NOT_FOUND while there is no version. Must be called in the main thread.
 
     Args:
         model_base_path: The folder that holds a folder per version.
         model_name: The model's name in addresses.
-        rest_port: The port of the REST API; 0 for any free one.
-        host: The address to listen at; 0.0.0.0 for all of the machine's.
+        endpoints: Where it listens.
         poll_seconds: How often to look for a new version, in seconds.
 
     Raises:
         NotFoundError: The folder does not exist.
-        UnavailableError: The port is in use, or the address is not this machine's.
+        UnavailableError: A port is in use, or the address is not this machine's.
     """
-    repository = ModelRepository(model_name, model_base_path, poll_seconds=poll_seconds)
-    listener = _listen(host, rest_port)
-    with listener:
-        repository.start()
-        server = _server(repository)
-        with _stopped_by_signals(server):
-            logger.info("serving %s from %s at %s", model_name, model_base_path, _url(listener))
-            try:
-                server.run(sockets=[listener])
-            finally:
-                repository.stop()
+    model_server = create_model_server(
+        (ModelConfig(model_name, str(model_base_path)),), ServerOptions(poll_seconds=poll_seconds), BatchingOptions()
+    )
+    with listening(model_server, endpoints or Endpoints(), model_name=model_name):
+        wait_for_signal()
 
 
 @contextmanager
 def running_server(
-    model_base_path: Path,
+    model_base_path: str | Path,
     *,
     model_name: str = "adclick",
     rest_port: int = 0,
+    grpc_port: int | None = None,
     host: str = "127.0.0.1",
     poll_seconds: float = 1.0,
     available_within_seconds: float = 60.0,
 ) -> Iterator[RunningServer]:
-    """Runs a server in a thread for the length of a `with` block, which begins when a version is available.
+    """Runs a server in threads for the length of a `with` block, which begins when a version is available.
 
     Args:
         model_base_path: The folder that holds a folder per version.
         model_name: The model's name in addresses.
         rest_port: The port of the REST API; 0 for any free one.
+        grpc_port: The port of the gRPC API; 0 for any free one, None for none.
         host: The address to listen at.
         poll_seconds: How often to look for a new version, in seconds.
         available_within_seconds: How long to wait for a version, in seconds.
@@ -102,27 +144,85 @@ def running_server(
         NotFoundError: The folder does not exist.
         UnavailableError: The port is in use, or no version became available in time; says why.
     """
-    repository = ModelRepository(model_name, model_base_path, poll_seconds=poll_seconds)
-    with _listen(host, rest_port) as listener:
-        repository.start()
-        try:
-            repository.wait_until_available(available_within_seconds)
-            server = _server(repository)
-            thread = threading.Thread(
-                target=server.run, kwargs={"sockets": [listener]}, name=f"rest-{model_name}", daemon=True
+    model_server = create_model_server(
+        (ModelConfig(model_name, str(model_base_path)),), ServerOptions(poll_seconds=poll_seconds), BatchingOptions()
+    )
+    endpoints = Endpoints(host=host, rest_port=rest_port, grpc_port=grpc_port)
+    with listening(model_server, endpoints, model_name=model_name) as running:
+        model_server.wait_until_available(available_within_seconds)
+        yield running
+
+
+@contextmanager
+def listening(model_server: ModelServer, endpoints: Endpoints, *, model_name: str = "") -> Iterator[RunningServer]:
+    """Loads the models, then answers at the endpoints for the length of a `with` block; what has begun is answered.
+
+    Raises:
+        NotFoundError: A model's folder does not exist.
+        FailedPreconditionError: A label stands for a version that is not available.
+        UnavailableError: A port is in use, or the address is not this machine's.
+    """
+    with ExitStack() as stack:
+        listener = None
+        if endpoints.rest_port is not None:
+            listener = stack.enter_context(listen(endpoints.host, endpoints.rest_port))
+        stack.callback(model_server.stop)
+        model_server.start()
+        grpc_port = 0
+        if endpoints.grpc_port is not None or endpoints.grpc_socket_path:
+            grpc_server, grpc_port = create_server(
+                model_server,
+                address=None if endpoints.grpc_port is None else _address(endpoints.host, endpoints.grpc_port),
+                socket_path=endpoints.grpc_socket_path,
+                ssl=endpoints.ssl,
+                channel_arguments=endpoints.grpc_channel_arguments,
             )
-            thread.start()
-            try:
-                if not server.ready.wait(_START_SECONDS):
-                    raise UnavailableError(
-                        f"the REST API at {_url(listener)} did not start within {_START_SECONDS:g} s"
-                    )
-                yield RunningServer(port=listener.getsockname()[1], url=_url(listener), model_name=model_name)
-            finally:
-                server.should_exit = True
-                thread.join()
-        finally:
-            repository.stop()
+            grpc_server.start()
+            stack.callback(lambda: grpc_server.stop(_SHUTDOWN_SECONDS).wait())
+            logger.info("gRPC API at %s:%d %s", endpoints.host, grpc_port, endpoints.grpc_socket_path)
+        port, url = 0, ""
+        if listener is not None:
+            app = create_app(
+                model_server,
+                timeout_seconds=endpoints.rest_timeout_seconds,
+                prometheus_path=endpoints.prometheus_path,
+                allows_cross_origin=endpoints.allows_cross_origin,
+            )
+            stack.enter_context(answering(app, listener))
+            port, url = listener.getsockname()[1], address_of(listener)
+            logger.info("REST API at %s", url)
+        yield RunningServer(model_server, port, url, grpc_port, model_name)
+
+
+@contextmanager
+def answering(app: Application, listener: socket.socket) -> Iterator[None]:
+    """Runs an ASGI application on a bound socket in a thread for the length of a `with` block.
+
+    Raises:
+        UnavailableError: It did not start in time.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            http="httptools",
+            loop="uvloop",
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
+    thread.start()
+    try:
+        if not server.ready.wait(_START_SECONDS):
+            raise UnavailableError(f"the server at {address_of(listener)} did not start within {_START_SECONDS:g} s")
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 class _Server(uvicorn.Server):
@@ -141,39 +241,33 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(repository: ModelRepository) -> _Server:
-    config = uvicorn.Config(
-        create_app(ModelServer([repository])),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    return _Server(config)
+def wait_for_signal() -> None:
+    """Returns on SIGTERM or SIGINT; must be called in the main thread. A second Ctrl-C then interrupts as usual."""
+    stopping = threading.Event()
 
-
-@contextmanager
-def _stopped_by_signals(server: _Server) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C does not wait for requests.
-        server.force_exit = server.should_exit and number == signal.SIGINT
-        server.should_exit = True
+        stopping.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        stopping.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, which refuses connections until a server listens on it.
+
+    Raises:
+        UnavailableError: The port is in use, or the address is not this machine's.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UnavailableError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnavailableError(f"cannot listen at {host}, port {port}: {reason}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -187,6 +281,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
+    """The address that a client is given."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{_address(host, port)}"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
-from serving.model_server.repository import ModelRepository
+from serving.model_server.configuration import ModelConfig
+from serving.model_server.repository import LoadedVersion, ModelRepository
 from serving.model_server.servable import Servable
-from serving.model_server.server import RunningServer, running_server, serve
+from serving.model_server.server import Endpoints, RunningServer, running_server, serve
 from serving.model_server.version_status import State, VersionStatus
 
 POLL_SECONDS = 0.05
@@ -156,6 +158,15 @@ def publish_broken(base_path: Path, version: int) -> None:
     (folder / "saved_model.pb").write_bytes(b"\xff\xfegarbage")
 
 
+@contextmanager
+def held(repository: ModelRepository) -> Iterator[LoadedVersion]:
+    loaded = repository.acquire()
+    try:
+        yield loaded
+    finally:
+        loaded.release()
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -216,7 +227,7 @@ class TestServable:
             servable.run("nowhere", {"x": x})
         with pytest.raises(InvalidArgumentError, match=r"Sent extra: \{z\}\. Missing but required: \{x\}\."):
             servable.run("serving_default", {"z": x})
-        with pytest.raises(InvalidArgumentError, match="'x' is of type float64, but the signature takes float32"):
+        with pytest.raises(InvalidArgumentError, match=r"Expects arg\[0\] to be float but double is provided"):
             servable.run("serving_default", {"x": x.astype(np.float64)})
         servable.close()
 
@@ -271,7 +282,7 @@ class TestServable:
 class TestRepository:
     @pytest.fixture
     def repository(self, tmp_path: Path) -> Iterator[ModelRepository]:
-        repository = ModelRepository("adclick", tmp_path)
+        repository = ModelRepository(ModelConfig("adclick", str(tmp_path)))
         yield repository
         repository.stop()
 
@@ -279,34 +290,34 @@ class TestRepository:
         return {status.version: status.state for status in repository.statuses()}
 
     def served(self, repository: ModelRepository) -> int:
-        with repository.acquire() as loaded:
+        with held(repository) as loaded:
             return loaded.version
 
     def test_serves_the_newest_and_nothing_but_numbers(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
         for name in ("2", "10", "latest", "11.tmp"):
-            shutil.copytree(models(1), repository.base_path / name)
-        (repository.base_path / "12").write_text("a file")
+            shutil.copytree(models(1), Path(repository.config.base_path) / name)
+        (Path(repository.config.base_path) / "12").write_text("a file")
         repository.poll()
         assert self.states(repository) == {10: State.AVAILABLE}
-        with pytest.raises(NotFoundError, match=r"Specific\(adclick, 2\)"), repository.acquire(2):
-            pass
+        with pytest.raises(NotFoundError, match=r"Specific\(adclick, 2\)"):
+            repository.acquire(2)
 
     def test_a_newer_version_takes_over(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
-        publish(models(1), repository.base_path, 1)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        publish(models(2), repository.base_path, 2)
+        publish(models(2), Path(repository.config.base_path), 2)
         repository.poll()
         assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
 
     def test_a_version_in_use_is_freed_only_afterwards(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        with repository.acquire() as loaded:
-            publish(models(2), repository.base_path, 2)
+        with held(repository) as loaded:
+            publish(models(2), Path(repository.config.base_path), 2)
             repository.poll()
             assert self.states(repository) == {2: State.AVAILABLE, 1: State.UNLOADING}
             assert self.served(repository) == 2
@@ -316,9 +327,9 @@ class TestRepository:
     def test_a_broken_version_changes_nothing_but_its_status(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        publish_broken(repository.base_path, 2)
+        publish_broken(Path(repository.config.base_path), 2)
         repository.poll()
         assert self.served(repository) == 1
         broken, served = repository.statuses()
@@ -329,17 +340,17 @@ class TestRepository:
     def test_a_broken_version_is_tried_again_when_its_files_change(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish_broken(repository.base_path, 2)
+        publish_broken(Path(repository.config.base_path), 2)
         repository.poll()
-        shutil.copytree(models(2), repository.base_path / "2", dirs_exist_ok=True)
+        shutil.copytree(models(2), Path(repository.config.base_path) / "2", dirs_exist_ok=True)
         repository.poll()
         assert self.states(repository) == {2: State.AVAILABLE}
 
     def test_an_incomplete_version_waits_for_its_last_file(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
-        folder = repository.base_path / "2"
+        publish(models(1), Path(repository.config.base_path), 1)
+        folder = Path(repository.config.base_path) / "2"
         shutil.copytree(models(2), folder, ignore=shutil.ignore_patterns("saved_model.pb"))
         repository.poll()
         assert self.served(repository) == 1
@@ -353,38 +364,38 @@ class TestRepository:
     def test_a_start_with_a_broken_newest_serves_the_one_before(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
-        publish_broken(repository.base_path, 2)
+        publish(models(1), Path(repository.config.base_path), 1)
+        publish_broken(Path(repository.config.base_path), 2)
         repository.poll()
         assert self.served(repository) == 1
 
     def test_removing_the_newest_rolls_back(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
-        publish(models(1), repository.base_path, 1)
-        publish(models(2), repository.base_path, 2)
+        publish(models(1), Path(repository.config.base_path), 1)
+        publish(models(2), Path(repository.config.base_path), 2)
         repository.poll()
-        shutil.rmtree(repository.base_path / "2")
+        shutil.rmtree(Path(repository.config.base_path) / "2")
         repository.poll()
         assert self.states(repository) == {1: State.AVAILABLE, 2: State.END}
-        publish(models(2), repository.base_path, 2)
+        publish(models(2), Path(repository.config.base_path), 2)
         repository.poll()
         assert self.states(repository) == {2: State.AVAILABLE, 1: State.END}
 
     def test_a_removed_version_outlives_a_broken_one(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish_broken(repository.base_path, 1)
-        publish(models(2), repository.base_path, 2)
+        publish_broken(Path(repository.config.base_path), 1)
+        publish(models(2), Path(repository.config.base_path), 2)
         repository.poll()
-        shutil.rmtree(repository.base_path / "2")
+        shutil.rmtree(Path(repository.config.base_path) / "2")
         repository.poll()
         assert self.served(repository) == 2
 
     def test_removing_all_versions_ends_service(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        shutil.rmtree(repository.base_path / "1")
+        shutil.rmtree(Path(repository.config.base_path) / "1")
         repository.poll()
         with pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(adclick\)"):
             self.served(repository)
@@ -392,32 +403,32 @@ class TestRepository:
     def test_an_unreadable_base_path_changes_nothing(
         self, repository: ModelRepository, models: Callable[[int], Path]
     ) -> None:
-        publish(models(1), repository.base_path, 1)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        moved = repository.base_path.rename(repository.base_path.with_name("moved"))
+        moved = Path(repository.config.base_path).rename(Path(repository.config.base_path).with_name("moved"))
         repository.poll()
         assert self.served(repository) == 1
-        moved.rename(repository.base_path)
+        moved.rename(Path(repository.config.base_path))
 
     def test_a_removed_fault_is_forgotten(self, repository: ModelRepository, models: Callable[[int], Path]) -> None:
-        publish_broken(repository.base_path, 2)
-        publish(models(1), repository.base_path, 1)
+        publish_broken(Path(repository.config.base_path), 2)
+        publish(models(1), Path(repository.config.base_path), 1)
         repository.poll()
-        shutil.rmtree(repository.base_path / "2")
+        shutil.rmtree(Path(repository.config.base_path) / "2")
         repository.poll()
         assert self.states(repository) == {1: State.AVAILABLE}
 
     def test_says_why_none_became_available(self, repository: ModelRepository) -> None:
         with pytest.raises(UnavailableError, match="no numbered folder with a SavedModel is there"):
             repository.wait_until_available(0)
-        publish_broken(repository.base_path, 3)
+        publish_broken(Path(repository.config.base_path), 3)
         repository.poll()
         with pytest.raises(UnavailableError, match=r"version 3 is END \(DATA_LOSS: Can't parse"):
             repository.wait_until_available(0)
 
     def test_refuses_a_base_path_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="Could not find base path"):
-            ModelRepository("adclick", tmp_path / "nowhere").start()
+            ModelRepository(ModelConfig("adclick", str(tmp_path / "nowhere"))).start()
 
 
 @pytest.fixture(scope="module")
@@ -520,7 +531,14 @@ class TestRest:
                 400,
                 "Failed to convert version: 18446744073709551615 to numeric.",
             ),
-            ("POST", "/v1/models/adclick:regress", b"{}", 501, "regress is not supported"),
+            (
+                "POST",
+                "/v1/models/adclick:regress",
+                b"{}",
+                400,
+                "When method is classify, key 'examples' is expected and was not found",
+            ),
+            ("POST", "/v1/models/adclick:regress", b'{"examples": [{"x": 1}]}', 400, "Expected one input Tensor."),
             ("POST", "/v1/models/adclick", b"", 400, "Malformed request: POST /v1/models/adclick"),
             ("POST", "/v1/foo", b"", 400, "Malformed request: POST /v1/foo"),
             ("GET", "/v1/models/adclick:predict", b"", 400, "Malformed request: GET /v1/models/adclick:predict"),
@@ -687,7 +705,7 @@ class TestStarting:
 
         asking = threading.Thread(target=ask_then_stop)
         asking.start()
-        serve(tmp_path, rest_port=port)
+        serve(tmp_path, endpoints=Endpoints(rest_port=port))
         asking.join()
         assert answers == [ROW_SCORE]
         assert signal.getsignal(stop) is handler

@@ -1,0 +1,134 @@
+"""Runs the model server as TensorFlow Serving's flags say."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving.errors import InvalidArgumentError, ServingError
+from serving.model_server.configuration import (
+    BatchingOptions,
+    ModelConfig,
+    read_batching_options,
+    read_model_configs,
+    read_prometheus_path,
+    read_ssl_options,
+)
+from serving.model_server.dataplane import ModelServer, ServerOptions
+from serving.model_server.servable import LoadOptions
+from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
+
+logger = logging.getLogger(__name__)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Serves until SIGTERM or SIGINT; must be called in the main thread.
+
+    Raises:
+        ServingError: The flags contradict each other, a file is wrong, or a port is in use.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s] %(message)s")
+    models = _models(flags)
+    model_server = create_model_server(models, _options(flags), _batching(flags))
+    with listening(model_server, _endpoints(flags)), _reloading(flags, model_server):
+        wait_for_signal()
+
+
+def _models(flags: argparse.Namespace) -> tuple[ModelConfig, ...]:
+    if flags.model_config_file:
+        return read_model_configs(flags.model_config_file)
+    return (ModelConfig(flags.model_name, flags.model_base_path),)
+
+
+def _options(flags: argparse.Namespace) -> ServerOptions:
+    intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
+    both = flags.tensorflow_session_parallelism
+    if intra > 0 and inter > 0 and both > 0:
+        raise InvalidArgumentError(
+            "Either configure --tensorflow_session_parallelism or (--tensorflow_intra_op_parallelism, "
+            "--tensorflow_inter_op_parallelism) separately. You cannot configure all."
+        )
+    separate = intra > 0 or inter > 0
+    return ServerOptions(
+        poll_seconds=flags.file_system_poll_wait_seconds,
+        load=LoadOptions(
+            tags=tuple(flags.saved_model_tags.split(",")),
+            intra_op_threads=intra if separate else both,
+            inter_op_threads=inter if separate else both,
+        ),
+        warms_up=flags.enable_model_warmup,
+        warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
+        labels_unavailable_versions=flags.allow_version_labels_for_unavailable_models,
+        moves_labels_to_unavailable_versions=flags.force_allow_any_version_labels_for_unavailable_models,
+        checks_method_name=flags.enable_signature_method_name_check,
+    )
+
+
+def _batching(flags: argparse.Namespace) -> BatchingOptions | None:
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            raise InvalidArgumentError("--batching_parameters_file is set without setting --enable_batching to true.")
+        return None
+    return (
+        read_batching_options(flags.batching_parameters_file) if flags.batching_parameters_file else BatchingOptions()
+    )
+
+
+def _endpoints(flags: argparse.Namespace) -> Endpoints:
+    if flags.port == 0:
+        raise InvalidArgumentError("server_options.grpc_port is not set.")
+    rest_port = flags.rest_api_port or None
+    if rest_port == flags.port:
+        logger.error("--rest_api_port cannot be the same as --port: there will be no REST API")
+        rest_port = None
+    return Endpoints(
+        host="0.0.0.0",
+        rest_port=rest_port,
+        grpc_port=flags.port,
+        grpc_socket_path=flags.grpc_socket_path,
+        ssl=read_ssl_options(flags.ssl_config_file) if flags.ssl_config_file else None,
+        grpc_channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
+        rest_timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
+        prometheus_path=read_prometheus_path(flags.monitoring_config_file) if flags.monitoring_config_file else None,
+        allows_cross_origin=flags.rest_api_enable_cors_support,
+    )
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, str | int], ...]:
+    arguments: list[tuple[str, str | int]] = []
+    for part in filter(None, text.split(",")):
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise InvalidArgumentError(f"--grpc_channel_arguments: {part!r} is not of the form KEY=VALUE")
+        arguments.append((key, int(value) if value.lstrip("-").isdigit() else value))
+    return tuple(arguments)
+
+
+@contextmanager
+def _reloading(flags: argparse.Namespace, model_server: ModelServer) -> Iterator[None]:
+    """Takes changes of the model configuration file for the length of a `with` block."""
+    seconds = flags.model_config_file_poll_wait_seconds
+    if seconds <= 0 or not flags.model_config_file:
+        yield
+        return
+    stopping = threading.Event()
+
+    def poll() -> None:
+        while not stopping.wait(seconds):
+            try:
+                model_server.reload(read_model_configs(flags.model_config_file))
+            except ServingError as error:
+                logger.error("the model configuration stays as it was: %s", error.described())
+            except Exception:  # The thread must outlive whatever one reading meets; the next one tries again.
+                logger.exception("reading %s failed", flags.model_config_file)
+
+    thread = threading.Thread(target=poll, name="reload", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()

@@ -1,0 +1,253 @@
+"""TensorFlow Serving's gRPC services over the data plane."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+
+from serving.errors import Code, InvalidArgumentError, ServingError, UnavailableError
+from serving.model_server.configuration import SslOptions, model_configs
+from serving.model_server.dataplane import ModelServer, model_spec
+from serving.model_server.servable import DEFAULT_SIGNATURE
+from serving.model_server.tensor_proto import array_from_proto, proto_from_array
+
+logger = logging.getLogger(__name__)
+
+_SIGNATURE_DEF = "signature_def"
+_LARGEST_MESSAGE = 2**31 - 1
+_THREADS = 16
+_MOST_REQUESTS = 2048
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+    """Runs models."""
+
+    def __init__(self, model_server: ModelServer) -> None:
+        self._server = model_server
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Runs a signature on tensors."""
+
+        def predict(deadline: float | None) -> Any:
+            spec = model_spec(request.model_spec)
+            signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            inputs = {name: array_from_proto(proto, name) for name, proto in request.inputs.items()}
+            outputs = list(request.output_filter) or None
+            version, arrays = self._server.predict_tensors(spec, inputs, signature_name, outputs, deadline)
+            response = predict_pb2.PredictResponse()
+            _fill(response.model_spec, spec.name, version, signature_name)
+            for name, array in arrays.items():
+                response.outputs[name].CopyFrom(proto_from_array(array))
+            return response
+
+        return self._answer("Predict", request.model_spec.name, context, predict)
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Classifies examples."""
+
+        def classify(deadline: float | None) -> Any:
+            spec = model_spec(request.model_spec)
+            name = request.model_spec.signature_name
+            version, result = self._server.classify(spec, name, request.input, deadline)
+            response = classification_pb2.ClassificationResponse(result=result)
+            _fill(response.model_spec, spec.name, version, name or DEFAULT_SIGNATURE)
+            return response
+
+        return self._answer("Classify", request.model_spec.name, context, classify)
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Regresses on examples."""
+
+        def regress(deadline: float | None) -> Any:
+            spec = model_spec(request.model_spec)
+            name = request.model_spec.signature_name
+            version, result = self._server.regress(spec, name, request.input, deadline)
+            response = regression_pb2.RegressionResponse(result=result)
+            _fill(response.model_spec, spec.name, version, name or DEFAULT_SIGNATURE)
+            return response
+
+        return self._answer("Regress", request.model_spec.name, context, regress)
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Classifies and regresses by several signatures in one run."""
+        name = request.tasks[0].model_spec.name if request.tasks else ""
+        return self._answer(
+            "MultiInference", name, context, lambda deadline: self._server.multi_inference(request, deadline)
+        )
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Tells a model's signatures."""
+
+        def metadata(_: float | None) -> Any:
+            if not request.HasField("model_spec"):
+                raise InvalidArgumentError("Missing ModelSpec")
+            if not request.metadata_field:
+                raise InvalidArgumentError("GetModelMetadataRequest must specify at least one metadata_field")
+            for field in request.metadata_field:
+                if field != _SIGNATURE_DEF:
+                    raise InvalidArgumentError(f"Metadata field {field} is not supported")
+            found = self._server.metadata(model_spec(request.model_spec))
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            _fill(response.model_spec, found.name, found.version, "")
+            signatures = get_model_metadata_pb2.SignatureDefMap()
+            for name, definition in found.signature_defs.items():
+                signatures.signature_def[name].CopyFrom(definition)
+            response.metadata[_SIGNATURE_DEF].Pack(signatures)
+            return response
+
+        return _answered(context, metadata)
+
+    def _answer(
+        self, api: str, model_name: str, context: grpc.ServicerContext, answer: Callable[[float | None], Any]
+    ) -> Any:
+        metrics = self._server.metrics
+        started = time.monotonic()
+
+        def recorded(deadline: float | None) -> Any:
+            status = Code.INTERNAL
+            try:
+                response = answer(deadline)
+                status = Code.OK
+                return response
+            except ServingError as error:
+                status = error.code
+                raise
+            finally:
+                metrics.request_count.add(model_name, status.name)
+                metrics.request_latency.record((time.monotonic() - started) * 1e6, model_name, api, "GRPC")
+
+        return _answered(context, recorded)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+    """Tells the status of models and takes another configuration."""
+
+    def __init__(self, model_server: ModelServer) -> None:
+        self._server = model_server
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """The status of a model's versions."""
+
+        def status(_: float | None) -> Any:
+            if not request.HasField("model_spec"):
+                raise InvalidArgumentError("Missing ModelSpec")
+            response = get_model_status_pb2.GetModelStatusResponse()
+            states = get_model_status_pb2.ModelVersionStatus.State
+            for entry in self._server.model_status(model_spec(request.model_spec)):
+                message = response.model_version_status.add(version=entry.version)
+                message.state = states.Value(entry.state.value)
+                message.status.error_code = entry.error_code.grpc_code
+                message.status.error_message = entry.error_message
+            return response
+
+        return _answered(context, status)
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Serves the models of the request's configuration instead."""
+
+        def reload(_: float | None) -> Any:
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise InvalidArgumentError(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+                    "currently supported"
+                )
+            self._server.reload(model_configs(request.config))
+            response = model_management_pb2.ReloadConfigResponse()
+            response.status.error_code = Code.OK.grpc_code
+            return response
+
+        return _answered(context, reload)
+
+
+def create_server(
+    model_server: ModelServer,
+    *,
+    address: str | None,
+    socket_path: str = "",
+    ssl: SslOptions | None = None,
+    channel_arguments: Sequence[tuple[str, str | int]] = (),
+    threads: int = _THREADS,
+) -> tuple[grpc.Server, int]:
+    """Builds the gRPC server, bound but not started.
+
+    Args:
+        model_server: What answers.
+        address: The host and port to listen at; None for none.
+        socket_path: A Unix socket to listen at; none if empty.
+        ssl: Certificates; clear text if None.
+        channel_arguments: gRPC's own settings.
+        threads: Requests that are answered at the same time.
+
+    Returns:
+        The server, and its port.
+
+    Raises:
+        UnavailableError: The address or the socket cannot be listened at.
+    """
+    server = grpc.server(
+        futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+            *channel_arguments,
+        ],
+        maximum_concurrent_rpcs=_MOST_REQUESTS,
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(model_server), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(model_server), server)
+    health_servicer = health.HealthServicer()
+    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    credentials = None
+    if ssl is not None:
+        credentials = grpc.ssl_server_credentials(
+            [(ssl.server_key, ssl.server_certificate)], ssl.client_authority, ssl.verify_clients
+        )
+    port = 0
+    for place in filter(None, (address, f"unix:{socket_path}" if socket_path else "")):
+        try:
+            bound = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise UnavailableError(f"cannot listen at {place}: is another server there, or is the address not ours?")
+        port = port or bound
+    return server, port
+
+
+def _answered(context: grpc.ServicerContext, answer: Callable[[float | None], Any]) -> Any:
+    remaining = context.time_remaining()
+    deadline = None if remaining is None else time.monotonic() + remaining
+    try:
+        return answer(deadline)
+    except ServingError as error:
+        failure = error
+    except Exception:
+        logger.exception("a request failed")
+        failure = ServingError("Internal error; the server's log says more", Code.INTERNAL)
+    context.abort(_STATUS_CODES[failure.code.grpc_code], failure.message)
+    raise AssertionError("abort raises")
+
+
+def _fill(message: Any, name: str, version: int, signature_name: str) -> None:
+    message.name = name
+    message.version.value = version
+    message.signature_name = signature_name
