@@ -160,8 +160,7 @@ class ModelServer:
         loaded = self._acquire(spec)
         with _released_on_failure(loaded):
             signature = self._json_signature(loaded, name)
-            types = {key: tensor.dtype.name for key, tensor in signature.inputs.items()}
-            form, inputs = json_tensor.tensors_from_json(document, types)
+            form, inputs = json_tensor.tensors_from_json(document, signature.input_types)
             call = loaded.servable.prepare(name or DEFAULT_SIGNATURE, inputs)
             future = self._submit(spec, loaded, call, deadline)
         return future, lambda fetched: json_tensor.json_from_tensors(call.named(fetched), form)

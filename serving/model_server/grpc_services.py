@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _SIGNATURE_DEF = "signature_def"
 _LARGEST_MESSAGE = 2**31 - 1
+_LONGEST_SECONDS = 1e6
 _THREADS = 16
 _MOST_REQUESTS = 2048
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -235,7 +236,8 @@ def create_server(
 
 def _answered(context: grpc.ServicerContext, answer: Callable[[float | None], Any]) -> Any:
     remaining = context.time_remaining()
-    deadline = None if remaining is None else time.monotonic() + remaining
+    # Without a deadline gRPC tells of one in centuries.
+    deadline = None if remaining is None or remaining > _LONGEST_SECONDS else time.monotonic() + remaining
     try:
         return answer(deadline)
     except ServingError as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,67 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of the model: its inputs and outputs by name."""
+    """A function of the model: its inputs and outputs by name, in the order of the names."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     method_name: str
+
+    @cached_property
+    def input_types(self) -> Mapping[str, str]:
+        """TensorFlow's name of each input's type: float32, string, int64."""
+        return {name: spec.dtype.name for name, spec in self.inputs.items()}
+
+    @cached_property
+    def feeds(self) -> tuple[str, ...]:
+        """Names of the tensors that its inputs feed."""
+        return tuple(spec.tensor_name for spec in self.inputs.values())
+
+    def fetches(self, outputs: Iterable[str]) -> tuple[str, ...]:
+        """Names of the tensors that outputs are fetched from."""
+        return tuple(self.outputs[name].tensor_name for name in outputs)
+
+    @cached_property
+    def _expected(self) -> Mapping[str, np.dtype[Any] | None]:
+        """Each input's type in NumPy; None for strings, which NumPy has several types for."""
+        return {
+            name: None if spec.dtype == tf.string else np.dtype(spec.dtype.as_numpy_dtype)
+            for name, spec in self.inputs.items()
+        }
+
+    def check_inputs(self, inputs: Mapping[str, Array]) -> None:
+        """Checks that there is an array of the right type for each input, and no other.
+
+        Raises:
+            InvalidArgumentError: There is not.
+        """
+        expected = self._expected
+        if inputs.keys() != expected.keys():
+            raise _wrong_names(sorted(inputs), sorted(expected))
+        for name, dtype in expected.items():
+            provided = inputs[name].dtype
+            if (provided.kind not in "OSU") if dtype is None else (provided != dtype):
+                index = list(expected).index(name)
+                type_provided = tf.string if provided.kind in "OSU" else tf.as_dtype(provided)
+                raise InvalidArgumentError(
+                    f"Expects arg[{index}] to be {type_name(self.inputs[name].dtype)} but "
+                    f"{type_name(type_provided)} is provided"
+                )
+
+    def check_outputs(self, outputs: Sequence[str]) -> None:
+        """Checks that outputs exist and that none is asked for twice.
+
+        Raises:
+            InvalidArgumentError: One does not, or is.
+        """
+        for index, name in enumerate(outputs):
+            if name not in self.outputs:
+                raise InvalidArgumentError(
+                    f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                    f"{{{','.join(self.outputs)}}}."
+                )
+            if name in outputs[:index]:
+                raise InvalidArgumentError(f"duplicate output tensor alias: {name}")
 
 
 class Servable:
@@ -115,7 +172,7 @@ class Servable:
             meta_graph = tf.compat.v1.saved_model.loader.load(session, list(options.tags), folder)
             servable = cls(session, dict(meta_graph.signature_def))
             for signature in servable.signatures.values():
-                servable._callable(*signature_tensors(signature))
+                servable._callable(signature.feeds, signature.fetches(signature.outputs))
         except Exception as error:  # The loader raises whatever its parts raise; each must become this version's error.
             session.close()
             raise _load_error(error, folder, options.tags) from error
@@ -152,11 +209,13 @@ class Servable:
         signature = self.signatures.get(signature_name)
         if signature is None:
             raise FailedPreconditionError(f'Serving signature key "{signature_name}" not found.')
-        _check_inputs(signature, inputs)
-        outputs = tuple(signature.outputs if output_names is None else output_names)
-        _check_outputs(signature, outputs)
-        feeds, fetches = signature_tensors(signature, outputs)
-        return Call(feeds, fetches, tuple(inputs[name] for name in signature.inputs), outputs)
+        signature.check_inputs(inputs)
+        outputs = tuple(signature.outputs)
+        if output_names is not None:
+            outputs = tuple(output_names)
+            signature.check_outputs(outputs)
+        values = tuple(inputs[name] for name in signature.inputs)
+        return Call(signature.feeds, signature.fetches(outputs), values, outputs)
 
     def call(self, feeds: tuple[str, ...], fetches: tuple[str, ...], values: Sequence[Array]) -> list[Array]:
         """Runs the graph.
@@ -212,17 +271,6 @@ class Call:
         return dict(zip(self.outputs, fetched, strict=True))
 
 
-def signature_tensors(
-    signature: Signature, outputs: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the tensors that a signature feeds, and of those that it fetches for the outputs, by default all."""
-    wanted = list(signature.outputs) if outputs is None else outputs
-    return (
-        tuple(spec.tensor_name for spec in signature.inputs.values()),
-        tuple(signature.outputs[name].tensor_name for name in wanted),
-    )
-
-
 def _signature(definition: Any) -> Signature | None:
     """The signature, or None if it has none of a signature's plain tensors (an initialiser, sparse inputs)."""
     tensors = [*definition.inputs.values(), *definition.outputs.values()]
@@ -241,34 +289,13 @@ def _tensor_spec(info: Any) -> TensorSpec:
     return TensorSpec(dtype=tf.as_dtype(info.dtype), shape=dimensions, tensor_name=info.name)
 
 
-def _check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    sent, expected = sorted(inputs), sorted(signature.inputs)
-    if sent != expected:
-        extra = ",".join(sorted(set(sent) - set(expected)))
-        missing = ",".join(sorted(set(expected) - set(sent)))
-        raise InvalidArgumentError(
-            f"input size does not match signature: {len(sent)}!={len(expected)} len({{{','.join(sent)}}}) != "
-            f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
-        )
-    for index, (name, spec) in enumerate(signature.inputs.items()):
-        array = inputs[name]
-        fits = array.dtype.kind in "OSU" if spec.dtype == tf.string else array.dtype == spec.dtype.as_numpy_dtype
-        if not fits:
-            provided = tf.string if array.dtype.kind in "OSU" else tf.as_dtype(array.dtype)
-            raise InvalidArgumentError(
-                f"Expects arg[{index}] to be {type_name(spec.dtype)} but {type_name(provided)} is provided"
-            )
-
-
-def _check_outputs(signature: Signature, outputs: tuple[str, ...]) -> None:
-    for index, name in enumerate(outputs):
-        if name not in signature.outputs:
-            raise InvalidArgumentError(
-                f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
-                f"{{{','.join(signature.outputs)}}}."
-            )
-        if name in outputs[:index]:
-            raise InvalidArgumentError(f"duplicate output tensor alias: {name}")
+def _wrong_names(sent: list[str], expected: list[str]) -> InvalidArgumentError:
+    extra = ",".join(sorted(set(sent) - set(expected)))
+    missing = ",".join(sorted(set(expected) - set(sent)))
+    return InvalidArgumentError(
+        f"input size does not match signature: {len(sent)}!={len(expected)} len({{{','.join(sent)}}}) != "
+        f"len({{{','.join(expected)}}}). Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
+    )
 
 
 def type_name(dtype: tf.DType) -> str:
