@@ -15,16 +15,23 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
+from components.serving_validator.component import WARMUP_REQUESTS
+from serving.model_server.warmup import WARMUP_FILE
 from serving.versions import MODEL_FILE, whole_versions
 
 _INCOMING = ".incoming-"
 
 
-def push(model_folder: str, base: str) -> tuple[str, str]:
+def push(model_folder: str, base: str, warmup_requests: str | None = None) -> tuple[str, str]:
     """Copies a SavedModel to the next version below `base`.
 
     On a file system with renames the version appears whole at once; elsewhere its `saved_model.pb`, without which no
     server takes it for whole, is copied last.
+
+    Args:
+        model_folder: The SavedModel.
+        base: The push directory.
+        warmup_requests: A file of requests that a server runs before it serves the version.
 
     Returns:
         The version's folder and its number.
@@ -36,16 +43,18 @@ def push(model_folder: str, base: str) -> tuple[str, str]:
     version = str(max([int(time.time()), *(known + 1 for known in whole_versions(base))]))
     destination = os.path.join(base, version)
     if "://" in base:
-        _copy(model_folder, destination)
+        _copy(model_folder, destination, warmup_requests)
     else:
         incoming = os.path.join(base, f"{_INCOMING}{version}")
-        _copy(model_folder, incoming)
+        _copy(model_folder, incoming, warmup_requests)
         fileio.rename(incoming, destination)
     return destination, version
 
 
-def _copy(source: str, destination: str) -> None:
+def _copy(source: str, destination: str, warmup_requests: str | None) -> None:
     io_utils.copy_dir(source, destination, deny_regex_patterns=[r"saved_model\.pb$"])
+    if warmup_requests is not None:
+        io_utils.copy_file(warmup_requests, os.path.join(destination, WARMUP_FILE), overwrite=True)
     io_utils.copy_file(os.path.join(source, MODEL_FILE), os.path.join(destination, MODEL_FILE))
 
 
@@ -67,7 +76,9 @@ class ModelPusherExecutor(PusherExecutor):
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         model_folder = self.GetModelPath(input_dict)
         io_utils.copy_dir(model_folder, pushed.uri)
-        folder, version = push(model_folder, destination.filesystem.base_directory)
+        requests = os.path.join(artifact_utils.get_single_uri(input_dict["infra_blessing"]), WARMUP_REQUESTS)
+        base = destination.filesystem.base_directory
+        folder, version = push(model_folder, base, requests if fileio.exists(requests) else None)
         self._MarkPushed(pushed, pushed_destination=folder, pushed_version=version)
 
 

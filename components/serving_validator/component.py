@@ -17,11 +17,16 @@ from tfx.utils import io_utils, path_utils
 from components.artifacts import Creatives
 from components.example_files import creative_files, split_files
 from components.serving_validator.agreement import disagreements
+from components.serving_validator.warmup import write_warmup_requests
 from models.creatives import read_creatives
 from models.extension import pixels_as_png
 from schema.feature_table import FeatureTable, parse_feature_table
 
+#: Where an `InfraBlessing` keeps the warm-up requests that the candidate has answered.
+WARMUP_REQUESTS = "tf_serving_warmup_requests"
+
 _CREATIVES = 16
+_WARMUP_EXAMPLES = 32
 
 
 class ServingValidatorSpec(ComponentSpec):
@@ -40,7 +45,10 @@ class ServingValidatorSpec(ComponentSpec):
 
 
 class ServingValidatorExecutor(base_executor.BaseExecutor):
-    """Serves the candidate from a push directory of its own and blesses it if its answers are the evaluated ones."""
+    """Serves the candidate from a push directory of its own and blesses it if its answers are the evaluated ones.
+
+    The candidate gets warm-up requests, which it must answer; the blessing carries them to the push.
+    """
 
     def Do(
         self,
@@ -54,8 +62,10 @@ class ServingValidatorExecutor(base_executor.BaseExecutor):
         with tempfile.TemporaryDirectory(prefix="adclick-serving-validator-") as folder:
             io_utils.copy_dir(path_utils.serving_model_path(model.uri), f"{folder}/1")
             creatives = _known_creatives(input_dict["creatives"], features)
+            requests = write_warmup_requests(f"{folder}/1", examples[:_WARMUP_EXAMPLES], creatives, features)
             reasons = disagreements(Path(folder), examples, creatives, features)
-        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+            blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+            io_utils.copy_file(requests, f"{blessing.uri}/{WARMUP_REQUESTS}")
         blessing.set_int_custom_property("blessed", int(not reasons))
         blessing.set_string_custom_property("reasons", "\n".join(f"ServingValidator: {reason}" for reason in reasons))
         name = "INFRA_NOT_BLESSED" if reasons else "INFRA_BLESSED"

@@ -77,6 +77,8 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
     blessing.set_int_custom_property("blessed", blessed)
     infra_blessing = artifact(standard_artifacts.InfraBlessing, "infra_blessing")
     infra_blessing.set_int_custom_property("blessed", served_right)
+    (tmp_path / "infra_blessing").mkdir()
+    (tmp_path / "infra_blessing" / "tf_serving_warmup_requests").write_bytes(b"requests")
     pushed = artifact(standard_artifacts.PushedModel, "pushed")
     destination = pusher_pb2.PushDestination(
         filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(tmp_path / "base"))
@@ -90,3 +92,5 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
     assert len(versions) == (blessed and served_right) == pushed.get_int_custom_property("pushed")
     if versions:
         assert pushed.get_string_custom_property("pushed_version") == str(versions[0])
+        version = tmp_path / "base" / str(versions[0])
+        assert (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes() == b"requests"

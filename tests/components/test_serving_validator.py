@@ -8,9 +8,14 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from components.serving_validator.agreement import disagreements
+from components.serving_validator.warmup import write_warmup_requests
 from models.extension import pixels_as_png
+from serving.model_server.metrics import Metrics
+from serving.model_server.servable import Servable
+from serving.model_server.warmup import warm_up
 from tests.models.tiny_model import FEATURES, TinyModel
 
 
@@ -75,3 +80,30 @@ def test_a_model_that_only_python_can_load_is_refused(tiny_model: TinyModel, bas
     found = disagreements(base, tiny_model.examples, images(tiny_model), FEATURES)
 
     assert any("cannot be served" in reason for reason in found), found
+
+
+def test_a_candidate_gets_warm_up_requests_that_it_answers(tiny_model: TinyModel, base: Path) -> None:
+    path = write_warmup_requests(str(base / "1"), tiny_model.examples, images(tiny_model), FEATURES)
+    assert Path(path) == base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    logs = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(path)
+    ]
+    signatures = {log.model_spec.signature_name for log in logs}
+    assert signatures == {"serving_default", "serving_examples", "embed_creative", "score"}
+    metrics = Metrics()
+    servable = Servable.load(base / "1")
+    warm_up(servable, str(base / "1"), 2, metrics)
+    servable.close()
+    assert f'model_warmup_latency_count{{model_path="{base / "1"}",status="OK"}} 1' in metrics.text().decode()
+    assert disagreements(base, tiny_model.examples, images(tiny_model), FEATURES) == []
+
+
+def test_a_candidate_that_refuses_its_warm_up_is_refused(tiny_model: TinyModel, base: Path) -> None:
+    requests = base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    with tf.io.TFRecordWriter(str(requests)) as writer:
+        log = prediction_log_pb2.PredictionLog()
+        log.predict_log.request.model_spec.signature_name = "serving_default"
+        writer.write(log.SerializeToString())
+    (reason,) = disagreements(base, tiny_model.examples, {}, FEATURES)
+    assert "input size does not match signature" in reason
