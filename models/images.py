@@ -108,6 +108,21 @@ def to_decodable(encoded: bytes) -> bytes:
         return converted.getvalue()
 
 
+def check_whole(encoded: bytes) -> None:
+    """Decodes an image to see that all of it is there.
+
+    Check with `inspect_image` first: this decodes whatever size the image has.
+
+    Raises:
+        CorruptImage: It is cut off or damaged.
+    """
+    with _open(encoded) as image:
+        try:
+            image.load()
+        except Exception as error:
+            raise CorruptImage(f"cannot be decoded: {error}") from None
+
+
 def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes an image in the graph.
 

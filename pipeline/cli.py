@@ -170,31 +170,51 @@ def tune(
 def serve(
     context: typer.Context,
     model_base_path: Annotated[
-        Path | None, typer.Option(help="The push directory of one model: a folder per version.")
+        str | None, typer.Option(help="The push directory of one model: a folder per version.")
     ] = None,
-    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Where the REST API listens.")] = 8501,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Where the gRPC API listens.")] = 8500,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    model_name: Annotated[str, typer.Option(help="The model's name in addresses.")] = "adclick",
+    gateway_config: Annotated[Path | None, typer.Option(help="The gateway's settings; see the README.")] = None,
+    development: Annotated[
+        bool, typer.Option("--development", help="Let anyone on this machine ask, without an API key.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the ad API listens.")] = 8080,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Where TensorFlow Serving's REST API is.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Where TensorFlow Serving's gRPC API is.")] = 8500,
+    host: Annotated[str, typer.Option(help="The address that the ad API listens at.")] = "127.0.0.1",
+    model_name: Annotated[str | None, typer.Option(help="The model's name; `adclick` by default.")] = None,
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often to look for a new version.")] = 1.0,
     models_only: Annotated[
         bool, typer.Option("--models-only", help="Be tensorflow_model_server: what follows are its flags.")
     ] = False,
 ) -> None:
-    """Serve TensorFlow Serving's APIs from a push directory, loading each new version as it appears."""
+    """Answer "will this user click this ad?" from a push directory, loading each new version as it appears."""
     if models_only:
         from serving.model_server.command import main as model_server_main
 
         raise typer.Exit(model_server_main(context.args))
     if context.args:
         raise typer.BadParameter(f"no such option: {context.args[0]}")
-    if model_base_path is None:
-        raise typer.BadParameter("give --model-base-path", param_hint="--model-base-path")
-    from serving.model_server.server import Endpoints
-    from serving.model_server.server import serve as serve_models
+    from pipeline.serve_command import run_serve
 
-    endpoints = Endpoints(host=host, rest_port=rest_port, grpc_port=grpc_port)
-    serve_models(model_base_path, model_name=model_name, endpoints=endpoints, poll_seconds=poll_seconds)
+    run_serve(
+        model_base_path=model_base_path,
+        gateway_config=gateway_config,
+        development=development,
+        host=host,
+        ports=(port, rest_port, grpc_port),
+        model_name=model_name,
+        poll_seconds=poll_seconds,
+    )
+
+
+@app.command()
+def api_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for logs: letters, digits, _, . and -.")],
+    file: Annotated[Path, typer.Option(help="The keys file of the gateway; the key's hash is added to it.")],
+) -> None:
+    """Make an API key for the gateway; it is shown once, and only its hash is kept."""
+    from pipeline.serve_command import run_api_key
+
+    print(run_api_key(name, file))
 
 
 @app.command()

@@ -31,6 +31,9 @@ class _Column(BaseModel):
     missing: tuple[str, ...] = Field(
         (), description="Texts that mean a missing value in this column, beside those of `csv.missing_values`."
     )
+    required: bool = Field(
+        False, description="Whether a request to score an ad must give it; a missing value stands for it if not."
+    )
 
 
 class Identifier(_Column):

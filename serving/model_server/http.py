@@ -9,8 +9,6 @@ import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +17,6 @@ from google.protobuf import json_format
 
 from serving.errors import (
     Code,
-    DeadlineExceededError,
     InvalidArgumentError,
     NotFoundError,
     ServingError,
@@ -27,6 +24,7 @@ from serving.errors import (
 )
 from serving.model_server.dataplane import ModelMetadata, ModelServer, ModelSpec
 from serving.model_server.version_status import VersionStatus
+from serving.model_server.waiting import finished
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +168,7 @@ class _Application:
             run, render = self._server.submit_json(spec, body, deadline)
         else:
             run, render = await asyncio.to_thread(self._server.submit_json, spec, body, deadline)
-        await _finished(run, deadline)
-        fetched = run.result()
+        fetched = await finished(run, deadline)
         return render(fetched) if is_small else await asyncio.to_thread(render, fetched)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -199,32 +196,6 @@ class _Application:
         except BaseException:
             self._body_bytes -= size
             raise
-
-
-async def _finished(run: Future[Any], deadline: float) -> None:
-    """Waits for a run, with a tenth of the work that `asyncio.wait_for` and `wrap_future` are.
-
-    Raises:
-        DeadlineExceededError: It took longer.
-    """
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[bool] = loop.create_future()
-
-    def wake(in_time: bool) -> None:
-        if not waiter.done():
-            waiter.set_result(in_time)
-
-    def wake_from_thread(_: Future[Any]) -> None:
-        # The loop may have ended with the server while the model ran.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(wake, True)
-
-    timer = loop.call_later(deadline - time.monotonic(), wake, False)
-    run.add_done_callback(wake_from_thread)
-    in_time = await waiter
-    timer.cancel()
-    if not in_time:
-        raise DeadlineExceededError("Timed out waiting for notification")
 
 
 class _ClientGone(Exception):

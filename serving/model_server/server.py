@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -20,7 +21,7 @@ from serving.model_server.batching import BatchingRunner, Runner, SingleRunner
 from serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
 from serving.model_server.dataplane import ModelServer, ServerOptions
 from serving.model_server.grpc_services import create_server
-from serving.model_server.http import Application, create_app
+from serving.model_server.http import create_app
 from serving.model_server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -195,8 +196,13 @@ def listening(model_server: ModelServer, endpoints: Endpoints, *, model_name: st
 
 
 @contextmanager
-def answering(app: Application, listener: socket.socket) -> Iterator[None]:
+def answering(app: Any, listener: socket.socket, **options: Any) -> Iterator[None]:
     """Runs an ASGI application on a bound socket in a thread for the length of a `with` block.
+
+    Args:
+        app: The application.
+        listener: A socket that `listen` gave.
+        options: uvicorn's, such as its TLS files.
 
     Raises:
         UnavailableError: It did not start in time.
@@ -204,14 +210,17 @@ def answering(app: Application, listener: socket.socket) -> Iterator[None]:
     server = _Server(
         uvicorn.Config(
             app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            http="httptools",
-            loop="uvloop",
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            **{
+                "log_config": None,
+                "access_log": False,
+                "lifespan": "off",
+                "ws": "none",
+                "http": "httptools",
+                "loop": "uvloop",
+                "server_header": False,
+                "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
+                **options,
+            },
         )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)

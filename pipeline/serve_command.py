@@ -1,0 +1,118 @@
+"""`adclick serve`: the model server and the ad API in one process; and `adclick api-key`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from schema.errors import ConfigError
+from serving.errors import ServingError
+from serving.gateway.security import create_api_key, read_api_keys
+from serving.gateway.server import running_gateway
+from serving.gateway.settings import GatewaySettings, load_settings
+from serving.model_server.configuration import BatchingOptions, ModelConfig
+from serving.model_server.dataplane import ServerOptions
+from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
+
+logger = logging.getLogger(__name__)
+
+
+def run_serve(
+    *,
+    model_base_path: str | None,
+    gateway_config: Path | None,
+    development: bool,
+    host: str,
+    ports: tuple[int, int, int],
+    model_name: str | None,
+    poll_seconds: float,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has begun and returns.
+
+    Args:
+        model_base_path: The push directory; counts before the one in the settings.
+        gateway_config: The gateway's settings; defaults if None.
+        development: Whether anyone on this machine may ask.
+        host: Where the ad API listens. TensorFlow Serving's APIs, which know no keys, stay on this machine.
+        ports: Of the ad API, of TensorFlow Serving's REST API and of its gRPC API.
+        model_name: The model's name; counts before the one in the settings.
+        poll_seconds: How often to look for a new version, in seconds.
+
+    Raises:
+        ConfigError: The options do not say which model to serve, or a setting is wrong.
+        ServingError: A port is in use, or the models cannot be served.
+    """
+    _log_to_streams()
+    try:
+        settings = load_settings(gateway_config) if gateway_config is not None else GatewaySettings()
+    except ServingError as error:
+        raise ConfigError(error.message) from error
+    backend = settings.backend
+    given = {"model_base_path": model_base_path, "model_name": model_name}
+    backend = backend.model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = settings.model_copy(update={"backend": backend})
+    if not development and settings.security.api_keys_file is None and settings.security.client_authority_file is None:
+        raise ConfigError(
+            "anyone could ask",
+            "Give --gateway-config with security.api_keys_file (see `adclick api-key`), or --development to let anyone "
+            "on this machine ask.",
+        )
+    gateway_port, rest_port, grpc_port = ports
+    with ExitStack() as stack:
+        model_server = None
+        if backend.kind == "in_process":
+            if not backend.model_base_path:
+                raise ConfigError("no model to serve", "Give --model-base-path, the push directory.")
+            models = (ModelConfig(backend.model_name, backend.model_base_path),)
+            options = ServerOptions(poll_seconds=poll_seconds)
+            model_server = create_model_server(models, options, BatchingOptions())
+            endpoints = Endpoints(rest_port=rest_port, grpc_port=grpc_port)
+            stack.enter_context(listening(model_server, endpoints, model_name=backend.model_name))
+        running = stack.enter_context(
+            running_gateway(
+                settings,
+                host=host,
+                port=gateway_port,
+                model_server=model_server,
+                settings_file=gateway_config,
+                is_open=development,
+            )
+        )
+        if development:
+            logger.warning("development mode: anyone on this machine may ask; no API key is needed")
+        logger.info("ad API at %s; what it takes: %s/docs", running.url, running.url)
+        wait_for_signal()
+
+
+def run_api_key(name: str, file: Path) -> str:
+    """Makes an API key and adds its hash to a keys file, which nobody else may read; returns the key.
+
+    Raises:
+        ConfigError: The name is taken or not of the form that is expected, or the file is no keys file.
+    """
+    try:
+        key, line = create_api_key(name)
+        known = read_api_keys(file) if file.exists() else {}
+    except ServingError as error:
+        raise ConfigError(error.message) from error
+    if name in known:
+        raise ConfigError(f"{file}: there is a key of {name} already", "Remove its line, or choose another name.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ends_midline = file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as stream:
+        stream.write(("\n" if ends_midline else "") + line + "\n")
+    return key
+
+
+def _log_to_streams() -> None:
+    """What happens to stderr, for people; a line of JSON for each request to stdout, for programs."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    access = logging.StreamHandler(sys.stdout)
+    access.setFormatter(logging.Formatter("%(message)s"))
+    access_logger = logging.getLogger("adclick.access")
+    access_logger.handlers = [access]
+    access_logger.propagate = False

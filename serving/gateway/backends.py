@@ -1,0 +1,281 @@
+"""Where models run: in this process, or on a server that speaks TensorFlow Serving's gRPC or REST API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+import numpy as np
+import orjson
+
+from serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError, UnavailableError
+from serving.gateway.routing import Target
+from serving.gateway.settings import BackendSettings
+from serving.model_server.dataplane import ModelServer, ModelSpec
+from serving.model_server.waiting import finished
+
+Array = np.ndarray[Any, Any]
+#: By signature, the type and the rank of each input.
+Signatures = Mapping[str, Mapping[str, tuple[str, int]]]
+
+_TYPES = {"DT_STRING": "string", "DT_FLOAT": "float32", "DT_INT64": "int64", 7: "string", 1: "float32", 9: "int64"}
+_CONNECTIONS = 64
+#: gRPC ends a call at its deadline itself, and says so better.
+_GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a backend tells of a version.
+
+    Attributes:
+        version: Its number.
+        signatures: Its signatures.
+    """
+
+    version: int
+    signatures: Signatures
+
+
+class Backend(Protocol):
+    """Asks one model."""
+
+    async def metadata(self, target: Target) -> Metadata:
+        """The version that a target stands for, and its signatures.
+
+        Raises:
+            ServingError: There is none, or the server cannot be reached.
+        """
+
+    async def run(
+        self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
+    ) -> Array:
+        """Runs a signature of a version and returns one of its outputs.
+
+        Args:
+            version: The version's number.
+            signature: The signature.
+            inputs: An array for each input; strings as object arrays of bytes.
+            output: The output.
+            deadline: When the answer comes too late, by `time.monotonic()`.
+
+        Raises:
+            ServingError: The version is gone (NOT_FOUND), too slow, or the server cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Frees connections."""
+
+
+class InProcessBackend:
+    """Models in this process."""
+
+    def __init__(self, model_server: ModelServer, model_name: str) -> None:
+        self._server = model_server
+        self._name = model_name
+
+    async def metadata(self, target: Target) -> Metadata:
+        """As `Backend.metadata`."""
+        found = self._server.metadata(ModelSpec(self._name, target.version, target.label))
+        return Metadata(found.version, _signatures_of_protos(found.signature_defs))
+
+    async def run(
+        self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
+    ) -> Array:
+        """As `Backend.run`."""
+        future = self._server.submit(ModelSpec(self._name, version), inputs, signature, [output], deadline)
+        return (await finished(future, deadline))[1][output]
+
+    async def close(self) -> None:
+        """As `Backend.close`."""
+
+
+class GrpcBackend:
+    """A server's gRPC API."""
+
+    def __init__(self, address: str, model_name: str) -> None:
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        self._grpc = grpc
+        self._name = model_name
+        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    async def metadata(self, target: Target) -> Metadata:
+        """As `Backend.metadata`."""
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._fill(request.model_spec, target.version, target.label)
+        response = await self._call(self._stub.GetModelMetadata, request, time.monotonic() + 5.0)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return Metadata(response.model_spec.version.value, _signatures_of_protos(signatures.signature_def))
+
+    async def run(
+        self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
+    ) -> Array:
+        """As `Backend.run`."""
+        from tensorflow_serving.apis import predict_pb2
+
+        from serving.model_server.tensor_proto import array_from_proto, proto_from_array
+
+        request = predict_pb2.PredictRequest(output_filter=[output])
+        self._fill(request.model_spec, version, None)
+        request.model_spec.signature_name = signature
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(proto_from_array(array))
+        response = await self._call(self._stub.Predict, request, deadline)
+        return array_from_proto(response.outputs[output], output)
+
+    async def close(self) -> None:
+        """As `Backend.close`."""
+        self._channel.close()
+
+    def _fill(self, spec: Any, version: int | None, label: str | None) -> None:
+        spec.name = self._name
+        if version is not None:
+            spec.version.value = version
+        elif label is not None:
+            spec.version_label = label
+
+    async def _call(self, method: Any, request: Any, deadline: float) -> Any:
+        # Not grpc.aio, which binds itself to the first event loop of the process.
+        call = method.future(request, timeout=max(0.001, deadline - time.monotonic()))
+        answer: Future[Any] = Future()
+        call.add_done_callback(lambda _: answer.set_result(None))
+        try:
+            await finished(answer, deadline + _GRACE_SECONDS)
+            return call.result()
+        except self._grpc.RpcError as error:
+            code = Code.from_grpc_code(error.code().value[0])
+            raise ServingError(error.details() or code.name, code) from error
+        finally:
+            call.cancel()
+
+
+class RestBackend:
+    """A server's REST API."""
+
+    def __init__(self, url: str, model_name: str) -> None:
+        self._url = f"{url.rstrip('/')}/v1/models/{model_name}"
+        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+        # The environment's proxies are for the world outside; a model server stands inside.
+        self._http = httpx.AsyncClient(trust_env=False, limits=limits)
+
+    async def metadata(self, target: Target) -> Metadata:
+        """As `Backend.metadata`."""
+        place = ""
+        if target.version is not None:
+            place = f"/versions/{target.version}"
+        elif target.label is not None:
+            place = f"/labels/{target.label}"
+        document = await self._call("GET", f"{place}/metadata", None, time.monotonic() + 5.0)
+        definitions = document["metadata"]["signature_def"]["signature_def"]
+        signatures = {
+            name: {key: _type_and_rank(info["dtype"], len(info["tensor_shape"]["dim"])) for key, info in inputs.items()}
+            for name, definition in definitions.items()
+            if (inputs := definition["inputs"])
+        }
+        return Metadata(int(document["model_spec"]["version"]), signatures)
+
+    async def run(
+        self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
+    ) -> Array:
+        """As `Backend.run`."""
+        columns = {name: _json_values(array) for name, array in inputs.items()}
+        body = _json({"signature_name": signature, "inputs": columns})
+        document = await self._call("POST", f"/versions/{version}:predict", body, deadline)
+        outputs = document["outputs"]
+        return np.array(outputs[output] if isinstance(outputs, dict) else outputs, np.float32)
+
+    async def close(self) -> None:
+        """As `Backend.close`."""
+        await self._http.aclose()
+
+    async def _call(self, method: str, place: str, body: bytes | None, deadline: float) -> Any:
+        try:
+            answer = await self._http.request(
+                method, self._url + place, content=body, timeout=max(0.001, deadline - time.monotonic())
+            )
+        except httpx.TimeoutException as error:
+            raise DeadlineExceededError("the model server did not answer in time") from error
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"the model server cannot be reached: {error or type(error).__name__}") from error
+        if answer.status_code != 200:
+            code = next((code for code in Code if code.http_status == answer.status_code), Code.UNKNOWN)
+            # Both INVALID_ARGUMENT and FAILED_PRECONDITION are 400.
+            raise ServingError(_error_of(answer), code)
+        return orjson.loads(answer.content)
+
+
+def create_backend(settings: BackendSettings, model_server: ModelServer | None = None) -> Backend:
+    """Builds the backend that the settings name.
+
+    Args:
+        settings: The settings.
+        model_server: The models in this process; needed for `in_process`.
+
+    Raises:
+        InvalidArgumentError: The settings lack an address.
+    """
+    if settings.kind == "in_process":
+        if model_server is None:
+            raise InvalidArgumentError(
+                "backend.kind is in_process, but no model is loaded: set backend.model_base_path"
+            )
+        return InProcessBackend(model_server, settings.model_name)
+    if not settings.address:
+        raise InvalidArgumentError(f"backend.kind is {settings.kind}: set backend.address")
+    kind = GrpcBackend if settings.kind == "grpc" else RestBackend
+    return kind(settings.address, settings.model_name)
+
+
+def _signatures_of_protos(definitions: Mapping[str, Any]) -> Signatures:
+    return {
+        name: {
+            key: _type_and_rank(info.dtype, len(info.tensor_shape.dim))
+            for key, info in sorted(definition.inputs.items())
+        }
+        for name, definition in definitions.items()
+        if definition.inputs
+    }
+
+
+def _type_and_rank(dtype: Any, rank: int) -> tuple[str, int]:
+    return _TYPES.get(dtype, str(dtype)), rank
+
+
+def _json_values(array: Array) -> Any:
+    if array.dtype.kind != "O":
+        return array
+    return [_text(value) for value in array] if array.ndim == 1 else [[_text(one) for one in row] for row in array]
+
+
+def _text(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    arrays = [value for value in document["inputs"].values() if isinstance(value, np.ndarray)]
+    if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays):
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes NaN as null, which TensorFlow Serving refuses.
+    return json.dumps(document, default=lambda array: array.tolist()).encode()
+
+
+def _error_of(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {answer.status_code}"

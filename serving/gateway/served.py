@@ -1,0 +1,155 @@
+"""The versions that the gateway asks: which there are, what they take, and what an unknown creative is to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schema.feature_table import FeatureTable, parse_feature_table
+from serving.errors import ServingError
+from serving.gateway.backends import Backend
+from serving.gateway.errors import no_model
+from serving.gateway.fields import RequestForm, fields_of
+from serving.gateway.routing import Target
+from serving.gateway.settings import LimitSettings
+
+logger = logging.getLogger(__name__)
+
+SERVING_DEFAULT = "serving_default"
+EMBED_CREATIVE = "embed_creative"
+SCORE = "score"
+CREATIVE_EMBEDDING = "creative_embedding"
+CLICK_PROBABILITY = "click_probability"
+_DESCRIPTION = os.path.join("assets.extra", "adclick.json")
+_UNKNOWN_SECONDS = 10.0
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A version that can be asked.
+
+    Attributes:
+        version: Its number.
+        form: The form of requests for it.
+        image: The name of its image input; None if it takes none.
+        unknown: The embedding of the unknown creative, float32 [width]; None if it takes no image.
+    """
+
+    version: int
+    form: RequestForm
+    image: str | None
+    unknown: Array | None
+
+
+class ServedModels:
+    """Keeps what is known of the versions that targets stand for up to date.
+
+    Args:
+        backend: Where they run.
+        limits: The limits of a request.
+        model_base_path: The push directory, for what the fields mean; nowhere if empty.
+    """
+
+    def __init__(self, backend: Backend, limits: LimitSettings, model_base_path: str) -> None:
+        self._backend = backend
+        self._limits = limits
+        self._base_path = model_base_path
+        self._targets: dict[Target, ServedModel] = {}
+        self._versions: dict[int, ServedModel] = {}
+        self._faults: dict[Target, str] = {}
+
+    def current(self, target: Target) -> ServedModel | None:
+        """The version that a target stood for when last looked at."""
+        return self._targets.get(target)
+
+    @property
+    def faults(self) -> Mapping[Target, str]:
+        """Why targets have no version now."""
+        return self._faults
+
+    async def get(self, target: Target) -> ServedModel:
+        """The version that a target stands for.
+
+        Raises:
+            GatewayError: There is none.
+        """
+        return self._targets.get(target) or await self.refresh(target)
+
+    async def refresh(self, target: Target) -> ServedModel:
+        """Looks anew which version a target stands for.
+
+        Raises:
+            GatewayError: There is none; the version known before stays.
+        """
+        try:
+            metadata = await self._backend.metadata(target)
+            served = self._versions.get(metadata.version)
+            if served is None:
+                served = await self._describe(metadata.version, metadata.signatures)
+                self._versions[metadata.version] = served
+        except ServingError as error:
+            self._faults[target] = error.message
+            raise no_model(f"no model can be asked ({target.name}): {error.message}") from error
+        self._faults.pop(target, None)
+        self._targets[target] = served
+        used = {model.version for model in self._targets.values()}
+        self._versions = {version: model for version, model in self._versions.items() if version in used}
+        return served
+
+    async def refresh_all(self, targets: Iterable[Target]) -> None:
+        """Looks anew for all targets, and forgets others; faults are kept in `faults`."""
+        wanted = tuple(targets)
+        for known in [target for target in self._targets if target not in wanted]:
+            del self._targets[known]
+        for target in wanted:
+            try:
+                await self.refresh(target)
+            except Exception as error:  # The next look tries again.
+                logger.debug("looking for %s failed: %s", target.name, error)
+
+    async def _describe(self, version: int, signatures: Mapping[str, Mapping[str, tuple[str, int]]]) -> ServedModel:
+        if SERVING_DEFAULT not in signatures:
+            raise ServingError(f"version {version} has no signature {SERVING_DEFAULT}")
+        inputs = signatures[SERVING_DEFAULT]
+        image, unknown = None, None
+        if EMBED_CREATIVE in signatures and SCORE in signatures:
+            (image,) = signatures[EMBED_CREATIVE]
+            nothing = np.array([b""], object)
+            deadline = time.monotonic() + _UNKNOWN_SECONDS
+            embeddings = await self._backend.run(
+                version, EMBED_CREATIVE, {image: nothing}, CREATIVE_EMBEDDING, deadline
+            )
+            unknown = embeddings[0].copy()
+        features = await asyncio.to_thread(_features, self._base_path, version) if self._base_path else None
+        form = RequestForm(fields_of(inputs, features, image), self._limits)
+        # One form for versions that take the same fields: a request need not be read twice.
+        form = next((model.form for model in self._versions.values() if model.form.fields == form.fields), form)
+        return ServedModel(version, form, image, unknown)
+
+
+def _features(base_path: str, version: int) -> FeatureTable | None:
+    """The feature table of a pushed version; None if it has no description of ours."""
+    path = os.path.join(base_path, str(version), _DESCRIPTION)
+    try:
+        if "://" in path:
+            import tensorflow as tf
+
+            with tf.io.gfile.GFile(path, "r") as stream:
+                text = stream.read()
+        else:
+            with open(path, encoding="utf-8") as stream:
+                text = stream.read()
+        return parse_feature_table(json.loads(text)["features"])
+    except Exception as error:  # A model of another origin: its fields have types, but no words.
+        logger.info("%s: no description: %s", path, error)
+        return None

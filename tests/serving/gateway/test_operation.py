@@ -1,0 +1,348 @@
+"""Operating the gateway: who may ask, which version answers, what changes without a restart, what is written down."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import logging
+import shutil
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import tensorflow as tf
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from serving.errors import InvalidArgumentError, NotFoundError
+from serving.gateway.routing import Router
+from serving.gateway.security import create_api_key, read_api_keys
+from serving.gateway.server import running_gateway
+from serving.gateway.settings import RoutingSettings, load_settings
+from serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
+from serving.model_server.dataplane import ServerOptions
+from serving.model_server.server import Endpoints, RunningServer, create_model_server, listening
+from tests.models.tiny_model import TinyModel
+from tests.serving.gateway.conftest import FIRST, SECOND, settings_for
+
+Start = Callable[..., Any]
+ONE = {"context": {"site": "site3"}, "ads": [{"ad": "ad0"}]}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def two_versions(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    base = tmp_path_factory.mktemp("two")
+    for version in (FIRST, SECOND):
+        shutil.copytree(tiny_model.folder, base / str(version))
+    config = ModelConfig("adclick", str(base), VersionPolicy(Choice.ALL), {"stable": FIRST, "canary": SECOND})
+    server = create_model_server((config,), ServerOptions(poll_seconds=0.1), BatchingOptions())
+    with listening(server, Endpoints(rest_port=0, grpc_port=0), model_name="adclick") as running:
+        yield running
+
+
+class TestSecurity:
+    def test_only_with_a_key(self, gateway: Start, tmp_path: Path) -> None:
+        key, line = create_api_key("agency")
+        other, other_line = create_api_key("late")
+        file = tmp_path / "keys"
+        file.write_text(f"# backends\n{line}\n")
+        assert key not in file.read_text()
+        _, client = gateway(is_open=False, security={"api_keys_file": str(file)})
+
+        def status(authorization: str | None) -> int:
+            headers = {} if authorization is None else {"authorization": authorization}
+            return client.post("/v1/score", json=ONE, headers=headers).status_code
+
+        assert status(f"Bearer {key}") == 200
+        for wrong in (None, "", key, f"Basic {key}", f"Bearer {key}x", "Bearer", f"Bearer {other}"):
+            assert status(wrong) == 401
+        assert client.get("/v1/fields").status_code == 401
+        assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+        # A new key counts without a restart, and a removed one no longer.
+        file.write_text(f"{other_line}\n")
+        wait_for(lambda: status(f"Bearer {other}") == 200)
+        assert status(f"Bearer {key}") == 401
+
+    def test_an_open_gateway_must_be_asked_for(self, models: RunningServer, base: Path) -> None:
+        settings = settings_for("in_process", models, base)
+        server = models.model_server
+        with (
+            pytest.raises(InvalidArgumentError, match=r"security\.api_keys_file"),
+            running_gateway(settings, model_server=server),
+        ):
+            pass
+        with (
+            pytest.raises(InvalidArgumentError, match=r"listens at 127\.0\.0\.1 only"),
+            running_gateway(settings, model_server=server, host="0.0.0.0", is_open=True),
+        ):
+            pass
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [("agency\n", "line 1: not NAME SHA256"), ("a " + "0" * 64 + "\na " + "1" * 64, "line 2")],
+    )
+    def test_a_wrong_keys_file_is_named(self, tmp_path: Path, text: str, error: str) -> None:
+        (tmp_path / "keys").write_text(text)
+        with pytest.raises(InvalidArgumentError, match=error):
+            read_api_keys(tmp_path / "keys")
+        with pytest.raises(NotFoundError, match="No such file"):
+            read_api_keys(tmp_path / "nowhere")
+        with pytest.raises(InvalidArgumentError, match="the name of an API key"):
+            create_api_key("two words")
+
+    def test_too_many_requests_of_one_client(self, gateway: Start) -> None:
+        _, client = gateway(limits={"rate": "3/hour"})
+        answers = [client.post("/v1/score", json=ONE) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert int(answers[-1].headers["retry-after"]) >= 1
+
+    def test_mutual_tls(self, models: RunningServer, base: Path, tmp_path: Path) -> None:
+        authority, authority_key = certificate(tmp_path, "authority")
+        certificate(tmp_path, "server", authority, authority_key)
+        certificate(tmp_path, "client", authority, authority_key)
+        security = {
+            "certificate_file": str(tmp_path / "server.pem"),
+            "key_file": str(tmp_path / "server.key"),
+            "client_authority_file": str(tmp_path / "authority.pem"),
+        }
+        settings = settings_for("in_process", models, base, security=security)
+        with running_gateway(settings, model_server=models.model_server) as running:
+            assert running.url.startswith("https://")
+            context = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+            with (
+                httpx.Client(base_url=running.url, verify=context, trust_env=False) as stranger,
+                pytest.raises(httpx.HTTPError),
+            ):
+                stranger.post("/v1/score", json=ONE)
+            context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+            with httpx.Client(base_url=running.url, verify=context, trust_env=False) as friend:
+                assert friend.post("/v1/score", json=ONE).status_code == 200
+
+
+def certificate(folder: Path, name: str, authority: Any = None, authority_key: Any = None) -> tuple[Any, Any]:
+    """Writes NAME.pem and NAME.key, signed by the authority or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.subject if authority is not None else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(authority_key or key, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return made, key
+
+
+class TestRouting:
+    def canaries(self, percent: float, salt: str = "s") -> set[str]:
+        """Who of 10,000 users gets to a canary of so many percent."""
+        routes = [{"name": "canary", "percent": percent}, {"name": "stable", "percent": 100 - percent}]
+        router = Router(RoutingSettings.model_validate({"routes": routes, "salt": salt}))
+        return {f"user{n}" for n in range(10_000) if router.route(f"user{n}").name == "canary"}
+
+    def test_shares_are_kept_and_users_stay(self) -> None:
+        few = self.canaries(10)
+        assert 800 < len(few) < 1_200
+        assert self.canaries(10) == few
+        assert few < self.canaries(50)
+        assert len(few & self.canaries(10, salt="t")) < len(few) / 2
+
+    def test_labels_canary_and_a_change_without_a_restart(
+        self, gateway: Start, two_versions: RunningServer, tmp_path: Path
+    ) -> None:
+        def routes(*shares: tuple[str, float]) -> dict[str, Any]:
+            return {"by": "site", "routes": [{"name": n, "label": n, "percent": p} for n, p in shares]}
+
+        document = {
+            "backend": {"timeout_seconds": 30},
+            "limits": {"rate": ""},
+            "routing": routes(("stable", 50), ("canary", 50)),
+        }
+        file = tmp_path / "gateway.yaml"
+        file.write_text(yaml.safe_dump(document))
+        with ExitStack() as stack:
+            running = stack.enter_context(
+                running_gateway(
+                    load_settings(file), model_server=two_versions.model_server, settings_file=file, is_open=True
+                )
+            )
+            client = stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=30))
+
+            def versions() -> list[int]:
+                requests = [{"context": {"site": f"site{number}"}, "ads": [{"ad": "ad0"}]} for number in range(40)]
+                answer = client.post("/v1/score:batch", json={"requests": requests}).json()
+                return [response["model"]["version"] for response in answer["responses"]]
+
+            first = versions()
+            assert set(first) == {FIRST, SECOND}
+            assert versions() == first
+            file.write_text(yaml.safe_dump({**document, "routing": routes(("stable", 100))}))
+            wait_for(lambda: set(versions()) == {FIRST})
+            file.write_text(yaml.safe_dump({**document, "routing": routes(("stable", 70))}))
+            wait_for(lambda: "add up to 100, not 70" in client.get("/readyz").text)
+            assert set(versions()) == {FIRST}
+            assert client.get("/readyz").status_code == 200
+            file.write_text(yaml.safe_dump({**document, "routing": routes(("canary", 100))}))
+            wait_for(lambda: set(versions()) == {SECOND})
+            assert "config_error" not in client.get("/readyz").json()
+
+    @pytest.mark.parametrize(("shadow", "outcome"), [({"label": "canary"}, "answered"), ({"version": 99}, "failed")])
+    def test_a_shadow_has_no_say(
+        self, two_versions: RunningServer, tmp_path: Path, shadow: dict[str, Any], outcome: str
+    ) -> None:
+        routing = {"routes": [{"name": "stable", "label": "stable", "percent": 100}], "shadow": shadow}
+        file = tmp_path / "gateway.yaml"
+        file.write_text(yaml.safe_dump({"backend": {"timeout_seconds": 30}, "routing": routing}))
+        with (
+            running_gateway(load_settings(file), model_server=two_versions.model_server, is_open=True) as running,
+            httpx.Client(base_url=running.url, trust_env=False, timeout=30) as client,
+        ):
+            for _ in range(5):
+                answer = client.post("/v1/score", json=ONE)
+                assert (answer.status_code, answer.json()["model"]["version"]) == (200, FIRST)
+            assert client.get("/readyz").status_code == 200
+            counted = f'adclick_gateway_shadow_requests_total{{outcome="{outcome}"}} 5.0'
+            wait_for(lambda: counted in client.get("/metrics").text)
+
+    def test_no_request_fails_while_versions_change(self, tiny_model: TinyModel, tmp_path: Path) -> None:
+        base = tmp_path / "base"
+        shutil.copytree(tiny_model.folder, base / "1")
+        server = create_model_server(
+            (ModelConfig("adclick", str(base)),), ServerOptions(poll_seconds=0.05), BatchingOptions()
+        )
+        file = tmp_path / "gateway.yaml"
+        document = {"backend": {"model_base_path": str(base), "timeout_seconds": 30}, "limits": {"rate": ""}}
+        file.write_text(yaml.safe_dump(document))
+        with listening(server, Endpoints(rest_port=None)), ExitStack() as stack:
+            running = stack.enter_context(running_gateway(load_settings(file), model_server=server, is_open=True))
+            finished = threading.Event()
+            seen: set[int] = set()
+            failures: list[str] = []
+
+            def ask() -> None:
+                with httpx.Client(base_url=running.url, trust_env=False, timeout=30) as client:
+                    while not finished.is_set():
+                        answer = client.post("/v1/score", json=ONE)
+                        if answer.status_code == 200:
+                            seen.add(answer.json()["model"]["version"])
+                        else:
+                            failures.append(answer.text)
+
+            threads = [threading.Thread(target=ask) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            partial = tmp_path / "partial"
+            shutil.copytree(tiny_model.folder, partial)
+            partial.rename(base / "2")
+            wait_for(lambda: 2 in seen)
+            seen.clear()
+            shutil.rmtree(base / "2")
+            wait_for(lambda: 1 in seen)
+            finished.set()
+            for thread in threads:
+                thread.join()
+            assert not failures
+
+
+class TestLogs:
+    def test_predictions_are_logged_as_examples(self, gateway: Start, tmp_path: Path, tiny_model: TinyModel) -> None:
+        import tensorflow_data_validation as tfdv
+
+        folder = tmp_path / "predictions"
+        log = {"predictions": str(folder), "sample_percent": 100, "file_seconds": 0.2, "user_field": "site"}
+        _, client = gateway(log=log)
+        request = {
+            "context": {"site": "site3", "topics": ["t1", "t2"]},
+            "ads": [{"ad": "ad0", "price": 2.5, "image": tiny_model.creatives[0].key}, {"ad": "ad1"}],
+        }
+        scored = client.post("/v1/score", json=request, headers={"x-request-id": "r-7"}).json()
+        wait_for(lambda: bool(list(folder.glob("*.tfrecord"))))
+        (file,) = folder.glob("*.tfrecord")
+        examples = [tf.train.Example.FromString(r.numpy()).features.feature for r in tf.data.TFRecordDataset(str(file))]
+        assert [example["ad"].bytes_list.value[0] for example in examples] == [b"ad0", b"ad1"]
+        assert list(examples[0]["topics"].bytes_list.value) == [b"t1", b"t2"]
+        assert list(examples[0]["price"].float_list.value) == [2.5]
+        assert not examples[1]["price"].float_list.value
+        assert list(examples[0]["image"].bytes_list.value) == [tiny_model.creatives[0].key.encode()]
+        assert examples[0]["model_version"].int64_list.value[0] == FIRST
+        assert examples[0]["request_id"].bytes_list.value[0] == b"r-7"
+        (user,) = examples[0]["site"].bytes_list.value
+        assert user != b"site3"
+        assert user == examples[1]["site"].bytes_list.value[0]
+        by_index = {ad["index"]: ad["click_probability"] for ad in scored["ads"]}
+        logged = [example["click_probability"].float_list.value[0] for example in examples]
+        assert logged == pytest.approx([by_index[0], by_index[1]])
+        statistics = tfdv.generate_statistics_from_tfrecord(str(file))
+        assert statistics.datasets[0].num_examples == 2
+
+    def test_the_log_is_bounded(self, gateway: Start, tmp_path: Path) -> None:
+        folder = tmp_path / "predictions"
+        log = {"predictions": str(folder), "sample_percent": 100, "file_bytes": 1000, "total_bytes": 20_000}
+        _, client = gateway(log=log)
+        for _ in range(60):
+            assert client.post("/v1/score", json={"ads": [{"ad": "ad0"}] * 5}).status_code == 200
+        wait_for(lambda: 'outcome="written"} 300.0' in client.get("/metrics").text)
+        sizes = [file.stat().st_size for file in folder.glob("*.tfrecord")]
+        assert len(sizes) > 2
+        assert sum(sizes) <= 22_000
+
+    def test_a_request_is_a_line_without_the_users_name(self, gateway: Start, caplog: pytest.LogCaptureFixture) -> None:
+        _, client = gateway(log={"user_field": "site"})
+        with caplog.at_level(logging.INFO, "adclick.access"):
+            client.post("/v1/score", json=ONE, headers={"x-request-id": "r-9"})
+            client.post("/v1/score", json={"ads": []})
+        lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "adclick.access"]
+        assert [line["status"] for line in lines] == [200, 422]
+        assert lines[0]["request_id"] == "r-9"
+        assert (lines[0]["ads"], lines[0]["model_version"], lines[0]["route"]) == (1, [FIRST], ["default"])
+        assert len(lines[0]["user"]) == 16
+        assert "site3" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("backend: {kind: magic}", "backend.kind: Input should be 'in_process', 'grpc' or 'rest'"),
+        ("limits: {ads: 0}", "limits.ads"),
+        ("limits: {rate: often}", "limits.rate"),
+        ("sercurity: {}", "sercurity: Extra inputs are not permitted"),
+        ("security: {certificate_file: x}", "certificate_file and key_file go together"),
+        ("routing: {routes: [{name: a, percent: 10}]}", "add up to 100, not 10"),
+        ("[", "not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, error: str) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidArgumentError) as refusal:
+        load_settings(file)
+    assert error in refusal.value.message
+    with pytest.raises(NotFoundError, match="No such file"):
+        load_settings(tmp_path / "nowhere.yaml")
