@@ -212,7 +212,7 @@ def api_key(
     file: Annotated[Path, typer.Option(help="The keys file of the gateway; the key's hash is added to it.")],
 ) -> None:
     """Make an API key for the gateway; it is shown once, and only its hash is kept."""
-    from pipeline.serve_command import run_api_key
+    from pipeline.api_key_command import run_api_key
 
     print(run_api_key(name, file))
 

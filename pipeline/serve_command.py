@@ -1,21 +1,17 @@
-"""`adclick serve`: the model server and the ad API in one process; and `adclick api-key`."""
+"""`adclick serve`: the model server and the ad API in one process."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 
 from schema.errors import ConfigError
 from serving.errors import ServingError
-from serving.gateway.security import create_api_key, read_api_keys
-from serving.gateway.server import running_gateway
 from serving.gateway.settings import GatewaySettings, load_settings
-from serving.model_server.configuration import BatchingOptions, ModelConfig
-from serving.model_server.dataplane import ServerOptions
-from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +41,6 @@ def run_serve(
         ConfigError: The options do not say which model to serve, or a setting is wrong.
         ServingError: A port is in use, or the models cannot be served.
     """
-    _log_to_streams()
     try:
         settings = load_settings(gateway_config) if gateway_config is not None else GatewaySettings()
     except ServingError as error:
@@ -60,12 +55,21 @@ def run_serve(
             "Give --gateway-config with security.api_keys_file (see `adclick api-key`), or --development to let anyone "
             "on this machine ask.",
         )
+    if backend.kind == "in_process" and not backend.model_base_path:
+        raise ConfigError("no model to serve", "Give --model-base-path, the push directory.")
+    _log_to_streams()
+    # TensorFlow's import takes seconds, and speaks: not before the options are known to be right.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from serving.gateway.server import running_gateway
+    from serving.model_server.configuration import BatchingOptions, ModelConfig
+    from serving.model_server.dataplane import ServerOptions
+    from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
+
     gateway_port, rest_port, grpc_port = ports
     with ExitStack() as stack:
         model_server = None
         if backend.kind == "in_process":
-            if not backend.model_base_path:
-                raise ConfigError("no model to serve", "Give --model-base-path, the push directory.")
             models = (ModelConfig(backend.model_name, backend.model_base_path),)
             options = ServerOptions(poll_seconds=poll_seconds)
             model_server = create_model_server(models, options, BatchingOptions())
@@ -85,26 +89,6 @@ def run_serve(
             logger.warning("development mode: anyone on this machine may ask; no API key is needed")
         logger.info("ad API at %s; what it takes: %s/docs", running.url, running.url)
         wait_for_signal()
-
-
-def run_api_key(name: str, file: Path) -> str:
-    """Makes an API key and adds its hash to a keys file, which nobody else may read; returns the key.
-
-    Raises:
-        ConfigError: The name is taken or not of the form that is expected, or the file is no keys file.
-    """
-    try:
-        key, line = create_api_key(name)
-        known = read_api_keys(file) if file.exists() else {}
-    except ServingError as error:
-        raise ConfigError(error.message) from error
-    if name in known:
-        raise ConfigError(f"{file}: there is a key of {name} already", "Remove its line, or choose another name.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    ends_midline = file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as stream:
-        stream.write(("\n" if ends_midline else "") + line + "\n")
-    return key
 
 
 def _log_to_streams() -> None:

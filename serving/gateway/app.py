@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import re
 import secrets
 import time
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 import orjson
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
 from serving.gateway.backends import Backend
@@ -157,6 +160,13 @@ class Gateway:
         """`GET /version`."""
         return await self._answer("version", request, self._version)
 
+    def metrics_text(self) -> bytes:
+        """The metrics, in Prometheus' text form."""
+        self.metrics.in_flight.set(self._in_flight)
+        self.metrics.cache_bytes.set(self._creatives.cached_bytes)
+        self.metrics.set_embeddings(self._creatives.hits, self._creatives.misses)
+        return self.metrics.text()
+
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether every answering route has a model, and what is wrong."""
         targets = [target for target in self._router.targets if target is not self._router.shadow]
@@ -214,9 +224,7 @@ class Gateway:
 
     def _note(self, exchange: _Exchange, request: Request, status: int) -> None:
         seconds = time.monotonic() - exchange.started
-        self.metrics.requests.labels(exchange.endpoint, str(status)).inc()
-        self.metrics.seconds.labels(exchange.endpoint).observe(seconds)
-        self.metrics.in_flight.set(self._in_flight)
+        self.metrics.count_request(exchange.endpoint, status, seconds)
         if not self.settings.log.access:
             return
         line: dict[str, Any] = {
@@ -321,12 +329,10 @@ class Gateway:
             exchange.ads += len(one.probabilities)
             exchange.versions.add(one.version)
             exchange.routes.add(one.target.name)
-            labels = (one.target.name, str(one.version))
-            self.metrics.ads.labels(*labels).inc(len(one.probabilities))
-            self.metrics.probability.labels(*labels).observe(float(one.probabilities.mean()))
+            self.metrics.count_ads(one.target.name, one.version, one.probabilities)
             if router.is_shadowed():
                 self._put_to_shadow(context, one)
-            if self._log is not None and secrets.randbelow(10_000) < self.settings.log.sample_percent * 100:
+            if self._log is not None and random.random() * 100 < self.settings.log.sample_percent:
                 self._log.put(_prediction(one, exchange.request_id, self._models.current(one.target)))
         return ordered
 
@@ -382,12 +388,7 @@ class Gateway:
                 served.version, EMBED_CREATIVE, {image: inputs}, CREATIVE_EMBEDDING, deadline
             )
 
-        hits, misses = self._creatives.hits, self._creatives.misses
-        embeddings = await self._creatives.embed(served.version, resolved, embed)
-        self.metrics.embeddings.labels("cache").inc(self._creatives.hits - hits)
-        self.metrics.embeddings.labels("model").inc(self._creatives.misses - misses)
-        self.metrics.cache_bytes.set(self._creatives.cached_bytes)
-        return embeddings
+        return await self._creatives.embed(served.version, resolved, embed)
 
     def _statuses(self, resolved: Sequence[Resolved], embeddings: Array, unknown: Array) -> list[str]:
         """A key that the model does not know gets the unknown creative's embedding, by which it is told."""
@@ -396,8 +397,7 @@ class Gateway:
             UNKNOWN_KEY if one.status == OK and nothing else one.status
             for one, nothing in zip(resolved, is_unknown, strict=True)
         ]
-        for status in set(statuses):
-            self.metrics.creatives.labels(status).inc(statuses.count(status))
+        self.metrics.count_creatives(statuses)
         return statuses
 
     # The shadow.
@@ -481,7 +481,24 @@ class Gateway:
         self.settings = self.settings.model_copy(update=taken)
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+class _ShortCut:
+    """Takes scores past FastAPI's and Starlette's layers, which cost a fifth of a request."""
+
+    def __init__(self, app: FastAPI, gateway: Gateway) -> None:
+        self._app = app
+        self._paths = {"/v1/score": gateway.score, "/v1/score:batch": gateway.score_batch}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._paths.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+            return
+        with contextlib.suppress(ClientDisconnect):
+            response = await answer(Request(scope, receive))
+            await response(scope, receive, send)
+
+
+def create_app(gateway: Gateway) -> ASGIApp:
     """Builds the application."""
 
     @contextlib.asynccontextmanager
@@ -490,10 +507,10 @@ def create_app(gateway: Gateway) -> FastAPI:
             yield
 
     app = FastAPI(title="adclick", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route("/v1/score", gateway.score, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/score:batch", gateway.score_batch, methods=["POST"], response_model=None)
-    app.add_api_route("/v1/fields", gateway.fields, methods=["GET"], response_model=None)
-    app.add_api_route("/version", gateway.version, methods=["GET"], response_model=None)
+    app.add_route("/v1/score", gateway.score, methods=["POST"])
+    app.add_route("/v1/score:batch", gateway.score_batch, methods=["POST"])
+    app.add_route("/v1/fields", gateway.fields, methods=["GET"])
+    app.add_route("/version", gateway.version, methods=["GET"])
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -506,7 +523,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(gateway.metrics_text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/openapi.json")
     async def openapi() -> Response:
@@ -516,7 +533,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     async def docs() -> Response:
         return Response(documentation_page(gateway.openapi()), media_type="text/html")
 
-    return app
+    return _ShortCut(app, gateway)
 
 
 def _ranked(scored: _Scored, with_status: bool, model_name: str) -> dict[str, Any]:

@@ -89,8 +89,9 @@ class InProcessBackend:
         self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
     ) -> Array:
         """As `Backend.run`."""
-        future = self._server.submit(ModelSpec(self._name, version), inputs, signature, [output], deadline)
-        return (await finished(future, deadline))[1][output]
+        begun = self._server.begin(ModelSpec(self._name, version), inputs, signature, [output], deadline)
+        (fetched,) = await finished(begun.run, deadline)
+        return fetched
 
     async def close(self) -> None:
         """As `Backend.close`."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -17,22 +22,23 @@ class GatewayMetrics:
             return f"adclick_gateway_{name}"
 
         registry = self.registry
-        self.requests = Counter(named("requests"), "Requests.", ["endpoint", "status"], registry=registry)
-        self.seconds = Histogram(
+        self._requests = Counter(named("requests"), "Requests.", ["endpoint", "status"], registry=registry)
+        self._seconds = Histogram(
             named("request_seconds"), "Time to answer.", ["endpoint"], buckets=_SECONDS, registry=registry
         )
-        self.ads = Counter(named("ads"), "Ads scored.", ["route", "model_version"], registry=registry)
-        self.probability = Histogram(
+        self._ads = Counter(named("ads"), "Ads scored.", ["route", "model_version"], registry=registry)
+        self._probability = Histogram(
             named("click_probability"),
             "Predicted click probabilities.",
             ["route", "model_version"],
             buckets=(0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5),
             registry=registry,
         )
-        self.creatives = Counter(named("creatives"), "Images by what came of them.", ["status"], registry=registry)
-        self.embeddings = Counter(
+        self._creatives = Counter(named("creatives"), "Images by what came of them.", ["status"], registry=registry)
+        self._embeddings = Counter(
             named("creative_embeddings"), "Embeddings by where they came from.", ["source"], registry=registry
         )
+        self._embedded = {"cache": 0, "model": 0}
         self.cache_bytes = Gauge(named("creative_cache_bytes"), "Memory of remembered embeddings.", registry=registry)
         self.in_flight = Gauge(named("requests_in_flight"), "Requests being answered.", registry=registry)
         self.shadow = Counter(named("shadow_requests"), "Requests to the shadow.", ["outcome"], registry=registry)
@@ -44,6 +50,32 @@ class GatewayMetrics:
         )
         self.logged = Counter(named("logged_predictions"), "Predictions to be logged.", ["outcome"], registry=registry)
         self.reloads = Counter(named("config_reloads"), "Readings of a changed config.", ["outcome"], registry=registry)
+
+        # A label's child is looked up once: the library's own look-up costs as much as the counting.
+        self._children = lru_cache(maxsize=1024)(lambda metric, *labels: metric.labels(*labels))
+
+    def count_request(self, endpoint: str, status: int, seconds: float) -> None:
+        """Counts an answered request."""
+        self._children(self._requests, endpoint, str(status)).inc()
+        self._children(self._seconds, endpoint).observe(seconds)
+
+    def count_ads(self, route: str, version: int, probabilities: npt.NDArray[np.float32]) -> None:
+        """Counts the scored ads of a context."""
+        self._children(self._ads, route, str(version)).inc(len(probabilities))
+        observe = self._children(self._probability, route, str(version)).observe
+        for probability in probabilities.tolist():
+            observe(probability)
+
+    def count_creatives(self, statuses: Sequence[str]) -> None:
+        """Counts images by what came of them."""
+        for status in set(statuses):
+            self._children(self._creatives, status).inc(statuses.count(status))
+
+    def set_embeddings(self, from_cache: int, from_model: int) -> None:
+        """Takes over how many embeddings there have been from each source."""
+        for source, count in (("cache", from_cache), ("model", from_model)):
+            self._embeddings.labels(source).inc(count - self._embedded[source])
+            self._embedded[source] = count
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""

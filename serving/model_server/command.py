@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.help:
         print(parser.format_help())
         return 0
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
     if flags.version:
         print(f"TensorFlow ModelServer: adclick {metadata.version('adclick')}")
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not flags.model_base_path and not flags.model_config_file:
         print(parser.format_help())
         return _FAILED
-    # TensorFlow's import takes seconds: not before the flags are known to be right.
+    # TensorFlow's import takes seconds, and speaks: not before the flags are known to be right.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     from serving.errors import ServingError
     from serving.model_server.from_flags import run
 

@@ -59,6 +59,21 @@ class ModelMetadata:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A run that has begun.
+
+    Attributes:
+        version: The version that answers.
+        call: What it fetches.
+        run: Its result, an array for each of what is fetched, or its `ServingError`.
+    """
+
+    version: int
+    call: Call
+    run: Future[list[Array]]
+
+
+@dataclass(frozen=True)
 class ServerOptions:
     """How a model server behaves.
 
@@ -178,17 +193,19 @@ class ModelServer:
         Raises:
             ServingError: The request, the model or the version is wrong, or the graph failed.
         """
-        return wait_for(self.submit(spec, inputs, signature_name, output_names, deadline), deadline)
+        begun = self.begin(spec, inputs, signature_name, output_names, deadline)
+        fetched = wait_for(begun.run, deadline)
+        return begun.version, begun.call.named(fetched)
 
-    def submit(
+    def begin(
         self,
         spec: ModelSpec,
         inputs: Mapping[str, Array],
         signature_name: str = DEFAULT_SIGNATURE,
         output_names: Sequence[str] | None = None,
         deadline: float | None = None,
-    ) -> Future[tuple[int, dict[str, Array]]]:
-        """Begins to run a signature on arrays, without waiting; the future holds what `predict_tensors` returns.
+    ) -> Begun:
+        """Begins what `predict_tensors` does, without waiting.
 
         Raises:
             ServingError: The request, the model or the version is wrong, or too many requests wait.
@@ -198,18 +215,8 @@ class ModelServer:
             if self._options.checks_method_name:
                 _check_method(loaded, signature_name)
             call = loaded.servable.prepare(signature_name, inputs, output_names)
-            future = self._submit(spec, loaded, call, deadline)
-        answer: Future[tuple[int, dict[str, Array]]] = Future()
-
-        def pass_on(run: Future[list[Array]]) -> None:
-            error = run.exception()
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result((loaded.version, call.named(run.result())))
-
-        future.add_done_callback(pass_on)
-        return answer
+            run = self._submit(spec, loaded, call, deadline)
+        return Begun(loaded.version, call, run)
 
     def classify(
         self, spec: ModelSpec, signature_name: str, message: Any, deadline: float | None = None
