@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -251,7 +252,14 @@ class _Server(uvicorn.Server):
 
 
 def wait_for_signal() -> None:
-    """Returns on SIGTERM or SIGINT; must be called in the main thread. A second Ctrl-C then interrupts as usual."""
+    """Returns on SIGTERM or SIGINT; must be called in the main thread, once the process is ready to answer.
+
+    A second Ctrl-C then interrupts as usual.
+    """
+    # What the imports and the models left is garbage now or never: without this each full collection walks all of it,
+    # and every request waits for 0.2 s.
+    gc.collect()
+    gc.freeze()
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

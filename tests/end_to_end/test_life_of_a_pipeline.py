@@ -48,7 +48,19 @@ def serving(base: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [str(ADCLICK), "serve", "--model-base-path", str(base), "--rest-port", str(port), "--grpc-port", "0", "--port", "0", "--development"],
+        [
+            str(ADCLICK),
+            "serve",
+            "--model-base-path",
+            str(base),
+            "--rest-port",
+            str(port),
+            "--grpc-port",
+            "0",
+            "--port",
+            "0",
+            "--development",
+        ],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
