@@ -1,9 +1,12 @@
-"""The config reference, derived from the config; `python -m pipeline.config_reference` puts it in the README."""
+"""The references of the config and of the gateway's settings, derived from these.
+
+`python -m pipeline.config_reference` puts them in README.md and serving/README.md.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +16,9 @@ from pydantic.fields import FieldInfo
 from models.settings import ThresholdSettings
 from pipeline.config import Config
 from schema.feature_table import Column, FeatureTable
+from serving.gateway.settings import GatewaySettings, Route, Shadow
 
+ROOT = Path(__file__).parent.parent
 BEGIN = "<!-- config reference: begin; written by `python -m pipeline.config_reference` -->"
 END = "<!-- config reference: end -->"
 
@@ -30,13 +35,22 @@ def config_reference() -> str:
     for role in get_args(get_args(Column)[0]):
         (name,) = get_args(role.model_fields["role"].annotation)
         own = {key: field for key, field in role.model_fields.items() if key != "role"}
-        common = {key: field for key, field in own.items() if key in ("source", "description", "missing")}
+        common = {key: field for key, field in own.items() if key in ("source", "description", "missing", "required")}
         shared = common
         lines.append(f"| `{name}` | | | {' '.join((role.__doc__ or '').split())} |")
         lines += [
             f"| | `{key}` | {_default(field)} | {_text(field)} |" for key, field in own.items() if key not in common
         ]
     lines += [f"| any | `{key}` | {_default(field)} | {_text(field)} |" for key, field in shared.items()]
+    return "\n".join(lines)
+
+
+def gateway_reference() -> str:
+    """Every setting of the gateway, its default and its meaning, as Markdown tables."""
+    head = ["| key | default | meaning |", "|---|---|---|"]
+    lines = [*head, *_rows(GatewaySettings, "")]
+    lines += ["", "Each of `routing.routes`:", "", *head, *_rows(Route, "")]
+    lines += ["", "`routing.shadow`:", "", *head, *_rows(Shadow, "")]
     return "\n".join(lines)
 
 
@@ -69,13 +83,19 @@ def _default(field: FieldInfo) -> str:
     return "`" + json.dumps(value, ensure_ascii=False).replace("|", "\\|") + "`"
 
 
-def with_reference(readme: str) -> str:
-    """The README with its reference brought up to date."""
+def with_reference(readme: str, reference: str) -> str:
+    """A README with its reference brought up to date."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{config_reference()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{reference}\n\n{END}{after}"
 
+
+#: The README files and what makes their references.
+READMES: dict[Path, Callable[[], str]] = {
+    ROOT / "README.md": config_reference,
+    ROOT / "serving" / "README.md": gateway_reference,
+}
 
 if __name__ == "__main__":
-    path = Path(__file__).parent.parent / "README.md"
-    path.write_text(with_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, reference in READMES.items():
+        path.write_text(with_reference(path.read_text(encoding="utf-8"), reference()), encoding="utf-8")

@@ -71,7 +71,10 @@ def run_serve(
         model_server = None
         if backend.kind == "in_process":
             models = (ModelConfig(backend.model_name, backend.model_base_path),)
-            options = ServerOptions(poll_seconds=poll_seconds)
+            # The gateway routes by labels, and answers for those whose version is not there.
+            options = ServerOptions(
+                poll_seconds=poll_seconds, labels_unavailable_versions=True, moves_labels_to_unavailable_versions=True
+            )
             model_server = create_model_server(models, options, BatchingOptions())
             endpoints = Endpoints(rest_port=rest_port, grpc_port=grpc_port)
             stack.enter_context(listening(model_server, endpoints, model_name=backend.model_name))

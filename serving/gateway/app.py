@@ -23,7 +23,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
+from serving.errors import Code, InvalidArgumentError, ServingError
 from serving.gateway.backends import Backend
 from serving.gateway.creatives import OK, UNKNOWN_KEY, CreativeStore, Resolved
 from serving.gateway.errors import GatewayError, overloaded, too_slow
@@ -130,6 +130,8 @@ class Gateway:
         """Keeps what is known of models and settings up to date, for the length of an `async with` block."""
         if self.settings.log.predictions is not None:
             self._log = PredictionLog(self.settings.log, self._hash_key, self.metrics)
+        routing = self.settings.routing
+        await asyncio.to_thread(self._backend.route, routing.labels, routing.versions)
         await self._models.refresh_all(self._router.targets)
         tasks = [asyncio.create_task(self._keep_up_to_date()), asyncio.create_task(self._ask_shadow())]
         try:
@@ -453,7 +455,7 @@ class Gateway:
         self._read_at = state
         try:
             self._reload()
-        except (InvalidArgumentError, NotFoundError) as error:
+        except ServingError as error:
             self._reload_error = error.message
             self.metrics.reloads.labels("refused").inc()
             logger.error("the settings stay as they were: %s", error.message)
@@ -475,10 +477,14 @@ class Gateway:
         if settings.limits != self.settings.limits:
             self._limiter = RateLimiter(settings.limits.rate)
             self._models = ServedModels(self._backend, settings.limits, self.settings.backend.model_base_path)
-        self._router = Router(settings.routing)
+        before, after = self.settings.routing, settings.routing
+        # What either asks stays until requests have gone over from the one to the other.
+        self._backend.route({**before.labels, **after.labels}, before.versions | after.versions)
+        self._router = Router(after)
         self._creatives.settings = settings.creatives
         self._api_keys = api_keys
         self.settings = self.settings.model_copy(update=taken)
+        self._backend.route(after.labels, after.versions)
 
 
 class _ShortCut:

@@ -17,6 +17,7 @@ import orjson
 from serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError, UnavailableError
 from serving.gateway.routing import Target
 from serving.gateway.settings import BackendSettings
+from serving.model_server.configuration import ModelConfig, VersionPolicy
 from serving.model_server.dataplane import ModelServer, ModelSpec
 from serving.model_server.waiting import finished
 
@@ -69,6 +70,12 @@ class Backend(Protocol):
             ServingError: The version is gone (NOT_FOUND), too slow, or the server cannot be reached.
         """
 
+    def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
+        """Makes versions ready to be asked besides the newest, and labels stand for them; may take long.
+
+        Does nothing where the models are a server's, whose own configuration says both.
+        """
+
     async def close(self) -> None:
         """Frees connections."""
 
@@ -76,9 +83,18 @@ class Backend(Protocol):
 class InProcessBackend:
     """Models in this process."""
 
-    def __init__(self, model_server: ModelServer, model_name: str) -> None:
+    def __init__(self, model_server: ModelServer, settings: BackendSettings) -> None:
         self._server = model_server
-        self._name = model_name
+        self._name = settings.model_name
+        self._base_path = settings.model_base_path
+        self._routed = False
+
+    def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
+        """As `Backend.route`."""
+        if self._base_path and (versions or self._routed):
+            self._routed = True
+            policy = VersionPolicy(versions=versions)
+            self._server.reload((ModelConfig(self._name, self._base_path, policy, labels),))
 
     async def metadata(self, target: Target) -> Metadata:
         """As `Backend.metadata`."""
@@ -135,6 +151,9 @@ class GrpcBackend:
             request.inputs[name].CopyFrom(proto_from_array(array))
         response = await self._call(self._stub.Predict, request, deadline)
         return array_from_proto(response.outputs[output], output)
+
+    def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
+        """As `Backend.route`."""
 
     async def close(self) -> None:
         """As `Backend.close`."""
@@ -197,6 +216,9 @@ class RestBackend:
         outputs = document["outputs"]
         return np.array(outputs[output] if isinstance(outputs, dict) else outputs, np.float32)
 
+    def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
+        """As `Backend.route`."""
+
     async def close(self) -> None:
         """As `Backend.close`."""
         await self._http.aclose()
@@ -232,7 +254,7 @@ def create_backend(settings: BackendSettings, model_server: ModelServer | None =
             raise InvalidArgumentError(
                 "backend.kind is in_process, but no model is loaded: set backend.model_base_path"
             )
-        return InProcessBackend(model_server, settings.model_name)
+        return InProcessBackend(model_server, settings)
     if not settings.address:
         raise InvalidArgumentError(f"backend.kind is {settings.kind}: set backend.address")
     kind = GrpcBackend if settings.kind == "grpc" else RestBackend

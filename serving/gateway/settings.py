@@ -72,6 +72,15 @@ class RoutingSettings(_Settings):
     by: str = Field("user_id", description="The field whose value decides; requests without it are spread at random.")
     salt: str = Field("", description="Another salt spreads users anew.")
     shadow: Shadow | None = Field(None, description="A version to try on real traffic.")
+    labels: dict[str, int] = Field(
+        {}, description="In process: the version that each label stands for. Elsewhere the server's labels count."
+    )
+
+    @property
+    def versions(self) -> frozenset[int]:
+        """The versions that are asked besides the newest."""
+        numbers = [route.version for route in self.routes] + [self.shadow.version if self.shadow is not None else None]
+        return frozenset([*self.labels.values(), *(number for number in numbers if number is not None)])
 
     @model_validator(mode="after")
     def _check(self) -> RoutingSettings:

@@ -34,7 +34,7 @@ class VersionPolicy:
     Attributes:
         choice: The newest ones, all, or those that are named.
         count: How many of the newest.
-        versions: The named ones.
+        versions: The named ones; served besides the newest, too.
     """
 
     choice: Choice = Choice.LATEST
@@ -48,9 +48,9 @@ class VersionPolicy:
             return [version for version in newest_first if version in self.versions]
         return newest_first
 
-    def enough(self, loaded: int) -> bool:
-        """Whether so many loaded versions leave nothing to load."""
-        return self.choice is Choice.LATEST and loaded >= self.count
+    def wants(self, version: int, loaded: int) -> bool:
+        """Whether one of the candidates is to be loaded after so many newer ones are."""
+        return self.choice is not Choice.LATEST or loaded < self.count or version in self.versions
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from serving.errors import (
@@ -385,7 +386,7 @@ class ModelServer:
                         raise InvalidArgumentError(error.message) from error
                     self._repositories = {**self._repositories, config.name: repository}
                 elif (config.base_path, config.policy) != (repository.config.base_path, repository.config.policy):
-                    repository.reconfigure(config)
+                    repository.reconfigure(config, partial(self._relabel, config))
             names = {config.name for config in models}
             removed = [repository for name, repository in self._repositories.items() if name not in names]
             self._repositories = {name: r for name, r in self._repositories.items() if name in names}
@@ -394,6 +395,9 @@ class ModelServer:
             _raise_if_broken(new)
             self._labels = self._checked_labels(models)
             self._models = tuple(models)
+
+    def _relabel(self, config: ModelConfig) -> None:
+        self._labels = {**self._labels, **self._checked_labels([config])}
 
     def _checked_labels(self, models: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
         labels: dict[str, dict[str, int]] = {}

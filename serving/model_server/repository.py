@@ -105,29 +105,39 @@ class ModelRepository:
             self._thread = None
         self._retire(set(self._serving))
 
-    def reconfigure(self, config: ModelConfig) -> None:
+    def reconfigure(self, config: ModelConfig, before_retiring: Callable[[], None]) -> None:
         """Takes another base path or policy, and loads and retires versions accordingly.
+
+        Args:
+            config: The model.
+            before_retiring: Called when what is new is loaded and what is old is still served.
 
         Raises:
             InvalidArgumentError: The base path cannot be read; what is served stays.
+            ServingError: What `before_retiring` raises; the configuration stays as it was.
         """
         if not base_path_exists(config.base_path):
             raise InvalidArgumentError(f"Could not find base path {config.base_path} for servable {self.name}")
+        before = self.config
+        moved: set[int] = set()
         with self._polling:
-            if config.base_path != self.config.base_path:
-                self._failed.clear()
+            if config.base_path != before.base_path:
                 # The numbers of another folder are other models.
+                self._failed.clear()
                 moved = set(self._serving)
-            else:
-                moved = set()
             self.config = config
-        self.poll(replacing=moved)
+        try:
+            self.poll(replacing=moved, before_retiring=before_retiring)
+        except ServingError:
+            self.config = before
+            raise
 
-    def poll(self, replacing: set[int] | None = None) -> None:
+    def poll(self, replacing: set[int] | None = None, before_retiring: Callable[[], None] | None = None) -> None:
         """Looks at the base path once and loads or retires versions accordingly.
 
         Args:
             replacing: Versions to load anew although one of their number is served.
+            before_retiring: Called when what is new is loaded and what is old is still served.
         """
         with self._polling:
             try:
@@ -141,13 +151,15 @@ class ModelRepository:
             policy = self.config.policy
             wanted: set[int] = set()
             for version in policy.candidates(list(folders)):
-                if policy.enough(len(wanted)):
-                    break
+                if not policy.wants(version, len(wanted)):
+                    continue
                 if version in self._serving and version not in (replacing or set()):
                     wanted.add(version)
                 elif (servable := self._try_to_load(version, folders[version])) is not None:
                     self._put_in_service(LoadedVersion(version, servable, self))
                     wanted.add(version)
+            if before_retiring is not None:
+                before_retiring()
             if wanted or not policy.candidates(list(folders)):
                 self._retire(set(self._serving) - wanted)
 

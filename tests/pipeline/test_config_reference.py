@@ -1,20 +1,23 @@
-"""The README's config reference is the config's."""
+"""The references in the README files are those of the config and of the gateway's settings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.config_reference import config_reference, with_reference
+import pytest
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_the_readme_is_up_to_date() -> None:
-    readme = README.read_text(encoding="utf-8")
-    assert with_reference(readme) == readme, "run: .venv/bin/python -m pipeline.config_reference"
+from pipeline.config_reference import READMES, with_reference
 
 
-def test_every_key_says_what_it_means() -> None:
-    rows = [line for line in config_reference().splitlines() if line.startswith("| `")]
-    assert len(rows) > 40
+@pytest.mark.parametrize(("readme", "reference"), READMES.items(), ids=["config", "gateway"])
+def test_the_readme_is_up_to_date(readme: Path, reference: Callable[[], str]) -> None:
+    text = readme.read_text(encoding="utf-8")
+    assert with_reference(text, reference()) == text, "run: .venv/bin/python -m pipeline.config_reference"
+
+
+@pytest.mark.parametrize(("reference", "most"), zip(READMES.values(), (40, 30), strict=True), ids=["config", "gateway"])
+def test_every_key_says_what_it_means(reference: Callable[[], str], most: int) -> None:
+    rows = [line for line in reference().splitlines() if line.startswith("| `")]
+    assert len(rows) > most
     assert all(line.rstrip("| ").rsplit("|", 1)[1].strip() for line in rows)

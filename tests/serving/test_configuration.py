@@ -78,8 +78,9 @@ def test_policies_choose_versions() -> None:
     present = [3, 10, 5]
     assert VersionPolicy().candidates(present) == [10, 5, 3]
     assert VersionPolicy(Choice.SPECIFIC, versions=frozenset({3, 7})).candidates(present) == [3]
-    assert [VersionPolicy(count=2).enough(count) for count in (1, 2)] == [False, True]
-    assert not VersionPolicy(Choice.ALL).enough(99)
+    assert [VersionPolicy(count=2).wants(5, loaded) for loaded in (1, 2)] == [True, False]
+    assert VersionPolicy(count=1, versions=frozenset({5})).wants(5, 1)
+    assert VersionPolicy(Choice.ALL).wants(5, 99)
 
 
 def test_reads_batching_options(file: Any) -> None:

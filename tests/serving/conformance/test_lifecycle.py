@@ -26,7 +26,6 @@ from tensorflow_serving.apis import model_management_pb2, prediction_log_pb2, pr
 from tests.serving.conformance.conftest import ModelServerProcess, free_port, started
 from tests.serving.conformance.test_grpc import example, predict, regression
 
-
 #: Each starts the server anew.
 pytestmark = pytest.mark.end_to_end
 

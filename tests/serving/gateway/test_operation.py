@@ -213,6 +213,33 @@ class TestRouting:
             wait_for(lambda: set(versions()) == {SECOND})
             assert "config_error" not in client.get("/readyz").json()
 
+    def test_in_process_the_routes_say_what_is_loaded(self, tiny_model: TinyModel, tmp_path: Path) -> None:
+        base = tmp_path / "base"
+        for version in (1, 2, 3):
+            shutil.copytree(tiny_model.folder, base / str(version))
+        file = tmp_path / "gateway.yaml"
+        document: dict[str, Any] = {"backend": {"model_base_path": str(base), "timeout_seconds": 30}}
+        routes = [{"name": "stable", "label": "stable", "percent": 100}]
+        file.write_text(yaml.safe_dump({**document, "routing": {"routes": routes, "labels": {"stable": 1}}}))
+        options = ServerOptions(
+            poll_seconds=0.1, labels_unavailable_versions=True, moves_labels_to_unavailable_versions=True
+        )
+        server = create_model_server((ModelConfig("adclick", str(base)),), options, BatchingOptions())
+        with listening(server, Endpoints(rest_port=None)), ExitStack() as stack:
+            running = stack.enter_context(
+                running_gateway(load_settings(file), model_server=server, settings_file=file, is_open=True)
+            )
+            client = stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=30))
+
+            def version() -> int:
+                return int(client.post("/v1/score", json=ONE).json()["model"]["version"])
+
+            assert version() == 1
+            file.write_text(yaml.safe_dump({**document, "routing": {"routes": routes, "labels": {"stable": 2}}}))
+            wait_for(lambda: version() == 2)
+            file.write_text(yaml.safe_dump(document))
+            wait_for(lambda: version() == 3)
+
     @pytest.mark.parametrize(("shadow", "outcome"), [({"label": "canary"}, "answered"), ({"version": 99}, "failed")])
     def test_a_shadow_has_no_say(
         self, two_versions: RunningServer, tmp_path: Path, shadow: dict[str, Any], outcome: str
