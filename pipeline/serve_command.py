@@ -64,10 +64,11 @@ def run_serve(
     from serving.gateway.server import running_gateway
     from serving.model_server.configuration import BatchingOptions, ModelConfig
     from serving.model_server.dataplane import ServerOptions
-    from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
+    from serving.model_server.server import Endpoints, create_model_server, listening, stopping_on_signals
 
     gateway_port, rest_port, grpc_port = ports
     with ExitStack() as stack:
+        wait = stack.enter_context(stopping_on_signals())
         model_server = None
         if backend.kind == "in_process":
             models = (ModelConfig(backend.model_name, backend.model_base_path),)
@@ -91,7 +92,7 @@ def run_serve(
         if development:
             logger.warning("development mode: anyone on this machine may ask; no API key is needed")
         logger.info("ad API at %s; what it takes: %s/docs", running.url, running.url)
-        wait_for_signal()
+        wait()
 
 
 def _log_to_streams() -> None:

@@ -19,7 +19,7 @@ from serving.model_server.configuration import (
 )
 from serving.model_server.dataplane import ModelServer, ServerOptions
 from serving.model_server.servable import LoadOptions
-from serving.model_server.server import Endpoints, create_model_server, listening, wait_for_signal
+from serving.model_server.server import Endpoints, create_model_server, listening, stopping_on_signals
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,12 @@ def run(flags: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s] %(message)s")
     models = _models(flags)
     model_server = create_model_server(models, _options(flags), _batching(flags))
-    with listening(model_server, _endpoints(flags)), _reloading(flags, model_server):
-        wait_for_signal()
+    with (
+        stopping_on_signals() as wait,
+        listening(model_server, _endpoints(flags)),
+        _reloading(flags, model_server),
+    ):
+        wait()
 
 
 def _models(flags: argparse.Namespace) -> tuple[ModelConfig, ...]:

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +116,8 @@ def serve(
     model_server = create_model_server(
         (ModelConfig(model_name, str(model_base_path)),), ServerOptions(poll_seconds=poll_seconds), BatchingOptions()
     )
-    with listening(model_server, endpoints or Endpoints(), model_name=model_name):
-        wait_for_signal()
+    with stopping_on_signals() as wait, listening(model_server, endpoints or Endpoints(), model_name=model_name):
+        wait()
 
 
 @contextmanager
@@ -251,23 +251,30 @@ class _Server(uvicorn.Server):
         yield
 
 
-def wait_for_signal() -> None:
-    """Returns on SIGTERM or SIGINT; must be called in the main thread, once the process is ready to answer.
+@contextmanager
+def stopping_on_signals() -> Iterator[Callable[[], None]]:
+    """Takes SIGTERM and SIGINT for the length of a `with` block; must be entered in the main thread.
 
-    A second Ctrl-C then interrupts as usual.
+    Yields what waits for a signal, to be called when the process is ready to answer; it returns at once if a signal
+    came before. A second Ctrl-C interrupts as usual.
     """
-    # What the imports and the models left is garbage now or never: without this each full collection walks all of it,
-    # and every request waits for 0.2 s.
-    gc.collect()
-    gc.freeze()
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
         stopping.set()
+
+    def wait() -> None:
+        # What the imports and the models left is garbage now or never: without this each full collection walks all of
+        # it, and every request waits for 0.2 s.
+        gc.collect()
+        gc.freeze()
+        stopping.wait()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        stopping.wait()
+        yield wait
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
