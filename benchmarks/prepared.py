@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
@@ -22,7 +21,7 @@ from tfx.types import standard_artifacts
 from components.ad_example_gen.executor import AdExampleGenExecutor
 from components.artifacts import Creatives, Quarantine
 from components.example_files import example_decoder, record_batches
-from models.analysis import Analyzer
+from models.analysis import Analyzer, first_values
 from models.features import input_layout
 from models.trainer import TrainingData
 from models.training_data import Columns, CreativeStore, Reader, read_columns
@@ -122,12 +121,11 @@ def _frame(features: FeatureTable, path: str) -> pd.DataFrame:
 
 def _first_values(lists: pa.Array) -> pa.Array:
     """The first value of each list, null where it has none, text as text."""
-    values = pc.list_flatten(lists)
-    rows, first = np.unique(np.asarray(pc.list_parent_indices(lists)), return_index=True)
-    taken = np.full(len(lists), -1, np.int64)
-    taken[rows] = first
-    found = values.take(pa.array(np.where(taken < 0, 0, taken), mask=taken < 0))
-    return found.cast(pa.large_binary()).cast(pa.large_string()) if pa.types.is_large_binary(values.type) else found
+    rows, values = first_values(lists)
+    where = np.full(len(lists), -1, np.int64)
+    where[rows] = np.arange(len(rows))
+    found = values.take(pa.array(np.where(where < 0, 0, where), mask=where < 0))
+    return found.cast(pa.large_string()) if pa.types.is_large_binary(values.type) else found
 
 
 def categorical_and_numeric(impressions: Impressions) -> tuple[list[str], list[str]]:
@@ -176,24 +174,8 @@ def transform(impressions: Impressions, split: Split, folder: Path) -> tuple[Tra
             for name in ("categories", "multiples", "numbers", "creative", "clicked")
         }
     )
-    data = TrainingData(layout, chosen(whole, split.train), chosen(whole, split.validation), store, graph)
-    return data, chosen(whole, split.test)
-
-
-def chosen(columns: Columns, rows: Rows) -> Columns:
-    """The columns of these rows."""
-    return Columns(
-        columns.categories[rows],
-        columns.multiples[rows],
-        columns.numbers[rows],
-        columns.creative[rows],
-        columns.clicked[rows],
-    )
-
-
-def relabelled(columns: Columns, clicked: npt.NDArray[np.float32]) -> Columns:
-    """The same impressions with other labels."""
-    return replace(columns, clicked=clicked)
+    data = TrainingData(layout, whole.take(split.train), whole.take(split.validation), store, graph)
+    return data, whole.take(split.test)
 
 
 def _trace(impressions: Impressions, split: Split, folder: Path) -> str:

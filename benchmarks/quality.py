@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,6 @@ from benchmarks.prepared import (
     categorical_and_numeric,
     ingest,
     random_split,
-    relabelled,
     transform,
     write_for_rivals,
 )
@@ -46,7 +45,7 @@ from models.features import InputLayout
 from models.fitting import fit, predict
 from models.trainer import TrainingData
 from models.training_data import Columns
-from pipeline.comparison import one_hot
+from pipeline.comparison import one_hot, rows_of_new_ads
 from pipeline.config import load_config
 from pipeline.init import run_init
 from pipeline.sample_data.generator import write_sample_data
@@ -163,12 +162,10 @@ def _teacher(impressions: Impressions, clicked: npt.NDArray[np.float32]) -> Floa
 def score_all(task: Task, folder: Path, rivals: Sequence[str]) -> list[Score]:
     """Trains every model and scores it, beside the references."""
     data, test = transform(task.impressions, task.split, folder / "ours")
-    data = TrainingData(
-        data.layout,
-        relabelled(data.train, task.clicked[task.split.train]),
-        relabelled(data.held_out, task.clicked[task.split.validation]),
-        data.store,
-        data.transform_graph,
+    data = replace(
+        data,
+        train=replace(data.train, clicked=task.clicked[task.split.train]),
+        held_out=replace(data.held_out, clicked=task.clicked[task.split.validation]),
     )
     write_for_rivals(task.impressions, task.split, task.clicked, folder / "rivals")
     models: dict[str, Callable[[], Floats]] = {OURS: lambda: _ours(task, data, test, with_images=True)}
@@ -185,7 +182,7 @@ def score_all(task: Task, folder: Path, rivals: Sequence[str]) -> list[Score]:
     for name, model in models.items():
         start = time.perf_counter()
         predictions[name] = (model(), time.perf_counter() - start)
-    new = _new_ads(task, data, test)
+    new = rows_of_new_ads(task.impressions.config, data.layout, test)
     scores = [_score(task, name, values, seconds, new) for name, (values, seconds) in predictions.items()]
     for score in scores:
         print(json.dumps(asdict(score)), flush=True)
@@ -215,14 +212,6 @@ def _logistic_regression(data: TrainingData, test: Columns) -> Floats:
     best = min(_STRENGTHS, key=loss)
     model = LogisticRegression(C=best, max_iter=200).fit(train, clicked)
     return model.predict_proba(one_hot(data.layout, test))[:, 1].astype(np.float64)
-
-
-def _new_ads(task: Task, data: TrainingData, test: Columns) -> npt.NDArray[np.bool_]:
-    for name in task.impressions.config.evaluation.new_value_slices[:1]:
-        for index, field in enumerate(data.layout.singles):
-            if field.name == name:
-                return np.asarray(test.categories[:, index] == field.unknown)
-    return np.zeros(len(test), bool)
 
 
 def _score(task: Task, model: str, values: Floats, seconds: float, new: npt.NDArray[np.bool_]) -> Score:

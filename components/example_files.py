@@ -13,6 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from models.training_data import record_datasets
 from schema.feature_table import FeatureTable, RawType
 
 #: Larger batches decode more slowly: they leave the processor's cache.
@@ -45,10 +46,15 @@ def example_decoder(features: FeatureTable, columns: Sequence[str]) -> ExamplesT
     return ExamplesToRecordBatchDecoder(schema.SerializeToString())
 
 
+def read_schema(artifacts: Sequence[types.Artifact]) -> schema_pb2.Schema:
+    """The schema of a Schema artifact."""
+    return io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(artifacts)))
+
+
 def example_batches(path: str) -> Iterator[tf.Tensor]:
     """Reads a TFRecord file, gzipped where its name ends in `.gz`, as tensors of serialized examples."""
-    compression = "GZIP" if path.endswith(".gz") else ""
-    yield from tf.data.TFRecordDataset(path, compression, 1 << 20).batch(_BATCH_ROWS).prefetch(2)
+    for records in record_datasets([path]):
+        yield from records.batch(_BATCH_ROWS).prefetch(2)
 
 
 def record_batches(path: str, decoder: ExamplesToRecordBatchDecoder) -> Iterator[pa.RecordBatch]:

@@ -117,7 +117,8 @@ class Analyzer:
                 values = pc.list_flatten(lists)
                 missing = 0
             else:
-                values, missing = _first(lists)
+                rows, values = first_values(lists)
+                missing = len(lists) - len(rows)
             self._values[name].append(_count(values, missing))
             if len(self._values[name]) >= 16:
                 self._values[name] = [_add_counts(self._values[name])]
@@ -220,12 +221,12 @@ def read_analysis(folder: str) -> Analysis:
     )
 
 
-def _first(lists: pa.Array) -> tuple[pa.Array, int]:
-    """The first value of each list that has one, and how many have none."""
+def first_values(lists: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """The rows of the lists that hold a value, and the first value of each."""
     values = pc.list_flatten(lists)
     parents = np.asarray(pc.list_parent_indices(lists), np.int64)
     rows, first = np.unique(parents, return_index=True)
-    return (values if len(first) == len(values) else values.take(pa.array(first))), len(lists) - len(rows)
+    return rows, values if len(first) == len(values) else values.take(pa.array(first))
 
 
 def _count(values: pa.Array, missing: int) -> pa.Table:
@@ -245,7 +246,7 @@ def _add_counts(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _quantities(lists: pa.Array) -> Floats:
-    values = np.asarray(_first(lists)[0], np.float64)
+    values = np.asarray(first_values(lists)[1], np.float64)
     return values[np.isfinite(values)]
 
 

@@ -42,6 +42,21 @@ class SliceCounts:
     sums: Floats
 
 
+def log_losses(target: Floats, probability: npt.NDArray[np.floating[Any]]) -> Floats:
+    """The log loss of each prediction, in nats, float64 [rows].
+
+    Args:
+        target: Whether each impression was clicked, 0 or 1, or the true probability that it is, [rows].
+        probability: The predicted click probability [rows]; kept off 0 and 1 by 1e-7.
+    """
+    kept = _kept(probability)
+    return np.asarray(-(target * np.log(kept) + (1 - target) * np.log1p(-kept)))
+
+
+def _kept(probability: npt.NDArray[np.floating[Any]]) -> Floats:
+    return np.clip(probability.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
+
+
 def count(prediction: Floats, clicked: npt.NDArray[np.bool_], weight: Floats, fold: Ints) -> SliceCounts:
     """Counts impressions.
 
@@ -51,12 +66,16 @@ def count(prediction: Floats, clicked: npt.NDArray[np.bool_], weight: Floats, fo
         weight: How many impressions each stands for [rows].
         fold: The jackknife's fold of each, from 0 to `FOLDS` - 1 [rows].
     """
-    kept = np.clip(prediction, _SMALLEST, 1 - _SMALLEST)
+    kept = _kept(prediction)
     logit = np.log(kept) - np.log1p(-kept)
     position = ((logit + _LARGEST_LOGIT) * (_BINS / (2 * _LARGEST_LOGIT))).astype(np.int64)
     bins, where = np.unique(fold * _BINS + position, return_inverse=True)
-    loss = -np.where(clicked, np.log(kept), np.log1p(-kept))
-    columns = (loss * weight, clicked * weight, weight, prediction * weight)
+    columns = (
+        log_losses(clicked.astype(np.float64), prediction) * weight,
+        clicked * weight,
+        weight,
+        prediction * weight,
+    )
     return SliceCounts(
         bins,
         _sum_by(where, clicked * weight, len(bins)),
@@ -122,13 +141,12 @@ def estimate(counts: SliceCounts) -> Estimates:
     """
     distinct, where = np.unique(counts.bins % _BINS, return_inverse=True)
     fold = counts.bins // _BINS
-    # The last row is all impressions.
+    # The last row leaves out nothing.
     histograms = np.zeros((2, FOLDS + 1, len(distinct)))
     np.add.at(histograms[0], (fold, where), counts.clicked)
     np.add.at(histograms[1], (fold, where), counts.unclicked)
     total = histograms.sum(axis=1, keepdims=True)
     clicked, unclicked = np.maximum(total - histograms, 0)
-    clicked[-1], unclicked[-1] = total[0, 0], total[1, 0]
     sums = np.concatenate([counts.sums, np.zeros((1, 4))])
     sums = counts.sums.sum(axis=0) - sums
     with np.errstate(divide="ignore", invalid="ignore"):

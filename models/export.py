@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from models.description import ModelDescription, write_description
 from models.features import InputLayout, transformed_name
-from models.fitting import embed_creatives
+from models.fitting import Predictor
 from models.images import decode_and_resize
 from models.network import ClickNetwork
 from models.requests import MISSING
@@ -234,7 +234,7 @@ def export(
         creatives_file = str(work_folder / CREATIVES_ASSET)
         with open(creatives_file, "w", encoding="utf-8") as stream:
             stream.write(creative_line(_NO_CREATIVE, np.asarray(network.unknown_embedding())[0]))
-            for positions, embeddings in embed_creatives(network, store):
+            for positions, embeddings in Predictor(network, store).embed_creatives():
                 keys = store.keys[positions]
                 stream.writelines(creative_line(key.decode(), row) for key, row in zip(keys, embeddings, strict=True))
     module = ServingModule(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.click_metrics import count, estimate
+from models.click_metrics import count, estimate, log_losses
 from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
 from models.network import CATEGORIES, MULTIPLES, NUMBERS, ClickNetwork
@@ -92,7 +92,8 @@ def fit(
     network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
     image_ids = fields_of_one_creative(train, layout) if store is not None else []
     hiding = Hiding.of(layout, training.unknown_rate, dict.fromkeys(image_ids, training.creative_id_rate))
-    steps = _Steps(network, store, training, hiding)
+    predictor = Predictor(network, store)
+    steps = _Steps(network, store, training, hiding, predictor)
     epoch_seeds = np.random.SeedSequence(training.seed).generate_state(training.max_epochs)
     history: dict[str, list[float]] = {}
     best, patience = np.inf, training.patience
@@ -102,7 +103,7 @@ def fit(
     )
     for epoch, seed in enumerate(epoch_seeds.tolist()):
         metrics = {"learning_rate": float(steps.optimizer.learning_rate), "log_loss": steps.epoch(train, seed)}
-        metrics |= {f"val_{name}": value for name, value in _measure(network, held_out, store).items()}
+        metrics |= {f"val_{name}": value for name, value in predictor.measure(held_out).items()}
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
         with writer.as_default(epoch):
@@ -120,9 +121,9 @@ def fit(
         steps.optimizer.learning_rate.assign(steps.optimizer.learning_rate * _DECAY)
     writer.close()
     _assign(network, weights)
-    before = predict(network, held_out, store)
-    _refit_effects(network, effects, newest, store)
-    after = predict(network, held_out, store)
+    before = predictor.predict(held_out)
+    _refit_effects(network, effects, newest, predictor)
+    after = predictor.predict(held_out)
     if _is_worse(after, before, held_out.clicked):
         _assign(network, weights)
     if training.mixed_precision:
@@ -133,14 +134,10 @@ def fit(
     return Fit(network, history)
 
 
-def _is_worse(prediction: Floats32, other: Floats32, clicked: npt.NDArray[np.float32]) -> bool:
+def _is_worse(prediction: Floats32, other: Floats32, clicked: Floats32) -> bool:
     """Whether a prediction's log loss is above the other's by more than a standard error of their difference."""
-
-    def losses(probability: Floats32) -> npt.NDArray[np.float64]:
-        kept = np.clip(probability.astype(np.float64), 1e-7, 1 - 1e-7)
-        return np.asarray(-np.where(clicked == 1, np.log(kept), np.log1p(-kept)))
-
-    difference = losses(prediction) - losses(other)
+    target = clicked.astype(np.float64)
+    difference = log_losses(target, prediction) - log_losses(target, other)
     return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
 
 
@@ -149,10 +146,10 @@ def _assign(network: ClickNetwork, weights: list[npt.NDArray[np.generic]]) -> No
         variable.assign(value)
 
 
-def _refit_effects(network: ClickNetwork, effects: Effects, columns: Columns, store: CreativeStore | None) -> None:
+def _refit_effects(network: ClickNetwork, effects: Effects, columns: Columns, predictor: Predictor) -> None:
     """Estimates the effects anew beside what the rest of the network learned, such as an image's share of its ad's."""
     network.set_effects(np.zeros(effects.size))
-    rest = predict(network, columns, store).astype(np.float64)
+    rest = predictor.predict(columns).astype(np.float64)
     offset = np.log(rest) - np.log1p(-rest)
     refitted = refit_effects(effects, columns.categories, columns.clicked, offset)
     network.set_effects(np.concatenate([table.effects for table in refitted.tables]), refitted.intercept)
@@ -178,7 +175,12 @@ class _Steps:
     """Takes optimiser steps; holds the embeddings that creatives last had."""
 
     def __init__(
-        self, network: ClickNetwork, store: CreativeStore | None, training: TrainingSettings, hiding: Hiding
+        self,
+        network: ClickNetwork,
+        store: CreativeStore | None,
+        training: TrainingSettings,
+        hiding: Hiding,
+        predictor: Predictor,
     ) -> None:
         self._network = network
         self._store = store
@@ -187,7 +189,7 @@ class _Steps:
         self.optimizer = keras.optimizers.Adam(training.learning_rate)
         self.optimizer.build(network.trainable_variables)
         self._variables = [variable.value for variable in network.trainable_variables]
-        self._embeddings = None if store is None else tf.Variable(creative_embeddings(network, store))
+        self._embeddings = None if store is None else tf.Variable(predictor.embeddings())
         self._step = tf.function(self._take, autograph=False, reduce_retracing=True)
 
     def epoch(self, train: Columns, seed: int) -> float:
@@ -230,49 +232,63 @@ class _Steps:
         return loss
 
 
-def creative_embeddings(network: ClickNetwork, store: CreativeStore) -> npt.NDArray[np.float32]:
-    """The embeddings of every creative in the order of the store, float32 [number of creatives, creative_width]."""
-    parts = [embedded for _, embedded in embed_creatives(network, store)]
-    return np.concatenate(parts) if parts else np.zeros((1, network.creative_width), np.float32)
+class Predictor:
+    """Predicts by a network as it is at the time; its graphs are traced once.
 
+    Args:
+        network: The network.
+        store: The creatives; None without images.
+    """
 
-def embed_creatives(
-    network: ClickNetwork, store: CreativeStore
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-    """Positions in the store, some at a time, with their embeddings."""
-    embed: Any = tf.function(network.embed_images, autograph=False, reduce_retracing=True)
-    for start in range(0, len(store), _EMBED_BATCH):
-        positions = np.arange(start, min(start + _EMBED_BATCH, len(store)))
-        yield positions, embed(tf.constant(store.images(positions))).numpy()
+    def __init__(self, network: ClickNetwork, store: CreativeStore | None) -> None:
+        self._network = network
+        self._store = store
+        # Not attributes of the network: its export would take them for parts of the model.
+        self._embed: Any = tf.function(network.embed_images, autograph=False, reduce_retracing=True)
+        self._score: Any = tf.function(network.score, autograph=False, reduce_retracing=True)
 
+    def embed_creatives(self) -> Iterator[tuple[npt.NDArray[np.int64], Floats32]]:
+        """Positions in the store, some at a time, with their embeddings float32 [some, creative_width]."""
+        store = self._store
+        if store is None:
+            return
+        for start in range(0, len(store), _EMBED_BATCH):
+            positions = np.arange(start, min(start + _EMBED_BATCH, len(store)))
+            yield positions, self._embed(tf.constant(store.images(positions))).numpy()
 
-def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> npt.NDArray[np.float32]:
-    """Click probabilities float32 [rows], before any correction for sampled negatives."""
-    table = None
-    if store is not None:
-        unknown = np.asarray(network.unknown_embedding())
-        table = np.concatenate([unknown, creative_embeddings(network, store)])
-    score = tf.function(network.score, autograph=False, reduce_retracing=True)
+    def embeddings(self) -> Floats32:
+        """The embeddings of every creative in the order of the store, float32 [number of creatives, creative_width]."""
+        parts = [embedded for _, embedded in self.embed_creatives()]
+        return np.concatenate(parts) if parts else np.zeros((1, self._network.creative_width), np.float32)
 
-    def probabilities(batch: Batch) -> npt.NDArray[np.float32]:
-        creatives = None if table is None else tf.constant(table[batch.creative])
+    def predict(self, columns: Columns) -> Floats32:
+        """Click probabilities float32 [rows], before any correction for sampled negatives."""
+        table = None
+        if self._store is not None:
+            unknown = np.asarray(self._network.unknown_embedding())
+            table = np.concatenate([unknown, self.embeddings()])
+        parts = [self._probabilities(batch, table) for batch in batches(columns, self._store, _EVALUATION_BATCH)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def measure(self, columns: Columns) -> dict[str, float]:
+        """Log loss and AUC."""
+        prediction = self.predict(columns).astype(np.float64)
+        ones = np.ones(len(prediction))
+        counts = count(prediction, np.asarray(columns.clicked) == 1, ones, np.zeros(len(prediction), np.int64))
+        found = estimate(counts).value
+        return {"log_loss": found["log_loss"], "auc": found["auc"]}
+
+    def _probabilities(self, batch: Batch, table: Floats32 | None) -> Floats32:
         multiples = batch.inputs.get(MULTIPLES)
-        logit = score(
+        logit = self._score(
             tf.constant(batch.inputs[CATEGORIES]),
             None if multiples is None else tf.constant(multiples),
             tf.constant(batch.inputs[NUMBERS]),
-            creatives,
+            None if table is None else tf.constant(table[batch.creative]),
         )
-        return tf.sigmoid(logit).numpy()
-
-    parts = [probabilities(batch) for batch in batches(columns, store, _EVALUATION_BATCH)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        return np.asarray(tf.sigmoid(logit))
 
 
-def _measure(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> dict[str, float]:
-    prediction = predict(network, columns, store).astype(np.float64)
-    ones = np.ones(len(prediction))
-    found = estimate(
-        count(prediction, np.asarray(columns.clicked) == 1, ones, np.zeros(len(prediction), np.int64))
-    ).value
-    return {"log_loss": found["log_loss"], "auc": found["auc"]}
+def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> Floats32:
+    """Click probabilities float32 [rows], before any correction for sampled negatives."""
+    return Predictor(network, store).predict(columns)

@@ -90,16 +90,15 @@ class Columns:
     def __len__(self) -> int:
         return len(self.clicked)
 
-    def rows(self, start: int, stop: int) -> Columns:
-        """The impressions from `start` to before `stop`."""
-        part = slice(start, stop)
+    def take(self, rows: slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Columns:
+        """The impressions of these rows."""
         return Columns(
-            self.categories[part], self.multiples[part], self.numbers[part], self.creative[part], self.clicked[part]
+            self.categories[rows], self.multiples[rows], self.numbers[rows], self.creative[rows], self.clicked[rows]
         )
 
     def last(self, count: int) -> Columns:
         """The newest impressions, `count` at most."""
-        return self.rows(max(0, len(self) - count), len(self))
+        return self.take(slice(max(0, len(self) - count), None))
 
 
 class Reader:
@@ -157,8 +156,9 @@ def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | No
     writers = {part: (folder / f"{name}.{part}").open("wb") for part in widths}
     rows = 0
     try:
-        for records in _record_batches(files):
-            for found in records.map(reader.parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).as_numpy_iterator():
+        for records in record_datasets(files):
+            parsed = records.batch(_TRANSFORM_ROWS).map(reader.parse, num_parallel_calls=tf.data.AUTOTUNE)
+            for found in parsed.prefetch(2).as_numpy_iterator():
                 count = len(found["clicked"])
                 rows += count
                 if store is None:
@@ -179,11 +179,12 @@ def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | No
     return Columns(**{part: column(part) for part in widths})
 
 
-def _record_batches(files: Sequence[str]) -> Iterator[tf.data.Dataset]:
+def record_datasets(files: Sequence[str]) -> Iterator[tf.data.Dataset]:
+    """The serialized examples of TFRecord files, gzipped where their names end in `.gz`; those first."""
     for compression in ("GZIP", ""):
         chosen = sorted(file for file in files if file.endswith(".gz") == (compression == "GZIP"))
         if chosen:
-            yield tf.data.TFRecordDataset(chosen, compression, 1 << 20).batch(_TRANSFORM_ROWS)
+            yield tf.data.TFRecordDataset(chosen, compression, 1 << 20)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.click_metrics import log_losses
 from models.features import InputLayout, vocabulary_columns
 from models.fitting import fit, predict
 from models.settings import ModelSettings
@@ -33,7 +34,6 @@ _RANDOM_TRIALS = 8
 #: Variance of a trial's log loss by chance, as a share of that among trials.
 _NOISE = 0.01
 _SIGNIFICANT_DIGITS = 3
-_SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,13 @@ def split_for_tuning(
     stretches = []
     for number in reversed(range(settings.folds)):
         start = max(0, len(newest) - (number + 1) * width)
-        before = newest.rows(0, start)
-        stretches.append((before, newest.rows(start, start + width)))
+        before = newest.take(slice(start))
+        stretches.append((before, newest.take(slice(start, start + width))))
     stretches.append((train, held_out))
     folds = []
     for number, (before, scored) in enumerate(stretches):
         cut = max(0, len(before) - stopping)
-        parts = [before.rows(0, cut), before.last(stopping), scored]
+        parts = [before.take(slice(cut)), before.last(stopping), scored]
         for name, part in zip(("training", "early-stopping", "scored"), parts, strict=True):
             clicks = int(np.sum(part.clicked))
             if not 0 < clicks < len(part):
@@ -305,7 +305,7 @@ def _as_trial(trial: Any) -> Trial:
 def _validated(data: TuningData, settings: ModelSettings) -> float:
     """The mean log loss over the folds."""
     return statistics.fmean(
-        float(_log_loss(_clicked(fold), _predicted(data, fold, settings)).mean()) for fold in data.folds
+        float(log_losses(_clicked(fold), _predicted(data, fold, settings)).mean()) for fold in data.folds
     )
 
 
@@ -424,7 +424,7 @@ def held_out_test(
             on_fit()
         return np.stack(predictions)
 
-    current_loss, tuned_loss = _log_loss(target, fitted(current)), _log_loss(target, fitted(tuned))
+    current_loss, tuned_loss = log_losses(target, fitted(current)), log_losses(target, fitted(tuned))
     by_row = (tuned_loss - current_loss).mean(axis=0)
     variance = by_row.var(ddof=1) / len(by_row) if len(by_row) > 1 else math.inf
     if settings.repeats > 1:
@@ -436,8 +436,3 @@ def held_out_test(
         standard_error=math.sqrt(variance),
         rows=len(target),
     )
-
-
-def _log_loss(target: Floats, probability: Floats) -> Floats:
-    kept = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
-    return np.asarray(-(target * np.log(kept) + (1 - target) * np.log1p(-kept)))

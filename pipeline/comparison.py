@@ -90,7 +90,7 @@ def compare(config: Config, record: RunRecord) -> Comparison:
         served = _served(path_utils.serving_model_path(model), held_out_files(record))
         truth = held_out_truth(config, record)
         target = data.held_out.clicked.astype(np.float64) if truth is None else truth["probability"].to_numpy()
-        new = _unknown_rows(config, data.layout, data.held_out)
+        new = rows_of_new_ads(config, data.layout, data.held_out)
         predictions: dict[str, Floats] = {}
         if truth is not None:
             predictions["the truth (Bayes optimum)"] = target
@@ -119,7 +119,8 @@ def _served(model: str, files: Sequence[str]) -> Floats:
     return np.concatenate(scores).astype(np.float64)
 
 
-def _unknown_rows(config: Config, layout: InputLayout, columns: Columns) -> npt.NDArray[np.bool_]:
+def rows_of_new_ads(config: Config, layout: InputLayout, columns: Columns) -> npt.NDArray[np.bool_]:
+    """Which impressions have a value of the first new-value slice's column that the model does not know; [rows]."""
     for name in config.evaluation.new_value_slices[:1]:
         for index, field in enumerate(layout.singles):
             if field.name == name:

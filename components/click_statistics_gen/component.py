@@ -16,11 +16,10 @@ from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils
 
 from components import filesystem
 from components.artifacts import FeatureAnalysis
-from components.example_files import example_decoder, record_batches, split_files
+from components.example_files import example_decoder, read_schema, record_batches, split_files
 from models.analysis import Analysis, Analyzer, merge, write_analysis
 from schema.feature_table import FeatureTable, parse_feature_table
 
@@ -57,8 +56,7 @@ class ClickStatisticsGenExecutor(BaseBeamExecutor):
         for artifact in (statistics, analysis):
             artifact.split_names = examples.split_names
             artifact.span = examples.span
-        schema_folder = artifact_utils.get_single_uri(input_dict["schema"])
-        schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_folder)).SerializeToString()
+        schema = read_schema(input_dict["schema"]).SerializeToString()
         features = parse_feature_table(exec_properties["features"])
         splits = artifact_utils.decode_split_names(examples.split_names)
         folders = {

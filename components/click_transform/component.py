@@ -8,9 +8,9 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils
 
 from components.artifacts import FeatureAnalysis
+from components.example_files import read_schema
 from models.analysis import merge, read_analysis
 from models.transform_graph import write_transform_graph
 from schema.feature_table import parse_feature_table
@@ -43,9 +43,7 @@ class ClickTransformExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
             folders += [artifact_utils.get_split_uri([artifact], split) for split in ("train", "eval")]
         features = parse_feature_table(exec_properties["features"])
         analysis = merge([read_analysis(folder) for folder in folders])
-        schema = io_utils.SchemaReader().read(
-            io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
-        )
+        schema = read_schema(input_dict["schema"])
         output = artifact_utils.get_single_uri(output_dict["transform_graph"])
         write_transform_graph(analysis, schema, features, output)
 

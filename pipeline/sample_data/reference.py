@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_SMALLEST = 1e-7
+from models.click_metrics import log_losses
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,6 @@ class SoftMetrics:
     log_loss: float
     normalised_entropy: float
     calibration_ratio: float
-
-
-def _entropy(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
-    kept = np.clip(prediction, _SMALLEST, 1 - _SMALLEST)
-    return np.asarray(-(truth * np.log(kept) + (1 - truth) * np.log1p(-kept)))
 
 
 def _expected_auc(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
@@ -73,8 +68,8 @@ def soft_metrics(truth: ArrayLike, prediction: ArrayLike) -> SoftMetrics:
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise ValueError(f"{name} holds a value that is not a probability")
     mean = float(expected.mean())
-    log_loss = float(_entropy(expected, given).mean())
-    base = float(_entropy(np.array([mean]), np.array([mean]))[0]) if 0 < mean < 1 else float("nan")
+    log_loss = float(log_losses(expected, given).mean())
+    base = float(log_losses(np.array([mean]), np.array([mean]))[0]) if 0 < mean < 1 else float("nan")
     return SoftMetrics(
         auc=_expected_auc(expected, given),
         log_loss=log_loss,
