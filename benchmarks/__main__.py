@@ -19,6 +19,7 @@ SHORT = {
     "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
     "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "8"],
     "quality": ["--rows", "60000", "--creatives", "800", "--seeds", "1", "--control-rows", "20000"],
+    "serving": ["--seconds", "4", "--requests", "20000"],
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],
@@ -26,6 +27,7 @@ FULL: dict[str, list[str]] = {
     "whole_run": [],
     "training": [],
     "quality": [],
+    "serving": [],
 }
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 import tensorflow as tf
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from serving.client.client import ModelServerClient
+from serving.client.gateway_client import GatewayClient
 from serving.model_server.servable import Servable
 from tests.end_to_end.harness import ADCLICK, Project, adclick, environment
 
@@ -43,35 +45,33 @@ def held_out_examples(project: Project, count: int) -> list[bytes]:
 
 
 @contextmanager
-def serving(base: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serving(base: Path) -> Iterator[tuple[str, str]]:
+    """Runs `adclick serve`; gives the addresses of the model server's REST API and of the ad API."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        rest_port, port = one.getsockname()[1], other.getsockname()[1]
+    options = {"--model-base-path": base, "--rest-port": rest_port, "--grpc-port": 0, "--port": port}
     server = subprocess.Popen(
-        [
-            str(ADCLICK),
-            "serve",
-            "--model-base-path",
-            str(base),
-            "--rest-port",
-            str(port),
-            "--grpc-port",
-            "0",
-            "--port",
-            "0",
-            "--development",
-        ],
+        [str(ADCLICK), "serve", "--development", *(str(part) for option in options.items() for part in option)],
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    url = f"http://127.0.0.1:{port}"
+    url, ads_url = f"http://127.0.0.1:{rest_port}", f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: available(url) != [])
-        yield url
+        wait_for(lambda: available(url) != [] and is_ready(ads_url))
+        yield url, ads_url
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def available(url: str) -> list[int]:
@@ -141,13 +141,20 @@ def test_the_server_answers_and_loads_a_new_version(pushed: Project, tmp_path: P
     shutil.copytree(pushed.push_base, base)
     (version,) = pushed.versions
     image = next((pushed.folder / "drops" / "2026-09" / "images").glob("*.jpg")).read_bytes()
-    with serving(base) as url, ModelServerClient(url) as client:
+    with serving(base) as (url, ads_url), ModelServerClient(url) as client, GatewayClient(ads_url) as gateway:
         metadata = client.metadata()["metadata"]["signature_def"]["signature_def"]
         assert {"serving_default", "serving_examples", "embed_creative", "score"} <= set(metadata)
         inputs = metadata["serving_default"]["inputs"]
         row = {name: {"DT_STRING": "", "DT_FLOAT": 0.0, "DT_INT64": 0}[spec["dtype"]] for name, spec in inputs.items()}
         plain, with_image = client.predict([row, {**row, "image": image}])
         assert 0 < plain < 1 and 0 < with_image < 1 and plain != with_image
+        context = {name: value for name, value in row.items() if name not in ("ad_id", "image")}
+        scores = gateway.score([{"ad_id": ""}, {"ad_id": "", "image": image}], context, creative_status=True)
+        assert scores.model_version == version
+        by_index = {ad.index: ad for ad in scores.ads}
+        assert [by_index[index].creative_status for index in (0, 1)] == ["none", "ok"]
+        assert by_index[0].click_probability == pytest.approx(plain, abs=1e-6)
+        assert by_index[1].click_probability == pytest.approx(with_image, abs=1e-6)
 
         incoming = tmp_path / "incoming"
         shutil.copytree(base / str(version), incoming)

@@ -44,6 +44,10 @@ def test_help_lists_commands_and_exit_codes() -> None:
         (["run", "--confg", "x"], 2, "--confg"),
         (["status"], 2, "--config"),
         (["init", "no/such.csv", "--output", "x"], 2, "no/such.csv"),
+        (["serve", "--model-base-path", "x"], 2, "--development"),
+        (["serve", "--development"], 2, "--model-base-path"),
+        (["serve", "--gateway-config", "no/such.yaml"], 2, "no/such.yaml"),
+        (["serve", "--prot", "1"], 2, "--prot"),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_names_what(
@@ -114,3 +118,24 @@ def test_progress_is_shown_line_by_line_in_logs(tmp_path: Path) -> None:
         logging.getLogger("absl").info("Component %s is running.", "Transform")
         logging.getLogger("absl").info("Component %s is finished.", "Transform")
     assert "✓ Transform" in (tmp_path / "out").read_text()
+
+
+def test_serve_models_only_is_tensorflow_model_server() -> None:
+    executable = Path(sys.executable).with_name("adclick")
+    done = subprocess.run(
+        [str(executable), "serve", "--models-only", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "TensorFlow ModelServer: " in done.stdout
+
+
+def test_an_api_key_is_shown_once_and_kept_hashed(tmp_path: Path) -> None:
+    executable = Path(sys.executable).with_name("adclick")
+    command = [str(executable), "api-key", "agency", "--file", str(tmp_path / "keys")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    key = done.stdout.strip()
+    assert key.startswith("adclick_")
+    assert key not in (tmp_path / "keys").read_text()
+    assert (tmp_path / "keys").stat().st_mode & 0o077 == 0
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "there is a key of agency already" in again.stderr

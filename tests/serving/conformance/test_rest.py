@@ -343,14 +343,18 @@ def test_metrics(server: ModelServerProcess) -> None:
 
 def test_a_connection_is_kept_and_pipelined(server: ModelServerProcess) -> None:
     import socket
+    from http.client import parse_headers
 
     request = b"GET /v1/models/types HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as connection:
+        answers = connection.makefile("rb")
+        connection.sendall(3 * request)
         for _ in range(3):
-            connection.sendall(request)
-            assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            body = answers.read(int(parse_headers(answers)["Content-Length"]))
+            assert json.loads(body)["model_version_status"]
         connection.sendall(b"nonsense\r\n\r\n")
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 400")
+        assert answers.readline().startswith(b"HTTP/1.1 400")
 
 
 def test_many_clients_at_once(server: ModelServerProcess) -> None:
