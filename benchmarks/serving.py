@@ -4,8 +4,9 @@
 
 Serves the model of a finished run (or of one that is made for this, on sample data) and loads it from a process of its
 own. Saturation is what 64 clients get that each wait for their answer; the baseline is `benchmarks.obvious_server` on
-the same model under the same load. Latencies are of an open loop at half of the saturation. Versions are pushed, broken
-and rolled back under an open loop at a quarter of it. Memory is the server's resident size.
+the same model under the same load. Latencies are of an open loop at half of the saturation, the middle one of three
+loads. Versions are pushed, broken and rolled back under an open loop at a quarter of it. Memory is the server's
+resident size.
 """
 
 from __future__ import annotations
@@ -169,6 +170,16 @@ def saturation(url: str, body: Path, seconds: float) -> Load:
     return load(url, body, "--clients", str(_CLIENTS), "--seconds", str(seconds))
 
 
+def usual_load(url: str, body: Path, rate: float, seconds: float) -> Load:
+    """An open loop at a rate: of three loads, the one with the middle 99th percentile.
+
+    One pause of a virtual machine's host of some tens of milliseconds decides the 99th percentile of a whole load.
+    """
+    loads = [load(url, body, "--rate", str(rate), "--seconds", str(seconds)) for _ in range(3)]
+    _must_be_clean(*loads)
+    return sorted(loads, key=lambda one: one.p99_ms)[1]
+
+
 def measure_throughput(project: Path, base: Path, folder: Path, seconds: float) -> list[Result]:
     """One ad and many ads a request, against the obvious server."""
     rows = held_out_rows(project, 20 * _MANY_ADS)
@@ -181,18 +192,16 @@ def measure_throughput(project: Path, base: Path, folder: Path, seconds: float) 
         obvious_many = saturation(f"{server.url}/predict", many, seconds)
     with model_server(base) as server:
         ours = saturation(server.url + PREDICT, one, seconds)
-        half = load(server.url + PREDICT, one, "--rate", str(ours.rate / 2), "--seconds", str(seconds))
+        half = usual_load(server.url + PREDICT, one, ours.rate / 2, seconds)
         ours_many = saturation(server.url + PREDICT, many, seconds)
     one_score, many_scores = folder / "one-score.jsonl", folder / "many-scores.jsonl"
     one_score.write_text("".join(json.dumps(as_scores([row])) + "\n" for row in rows), encoding="utf-8")
     many_scores.write_text("".join(json.dumps(as_scores(group)) + "\n" for group in groups), encoding="utf-8")
     with gateway(base, folder) as server:
         scored = saturation(f"{server.url}/v1/score", one_score, seconds)
-        scored_half = load(
-            f"{server.url}/v1/score", one_score, "--rate", str(scored.rate / 2), "--seconds", str(seconds)
-        )
+        scored_half = usual_load(f"{server.url}/v1/score", one_score, scored.rate / 2, seconds)
         scored_many = saturation(f"{server.url}/v1/score", many_scores, seconds)
-    _must_be_clean(obvious, ours, half, ours_many, obvious_many, scored, scored_half, scored_many)
+    _must_be_clean(obvious, ours, ours_many, obvious_many, scored, scored_many)
     return [
         more("gateway, 1 ad a request, saturation", scored.rate, obvious.rate, "requests/s", ">= 4"),
         _tail("gateway", scored_half),
