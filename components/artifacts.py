@@ -26,3 +26,10 @@ class Quarantine(Artifact):
 
     TYPE_NAME = "AdclickQuarantine"
     PROPERTIES = {"span": _SPAN}
+
+
+class Drift(Artifact):
+    """How far a month moved from the months before: `drift.json`, see `components.drift_detector.distances`."""
+
+    TYPE_NAME = "AdclickDrift"
+    PROPERTIES = {"span": _SPAN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -23,7 +24,8 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 internal failure; 2 wrong command, config or input location; 3 data refused; 4 model refused."""
+Exit codes: 0 done; 1 internal failure; 2 wrong command, config or input location; 3 data refused; 4 model refused; \
+5 model blessed, but held back by a roll-back."""
 
 app = typer.Typer(
     help=f"Monthly ad-click models, from a drop of CSV impressions and images to a served model.\n\n{EXIT_CODES}",
@@ -136,14 +138,36 @@ def _no_collection() -> Iterator[None]:
 
 
 def _exit_by(record: RunRecord) -> None:
-    from schema.errors import ModelRefused
+    from schema.errors import ModelHeld, ModelRefused
 
+    if record.state == "held":
+        raise ModelHeld(
+            "the model is blessed and not served:\n" + "\n".join(f"  {reason}" for reason in record.reasons),
+            "`adclick rollback --release` serves the newest version that is held and lets later ones through.",
+        )
     if record.state != "pushed":
         raise ModelRefused(
             "the model is refused and was not pushed:\n" + "\n".join(f"  {reason}" for reason in record.reasons),
             "The version that was served before stays. Look at the slices above, the data of the newest month and the "
             "thresholds of the config.",
         )
+
+
+@app.command()
+def rollback(
+    config: ConfigOption,
+    version: Annotated[
+        int | None, typer.Argument(help="The version to serve; the one before the served one by default.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept.")] = None,
+    release: Annotated[
+        bool, typer.Option("--release", help="End a roll-back: serve what was held, and let pushes through.")
+    ] = False,
+) -> None:
+    """Serve an earlier version at once; what later runs bless is held back until the roll-back is released."""
+    from pipeline.rollback_command import run_rollback
+
+    print(run_rollback(config, version, reason, release))
 
 
 @app.command()
@@ -271,6 +295,8 @@ def status(
 
 def main() -> None:
     """Runs the command line; an error that a person can act on ends without a traceback, in its own exit code."""
+    # The last to run: what TensorFlow's destructors print while the interpreter ends helps nobody.
+    atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
     console = Console(stderr=True, soft_wrap=True)
     try:
         app()

@@ -60,6 +60,19 @@ def result_console(stream: IO[str]) -> Console:
     return Console(file=stream, width=None if terminal else _WIDTH)
 
 
+class Steps:
+    """The steps of a run.
+
+    Attributes:
+        finished: Those that ended well, in their order.
+        running: The one at work, or that failed; None before the first and after the last.
+    """
+
+    def __init__(self) -> None:
+        self.finished: list[Step] = []
+        self.running: str | None = None
+
+
 class StepWatcher(logging.Handler):
     """Follows TFX's local runner by what it logs as each component starts and ends."""
 
@@ -86,13 +99,13 @@ class StepWatcher(logging.Handler):
 
 
 @contextlib.contextmanager
-def watching(console: Console | None, total: int, steps: list[Step]) -> Iterator[None]:
+def watching(console: Console | None, total: int, steps: Steps) -> Iterator[None]:
     """Shows each step of a local run as it goes by.
 
     Args:
         console: Where to show it; nothing is shown if None.
         total: How many steps there will be.
-        steps: Is filled with what finished.
+        steps: Is filled.
     """
     from absl import logging as absl_logging
 
@@ -111,10 +124,12 @@ def watching(console: Console | None, total: int, steps: list[Step]) -> Iterator
         task = progress.add_task("", total=total)
 
         def start(name: str) -> None:
+            steps.running = name
             progress.update(task, description=name)
 
         def end(step: Step) -> None:
-            steps.append(step)
+            steps.running = None
+            steps.finished.append(step)
             progress.advance(task)
             if console is not None:
                 how = "reused" if step.reused else f"{step.seconds:.1f} s"

@@ -22,6 +22,7 @@ from components.click_statistics_gen.component import ClickStatisticsGen
 from components.click_trainer.component import ClickTrainer
 from components.click_transform.component import ClickTransform
 from components.data_gate.component import DataGate
+from components.drift_detector.component import DriftDetector
 from components.model_pusher.component import ModelPusher
 from components.serving_validator.component import ServingValidator
 from pipeline.config import Config
@@ -49,7 +50,7 @@ def create_pipeline(
     """Builds the DAG of one run.
 
     Ingestion, statistics, validation and the data gate have a node per month, so that a month is read once however many
-    runs its window takes part in.
+    runs its window takes part in. The newest month is measured against the others before its gate.
 
     Args:
         config: The config.
@@ -71,13 +72,14 @@ def create_pipeline(
 
     schema = add(ImportSchemaGen(schema_file=schema_file))
     ingested: list[AdExampleGen] = []
-    analyses: list[types.BaseChannel] = []
+    described: list[ClickStatisticsGen] = []
     gates: list[DataGate] = []
     for drop in drops:
         examples = add(
             AdExampleGen(
                 drop_uri=drop.uri,
                 span=drop.span,
+                version=drop.version,
                 fingerprint=drop.fingerprint,
                 features=features,
                 csv=config.csv.model_dump_json(),
@@ -95,19 +97,33 @@ def create_pipeline(
                 f"ExampleValidator-{drop.name}"
             )
         )
+        drift = None
+        if described and drop is drops[-1]:
+            drift = add(
+                DriftDetector(
+                    statistics=statistics.outputs["statistics"],
+                    earlier_statistics=_union([node.outputs["statistics"] for node in described]),
+                    schema=schema.outputs["schema"],
+                    features=features,
+                    month=drop.name,
+                    compared_with=[earlier.name for earlier in drops[:-1]],
+                )
+            )
         gates.append(
             add(
                 DataGate(
                     examples=examples.outputs["examples"],
                     anomalies=validator.outputs["anomalies"],
+                    drift=drift.outputs["drift"] if drift else None,
                     month=drop.name,
                     max_quarantine_share=config.ingestion.max_quarantine_share,
                 ).with_id(f"DataGate-{drop.name}")
             )
         )
         ingested.append(examples)
-        analyses.append(statistics.outputs["analysis"])
+        described.append(statistics)
     newest = ingested[-1]
+    analyses = [node.outputs["analysis"] for node in described]
     transform = add(
         ClickTransform(
             analysis=analyses[-1],

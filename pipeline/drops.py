@@ -23,20 +23,24 @@ class Drop:
         span: The month as a number, such as 202610; 0 for an unnamed drop.
         uri: The folder or CSV file.
         fingerprint: Changes when any file of the drop does.
+        version: Which delivery of the month it is, from 1.
     """
 
     name: str
     span: int
     uri: str
     fingerprint: str
+    version: int = 1
 
 
 def find_drops(root: str, window: int, month: str | None = None) -> list[Drop]:
     """Finds the drops that train one model, the oldest first.
 
+    A window is of calendar months: a month that was never delivered leaves a gap, and does not let an older one in.
+
     Args:
         root: The data root.
-        window: How many months at most.
+        window: How many months, the newest included.
         month: The newest month to take; the newest there is if None.
 
     Raises:
@@ -54,11 +58,27 @@ def find_drops(root: str, window: int, month: str | None = None) -> list[Drop]:
                 f"Files are looked for as {', '.join(CSV_PATTERNS)}.",
             )
         return [Drop(_unnamed(root), 0, root, drop_fingerprint(root))]
-    if month is not None:
-        if month not in months:
-            raise ConfigError(f"{root}: holds no folder {month}", f"There are {', '.join(months)}.")
-        months = months[: months.index(month) + 1]
-    return [_month_drop(root, name) for name in months[-window:]]
+    if month is not None and month not in months:
+        raise ConfigError(f"{root}: holds no folder {month}", f"There are {', '.join(months)}.")
+    wanted = window_months(month or months[-1], window)
+    return [_month_drop(root, name) for name in wanted if name in months]
+
+
+def window_months(newest: str, window: int) -> list[str]:
+    """The calendar months of a window, the oldest first, such as 2025-12 and 2026-01."""
+    year, month = map(int, newest.split("-"))
+    count = 12 * year + month - 1
+    return [f"{number // 12:04d}-{number % 12 + 1:02d}" for number in range(count - window + 1, count + 1)]
+
+
+def gaps(drops: Sequence[Drop]) -> list[str]:
+    """The months between the oldest and the newest drop that are not there."""
+    if len(drops) < 2:
+        return []
+    names = {drop.name for drop in drops}
+    oldest, newest = drops[0].name, drops[-1].name
+    apart = 12 * (int(newest[:4]) - int(oldest[:4])) + int(newest[5:]) - int(oldest[5:])
+    return [name for name in window_months(newest, apart) if name not in names]
 
 
 def _unnamed(root: str) -> str:

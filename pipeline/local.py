@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,14 +19,19 @@ from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import artifact_utils
 
+from components.code_version import code_version
+from components.drift_detector.component import DRIFT_FILE
+from components.drift_detector.distances import read_drift
+from components.model_pusher.versions import ModelVersions, RollBack
 from models.evaluation import read_metrics, read_refusals
 from pipeline.config import Config
-from pipeline.console import Step, watching
+from pipeline.console import Steps, watching
 from pipeline.dag import create_pipeline
-from pipeline.drops import Drop, find_drops
+from pipeline.drops import Drop, find_drops, gaps
 from pipeline.run_record import (
     DropRecord,
     MetricRecord,
+    MonthRecord,
     RunRecord,
     SliceRecord,
     StepRecord,
@@ -68,9 +74,56 @@ def _import_by_content(schema_file: str, output: str) -> str:
     return str(copy)
 
 
-def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
-    parts = [config.model_dump_json(), schema_file, *(f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)]
+def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _window(
+    config: Config, schema_file: str, drops: Sequence[Drop], records: Sequence[RunRecord]
+) -> tuple[list[Drop], list[MonthRecord]]:
+    """Numbers the deliveries of each month, and leaves out earlier months that were refused as they are now.
+
+    A refused month would stop every later run whose window holds it. The newest is judged again, whatever came before.
+    """
+    judged_by = (
+        schema_file,
+        *(part.model_dump_json() for part in (config.features, config.csv, config.ingestion, config.split)),
+    )
+    refused = {
+        month.gate_key: record.run_id
+        for record in records
+        for month in record.window
+        if record.state == "data_refused" and record.refused_month == month.name
+    }
+    taken, months = [], []
+    for drop in drops:
+        known = {
+            month.fingerprint: month.version
+            for record in records
+            for month in record.window
+            if (month.name, month.uri) == (drop.name, drop.uri)
+        }
+        version = known.get(drop.fingerprint, max(known.values(), default=0) + 1)
+        key = _key(*judged_by, drop.name, drop.uri, drop.fingerprint)
+        left_out = f"refused in run {refused[key]}" if key in refused and drop is not drops[-1] else None
+        months.append(
+            MonthRecord(
+                name=drop.name,
+                uri=drop.uri,
+                fingerprint=drop.fingerprint,
+                version=version,
+                gate_key=key,
+                left_out=left_out,
+            )
+        )
+        if left_out is None:
+            taken.append(replace(drop, version=version))
+    return taken, months
+
+
+def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
+    parts = (f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)
+    return _key(config.model_dump_json(), schema_file, *parts)
 
 
 def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
@@ -96,22 +149,27 @@ def run_local(
         run_id: From `new_run_id`.
 
     Returns:
-        The record of the run, whose state is `pushed` or `model_refused`.
+        The record of the run, whose state is `pushed`, `held` or `model_refused`.
 
     Raises:
         ConfigError: The data root or the schema does not fit the config.
         DataRefused: The data is not fit to train on; the record says so too.
     """
     check_schema(load_schema(config.schema_file), config.features)
-    drops = find_drops(config.data.root, config.data.window, month)
+    found = find_drops(config.data.root, config.data.window, month)
     schema_file = _import_by_content(config.schema_file, config.output)
+    records = read_records(config.output)
+    drops, months = _window(config, schema_file, found, records)
     key = _input_key(config, schema_file, drops)
     record = RunRecord(
         run_id=run_id,
         input_key=key,
         config=json.loads(config.model_dump_json()),
-        baseline=_baseline(config, key, read_records(config.output)),
+        code_version=code_version(),
+        baseline=_baseline(config, key, records),
         started=datetime.now(UTC),
+        window=months,
+        missing_months=gaps(found),
     )
     write_record(config.output, record)
     connection = metadata_config(config.output)
@@ -126,7 +184,7 @@ def run_local(
         metadata_connection_config=connection,
         enable_cache=use_cache,
     )
-    steps: list[Step] = []
+    steps = Steps()
     try:
         with watching(console, len(pipeline.components), steps):
             LocalDagRunner().run(pipeline)
@@ -134,6 +192,7 @@ def run_local(
     except DataRefused as refusal:
         record.state = "data_refused"
         record.reasons = refusal.message.splitlines()
+        record.refused_month = (steps.running or "").partition("-")[2] or None
         raise
     except BaseException as error:
         logging.getLogger("adclick").exception("the run failed")
@@ -141,11 +200,32 @@ def run_local(
         record.reasons = [f"{type(error).__name__}: {error}"]
         raise
     finally:
-        record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps]
+        record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps.finished]
         record.finished = datetime.now(UTC)
         _fill_from_metadata(record, connection, drops)
+        if record.state == "pushed":
+            _find_held(record, ModelVersions(push_base(config)))
         write_record(config.output, record)
     return record
+
+
+def _find_held(record: RunRecord, versions: ModelVersions) -> None:
+    """Says so where the blessed version is not among those that servers see."""
+    version = record.pushed_version
+    if version in versions.served:
+        return
+    record.state = "held"
+    if version in versions.withdrawn:
+        rollback = next(found for found in reversed(versions.rollbacks) if version in found.withdrawn)
+        record.reasons = [f"version {version} was withdrawn by the roll-back of {_when(rollback)}"]
+    elif (hold := versions.hold) is not None and version in versions.held:
+        record.reasons = [f"version {version} is held back by the roll-back of {_when(hold)}"]
+    else:
+        record.reasons = [f"version {version}, which an earlier run pushed from the same input, has been removed since"]
+
+
+def _when(rollback: RollBack) -> str:
+    return f"{rollback.time:%Y-%m-%d %H:%M} UTC to version {rollback.served}: {rollback.reason}"
 
 
 def _outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dict[str, list[types.Artifact]]:
@@ -182,6 +262,9 @@ def _fill_from_metadata(
         if examples:
             quarantine = outputs[f"AdExampleGen-{drop.name}.quarantine"][0].uri
             record.drops.append(_drop_record(drop, examples[0], quarantine))
+    for artifact in outputs.get("DriftDetector.drift", []):
+        report = read_drift(Path(artifact.uri, DRIFT_FILE).read_bytes())
+        record.drift = [f"{report.month}: {found.describe()}" for found in report.beyond]
     evaluation = outputs.get("Evaluator.evaluation")
     if not evaluation or record.state not in ("model_refused", "pushed"):
         return

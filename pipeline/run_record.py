@@ -17,6 +17,26 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
+class MonthRecord(_Part):
+    """A month of the window.
+
+    Attributes:
+        name: The month.
+        uri: Where its drop is.
+        fingerprint: Changes when any file of the drop does.
+        version: Which delivery of the month it is, from 1.
+        gate_key: Changes when the drop, or what it is judged by, does.
+        left_out: Why it was left out; None if it was taken.
+    """
+
+    name: str
+    uri: str
+    fingerprint: str
+    version: int
+    gate_key: str
+    left_out: str | None = None
+
+
 class DropRecord(_Part):
     """What one month's ingestion counted."""
 
@@ -48,7 +68,7 @@ class MetricRecord(_Part):
 
 
 class SliceRecord(_Part):
-    """The metrics of one slice for the candidate or the baseline."""
+    """The metrics of one slice for the candidate, the baseline, or their difference, the `change`."""
 
     slice: str
     model: str
@@ -58,16 +78,28 @@ class SliceRecord(_Part):
 class RunRecord(_Part):
     """One run.
 
-    `state` is `running` until the run ends; a run that was killed stays so.
+    Attributes:
+        state: `running` until the run ends; a run that was killed stays so. `held` is a blessed model that is not
+            served, because of a roll-back.
+        window: The months of the window, those that were left out too.
+        missing_months: Months of the window that were never delivered.
+        refused_month: The month that was refused, if one was.
+        drift: What drifted beyond its threshold, a line each.
+        pushed_version: The version of the blessed model, be it served or held.
     """
 
     run_id: str
-    state: Literal["running", "pushed", "data_refused", "model_refused", "failed"] = "running"
+    state: Literal["running", "pushed", "held", "data_refused", "model_refused", "failed"] = "running"
     input_key: str
     config: dict[str, object]
+    code_version: str = ""
     baseline: str | None
     started: datetime
     finished: datetime | None = None
+    window: list[MonthRecord] = []
+    missing_months: list[str] = []
+    refused_month: str | None = None
+    drift: list[str] = []
     drops: list[DropRecord] = []
     steps: list[StepRecord] = []
     evaluation: list[SliceRecord] = []

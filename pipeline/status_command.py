@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from components.model_pusher.versions import ModelVersions
 from pipeline.config import load_config
 from pipeline.console import result_console
 from pipeline.run_record import RunRecord, read_records
 from schema.errors import ConfigError
-from serving.versions import whole_versions
 
 
 def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
@@ -22,9 +22,9 @@ def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
         raise ConfigError("give --config FILE or --output DIR")
     folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
     records = read_records(folder)
-    served = _served_versions(folder)
+    models = _models(folder)
     if as_json:
-        print(json.dumps(_status(folder, records, served), indent=1))
+        print(json.dumps(_status(folder, records, models), indent=1))
         return
     console = result_console(sys.stdout)
     if not records:
@@ -44,10 +44,21 @@ def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
         )
     console.print(folder, highlight=False, soft_wrap=True)
     console.print(table)
-    for model, versions in served.items():
+    for model in models:
         console.print(
-            f"{model}: versions {', '.join(map(str, versions)) or 'none'}; the newest is served", highlight=False
+            f"{model.model}: versions {_listed(model.served)}; the newest is served", highlight=False, soft_wrap=True
         )
+        if model.held:
+            console.print(f"  held back: {_listed(model.held)}", highlight=False)
+        if model.withdrawn:
+            console.print(f"  withdrawn: {_listed(model.withdrawn)}", highlight=False)
+        if (hold := model.hold) is not None:
+            console.print(
+                f"  rolled back to {hold.served} on {hold.time:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.reason}\n"
+                "  Later models are held back until `adclick rollback --release`.",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _overall(record: RunRecord, metric: str) -> float | None:
@@ -57,19 +68,30 @@ def _overall(record: RunRecord, metric: str) -> float | None:
     return None
 
 
-def _served_versions(output: str) -> dict[str, list[int]]:
+def _models(output: str) -> list[ModelVersions]:
     base = Path(output) / "serving_model"
-    if not base.is_dir():
-        return {}
-    return {model.name: whole_versions(str(model)) for model in sorted(base.iterdir())}
+    return [ModelVersions(str(model)) for model in sorted(base.iterdir())] if base.is_dir() else []
 
 
-def _status(folder: str, records: list[RunRecord], served: dict[str, list[int]]) -> dict[str, object]:
+def _listed(versions: list[int]) -> str:
+    return ", ".join(map(str, versions)) or "none"
+
+
+def _status(folder: str, records: list[RunRecord], models: list[ModelVersions]) -> dict[str, object]:
     return {
         "output": folder,
         "runs": [json.loads(record.model_dump_json(exclude={"config"})) for record in records],
-        "models": {
-            name: {"versions": versions, "served_version": versions[-1] if versions else None}
-            for name, versions in served.items()
-        },
+        "models": {model.model: _model_status(model) for model in models},
+    }
+
+
+def _model_status(model: ModelVersions) -> dict[str, object]:
+    served, hold = model.served, model.hold
+    return {
+        "versions": served,
+        "served_version": served[-1] if served else None,
+        "held": model.held,
+        "withdrawn": model.withdrawn,
+        "hold": json.loads(hold.model_dump_json()) if hold is not None else None,
+        "rollbacks": [json.loads(rollback.model_dump_json()) for rollback in model.rollbacks],
     }

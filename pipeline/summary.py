@@ -41,6 +41,17 @@ def print_summary(console: Console, record: RunRecord) -> None:
         counts = (drop.rows_in, drop.rows_examples, drop.rows_quarantined, drop.rows_duplicate)
         table.add_row(drop.name, *(f"{count:,}" for count in counts))
     console.print(table)
+    for month in record.window:
+        if month.left_out is not None:
+            _print(
+                console,
+                f"[yellow]{month.name} is left out[/yellow]: {month.left_out}. Deliver it again, or let the schema or "
+                "the config's limits accept it.",
+            )
+    if record.missing_months:
+        _print(console, f"[yellow]Not delivered[/yellow]: {', '.join(record.missing_months)}.")
+    for line in record.drift:
+        _print(console, f"[yellow]Drift[/yellow] {line}")
     for drop in record.drops:
         if drop.rows_quarantined:
             _print(
@@ -81,9 +92,10 @@ def _evaluation_table(record: RunRecord) -> Table:
     )
     for found in record.evaluation:
         cells = [found.slice, *([found.model] if several else [])]
-        cells.append(_formatted(found.metrics.get("example_count"), ",.0f"))
-        cells.append(_formatted(found.metrics.get("click_rate"), ".2%"))
-        cells += [_metric(found.metrics.get(name)) for name in _COLUMNS]
+        is_change = found.model == "change"
+        cells.append("" if is_change else _formatted(found.metrics.get("example_count"), ",.0f"))
+        cells.append("" if is_change else _formatted(found.metrics.get("click_rate"), ".2%"))
+        cells += [_metric(found.metrics.get(name), "+.4f" if is_change else ".4f") for name in _COLUMNS]
         table.add_row(*cells, style="bold" if found.slice == "overall" else None)
     return table
 
@@ -92,10 +104,10 @@ def _formatted(metric: MetricRecord | None, form: str) -> str:
     return "-" if metric is None or metric.value is None else format(metric.value, form)
 
 
-def _metric(metric: MetricRecord | None) -> str:
+def _metric(metric: MetricRecord | None, form: str) -> str:
     if metric is None or metric.value is None:
         return "-"
-    text = f"{metric.value:.4f}"
+    text = format(metric.value, form)
     if metric.lower is not None and metric.upper is not None:
         text += f" ±{(metric.upper - metric.lower) / 2:.3f}"
     return text

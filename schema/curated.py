@@ -42,14 +42,18 @@ INFINITY_NORM_THRESHOLD: Final = 0.3
 #: For quantities, in bits from 0 (same distribution) to 1 (disjoint); 0.2 is about a shift by one standard deviation.
 JENSEN_SHANNON_THRESHOLD: Final = 0.2
 
+#: A feature with this annotation tag stops the run when it drifts beyond its threshold; others are reported.
+DRIFT_STOPS_RUN: Final = "drift_stops_run"
+
 _TYPES: Final = MappingProxyType(
     {RawType.STRING: schema_pb2.BYTES, RawType.FLOAT: schema_pb2.FLOAT, RawType.INT: schema_pb2.INT}
 )
 _HEADER: Final = """\
 # The curated schema: what every month's examples must look like. A month that breaks it is refused before training.
 # Review it: `presence` says which share of rows must hold a value, `string_domain` which values are expected (at least
-# `min_domain_mass` of the rows must hold one of them), `drift_comparator` how far a column may move from the month
-# before, and `skew_comparator` how far prediction requests may stand from the training data.
+# `min_domain_mass` of the rows must hold one of them), `drift_comparator` how far a column may move from the months of
+# the window before, and `skew_comparator` how far prediction requests may stand from the training data. Drift is
+# reported; to let it stop the run, give the feature `annotation { tag: "drift_stops_run" }`.
 """
 
 

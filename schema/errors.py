@@ -36,3 +36,9 @@ class ModelRefused(AdclickError):
     """A model was trained and did not pass a gate; nothing was pushed."""
 
     exit_code = 4
+
+
+class ModelHeld(AdclickError):
+    """A model was blessed, and a roll-back keeps it from being served."""
+
+    exit_code = 5

@@ -65,6 +65,7 @@ def _component(name: str, config: Config, drop: Drop) -> Any:
         return AdExampleGen(
             drop_uri=drop.uri,
             span=drop.span,
+            version=drop.version,
             fingerprint=drop.fingerprint,
             features=config.features.model_dump_json(),
             csv=config.csv.model_dump_json(),

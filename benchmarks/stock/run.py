@@ -31,13 +31,13 @@ def main() -> None:
 
     from benchmarks.stock.dag import create_pipeline, push_base
     from pipeline.config import load_config
-    from pipeline.console import Step, watching
+    from pipeline.console import Steps, watching
 
     seconds = {"import": time.perf_counter() - start}
     config = load_config(arguments.config)
     data = max(path for path in Path(config.data.root).iterdir() if path.is_dir())
     output = str(arguments.output.resolve())
-    steps: list[Step] = []
+    steps = Steps()
     pipeline = create_pipeline(
         config, data=str(data), rows=arguments.rows, output=output, beam_pipeline_args=arguments.beam
     )
@@ -45,7 +45,7 @@ def main() -> None:
         tfx.orchestration.LocalDagRunner().run(pipeline)
     if not list(Path(push_base(output)).glob("*/saved_model.pb")):
         sys.exit("the stock DAG pushed no model")
-    print(json.dumps({"seconds": seconds | {step.name: step.seconds for step in steps}}), flush=True)
+    print(json.dumps({"seconds": seconds | {step.name: step.seconds for step in steps.finished}}), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class AdExampleGenSpec(ComponentSpec):
     PARAMETERS = {
         "drop_uri": ExecutionParameter(type=str),
         "span": ExecutionParameter(type=int),
+        "version": ExecutionParameter(type=int),
         "fingerprint": ExecutionParameter(type=str),
         "features": ExecutionParameter(type=str),
         "csv": ExecutionParameter(type=str),
@@ -46,7 +47,8 @@ class AdExampleGen(BaseBeamComponent):
             properties count the rows: `rows_in` = `rows_examples` + `rows_quarantined` + `rows_duplicate`, and
             `rows_examples` = `rows_train` + `rows_eval`; as JSON `quarantined_by_reason`, `creatives_by_status` (image
             addresses), `impressions_by_image_status`, `ignored_csv_columns` (files that have the column);
-            `empty_files`; and `eval_from`, the first second of the eval split, empty if the split is by hash.
+            `empty_files`; `eval_from`, the first second of the eval split, empty if the split is by hash; and
+            `code_version`. `drop_files.json` beside the splits names each CSV file with its size and SHA-256.
         creatives: The distinct images, see `models.creatives`.
         quarantine: The rows that could not be used, as JSON lines, and the counts as `ingestion.json`.
     """
@@ -55,13 +57,23 @@ class AdExampleGen(BaseBeamComponent):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(AdExampleGenExecutor)
 
     def __init__(
-        self, *, drop_uri: str, span: int, fingerprint: str, features: str, csv: str, ingestion: str, split: str
+        self,
+        *,
+        drop_uri: str,
+        span: int,
+        version: int,
+        fingerprint: str,
+        features: str,
+        csv: str,
+        ingestion: str,
+        split: str,
     ) -> None:
         """Declares the component.
 
         Args:
             drop_uri: The folder of CSV files, or one CSV file.
             span: The month as a number, such as 202610; 0 for an unnamed drop.
+            version: The delivery of the month, from 1; a month that is delivered again gets the next.
             fingerprint: `drop_fingerprint(drop_uri)`; a drop whose fingerprint is known is not read again.
             features: The feature table's JSON.
             csv: `CsvSettings` as JSON.
@@ -72,6 +84,7 @@ class AdExampleGen(BaseBeamComponent):
             spec=AdExampleGenSpec(
                 drop_uri=drop_uri,
                 span=span,
+                version=version,
                 fingerprint=fingerprint,
                 features=features,
                 csv=csv,

@@ -15,8 +15,9 @@ from tfx.types import artifact_utils
 
 from components import filesystem
 from components.ad_example_gen.chunks import CSV_PATTERNS, DropFile, ReadOptions, list_csv_files, open_drop_file
-from components.ad_example_gen.pipeline import IngestionPlan, ingest
+from components.ad_example_gen.pipeline import IngestionPlan, ingest, record_files
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from components.code_version import CODE_VERSION, code_version
 from schema.errors import DataRefused
 from schema.feature_table import FeatureTable, parse_feature_table
 
@@ -24,6 +25,8 @@ __all__ = ["COUNTS_FILE", "CSV_PATTERNS", "AdExampleGenExecutor"]
 
 #: All counts of an ingestion, as JSON, in the quarantine artifact.
 COUNTS_FILE = "ingestion.json"
+#: The CSV files of the drop, with sizes and hashes, as JSON beside the splits of the examples.
+DROP_FILES = "drop_files.json"
 SPLITS = ["train", "eval"]
 _ROWS = ("rows_in", "rows_examples", "rows_train", "rows_eval", "rows_quarantined", "rows_duplicate")
 _BY_NAME = ("quarantined_by_reason", "creatives_by_status", "impressions_by_image_status")
@@ -79,6 +82,7 @@ class AdExampleGenExecutor(BaseBeamExecutor):
         try:
             with self._make_beam_pipeline() as pipeline:
                 ingest(pipeline, files, plan)
+                record_files(pipeline, paths, filesystem.join(examples.uri, DROP_FILES))
             with filesystem.open_read(plan.counts_file) as stream:
                 result = json.loads(stream.read())
         finally:
@@ -96,6 +100,8 @@ class AdExampleGenExecutor(BaseBeamExecutor):
 
         for artifact in (examples, creatives, quarantine):
             artifact.span = exec_properties["span"]
+        examples.version = exec_properties["version"]
+        examples.set_string_custom_property(CODE_VERSION, code_version())
         examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
         for name, value in counts.items():
             if isinstance(value, int):

@@ -8,9 +8,10 @@ rename: a worker that is run twice does no harm.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,6 +38,7 @@ Hashes = npt.NDArray[np.uint64]
 
 _HASH_STEPS = 1_000_000
 _MINUTE = 60
+_HASHED_BYTES = 1 << 20
 #: Rows encoded at a time; their records are in memory.
 _ENCODED_ROWS = 32_768
 _IMAGE_THREADS = 8
@@ -146,6 +148,32 @@ def ingest(pipeline: beam.Pipeline, files: list[DropFile], plan: IngestionPlan) 
         | "SumCounts" >> beam.CombineGlobally(_add_counts)
         | "WriteCounts" >> beam.Map(_write_counts, plan.counts_file, beam.pvalue.AsSingleton(eval_from))
     )
+
+
+def record_files(pipeline: beam.Pipeline, paths: Sequence[str], path: str) -> None:
+    """Writes each file's address, size in bytes and SHA-256 as a JSON list."""
+    _ = (
+        pipeline
+        | "Paths" >> beam.Create(paths)
+        | "ReshufflePaths" >> beam.Reshuffle()
+        | "Hash" >> beam.Map(_describe_file)
+        | "AllFiles" >> beam.combiners.ToList()
+        | "WriteFiles" >> beam.Map(_write_files, path)
+    )
+
+
+def _describe_file(path: str) -> dict[str, str | int]:
+    digest, size = hashlib.sha256(), 0
+    with filesystem.open_read(path) as stream:
+        while block := stream.read(_HASHED_BYTES):
+            digest.update(block)
+            size += len(block)
+    return {"path": path, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _write_files(files: list[dict[str, str | int]], path: str) -> None:
+    with filesystem.open_write_atomic(path) as stream:
+        stream.write(json.dumps(sorted(files, key=lambda file: str(file["path"])), indent=1).encode())
 
 
 def _add_counts(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:

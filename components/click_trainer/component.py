@@ -11,6 +11,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import path_utils
 
 from components.artifacts import Creatives
+from components.code_version import CODE_VERSION, code_version
 from components.example_files import creative_files, split_files
 from models.settings import NetworkSettings, TrainingSettings
 from models.trainer import train
@@ -50,6 +51,8 @@ class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
         newest = input_dict["examples"]
         earlier = input_dict.get("earlier_examples", [])
         model_run = artifact_utils.get_single_uri(output_dict["model_run"])
+        model = artifact_utils.get_single_instance(output_dict["model"])
+        model.set_string_custom_property(CODE_VERSION, code_version())
         result = train(
             features=parse_feature_table(exec_properties["features"]),
             network=NetworkSettings.model_validate_json(exec_properties["network"]),
@@ -59,7 +62,7 @@ class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
             train_files=split_files(earlier, "train") + split_files(earlier, "eval") + split_files(newest, "train"),
             held_out_files=split_files(newest, "eval"),
             creative_files=creative_files(input_dict["creatives"]),
-            model_folder=path_utils.serving_model_dir(artifact_utils.get_single_uri(output_dict["model"])),
+            model_folder=path_utils.serving_model_dir(model.uri),
             log_folder=model_run,
         )
         run = artifact_utils.get_single_instance(output_dict["model_run"])
@@ -71,7 +74,8 @@ class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
     """Fits the click network on a window of months and exports it.
 
     Outputs:
-        model: `standard_artifacts.Model` with the SavedModel under `Format-Serving`.
+        model: `standard_artifacts.Model` with the SavedModel under `Format-Serving`; its custom property `code_version`
+            says by which code.
         model_run: TensorBoard logs and `history.json`.
     """
 

@@ -14,6 +14,9 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
+from components.artifacts import Drift
+from components.drift_detector.component import DRIFT_FILE
+from components.drift_detector.distances import read_drift
 from schema.errors import DataRefused
 
 _ANOMALIES_FILE = "SchemaDiff.pb"
@@ -63,12 +66,13 @@ class DataGateSpec(ComponentSpec):
     INPUTS = {
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "anomalies": ChannelParameter(type=standard_artifacts.ExampleAnomalies),
+        "drift": ChannelParameter(type=Drift, optional=True),
     }
     OUTPUTS = {"data_blessing": ChannelParameter(type=DataBlessing)}
 
 
 class DataGateExecutor(base_executor.BaseExecutor):
-    """Raises `DataRefused` where a month's quarantine or anomalies forbid training on it."""
+    """Raises `DataRefused` where a month's quarantine, anomalies or drift forbid training on it."""
 
     def Do(
         self,
@@ -88,6 +92,12 @@ class DataGateExecutor(base_executor.BaseExecutor):
             reasons.append(too_many)
         for split, anomalies in _read_anomalies(input_dict["anomalies"]):
             reasons += [f"anomaly in the {split} split: {line}" for line in describe_anomalies(anomalies)]
+        for artifact in input_dict.get("drift", []):
+            report = read_drift(io_utils.read_bytes_file(f"{artifact.uri}/{DRIFT_FILE}"))
+            against = ", ".join(report.compared_with)
+            reasons += [
+                f"drift against {against}: {found.describe()}" for found in report.beyond if found.action == "stop"
+            ]
         if reasons:
             raise DataRefused(
                 "\n".join(f"{month}: {reason}" for reason in reasons),
@@ -108,7 +118,7 @@ def _read_anomalies(artifacts: Sequence[types.Artifact]) -> list[tuple[str, anom
 
 
 class DataGate(base_component.BaseComponent):
-    """Stops the run before training when a month has anomalies or too many quarantined rows."""
+    """Stops the run before training when a month has anomalies, forbidden drift or too many quarantined rows."""
 
     SPEC_CLASS = DataGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(DataGateExecutor)
@@ -118,6 +128,7 @@ class DataGate(base_component.BaseComponent):
         *,
         examples: types.BaseChannel,
         anomalies: types.BaseChannel,
+        drift: types.BaseChannel | None = None,
         month: str,
         max_quarantine_share: float,
     ) -> None:
@@ -126,6 +137,7 @@ class DataGate(base_component.BaseComponent):
         Args:
             examples: A month's examples; its properties carry the counts of ingestion.
             anomalies: What ExampleValidator found in them.
+            drift: What DriftDetector measured; None for a month with nothing before it.
             month: How the month is called in a refusal.
             max_quarantine_share: The share of rows that may be quarantined.
         """
@@ -133,6 +145,7 @@ class DataGate(base_component.BaseComponent):
             spec=DataGateSpec(
                 examples=examples,
                 anomalies=anomalies,
+                drift=drift,
                 month=month,
                 max_quarantine_share=max_quarantine_share,
                 data_blessing=types.Channel(type=DataBlessing),

@@ -15,32 +15,35 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
+from components.model_pusher.versions import ModelVersions
 from components.serving_validator.component import WARMUP_REQUESTS
 from serving.model_server.warmup import WARMUP_FILE
-from serving.versions import MODEL_FILE, whole_versions
+from serving.versions import MODEL_FILE
 
 _INCOMING = ".incoming-"
 
 
-def push(model_folder: str, base: str, warmup_requests: str | None = None) -> tuple[str, str]:
-    """Copies a SavedModel to the next version below `base`.
+def push(model_folder: str, push_directory: str, warmup_requests: str | None = None) -> tuple[str, str]:
+    """Copies a SavedModel to the next version, in the push directory or, while a roll-back holds, beside it.
 
     On a file system with renames the version appears whole at once; elsewhere its `saved_model.pb`, without which no
     server takes it for whole, is copied last.
 
     Args:
         model_folder: The SavedModel.
-        base: The push directory.
+        push_directory: The folder that servers watch.
         warmup_requests: A file of requests that a server runs before it serves the version.
 
     Returns:
         The version's folder and its number.
     """
+    versions = ModelVersions(push_directory)
+    base = versions.push_folder
     fileio.makedirs(base)
     for name in fileio.listdir(base):
         if name.startswith(_INCOMING):
             fileio.rmtree(os.path.join(base, name))
-    version = str(max([int(time.time()), *(known + 1 for known in whole_versions(base))]))
+    version = str(max(int(time.time()), versions.newest + 1))
     destination = os.path.join(base, version)
     if "://" in base:
         _copy(model_folder, destination, warmup_requests)
@@ -83,6 +86,6 @@ class ModelPusherExecutor(PusherExecutor):
 
 
 class ModelPusher(Pusher):
-    """TFX's Pusher with an atomic push."""
+    """TFX's Pusher with an atomic push, which keeps to a roll-back."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ModelPusherExecutor)

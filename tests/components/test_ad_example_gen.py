@@ -436,6 +436,7 @@ def test_fingerprint_keys_the_component(drop: Path) -> None:
     (drop / "a.csv").write_bytes(as_csv([impression(1)]))
     component = AdExampleGen(
         drop_uri=str(drop),
+        version=1,
         span=202610,
         fingerprint=drop_fingerprint(str(drop)),
         features=json.dumps(PLAIN),

@@ -15,7 +15,7 @@ from tfx.types import standard_artifacts
 
 from components.click_evaluator.executor import ClickEvaluatorExecutor
 from models.description import read_description, write_description
-from models.evaluation import BASELINE, CANDIDATE, SliceMetrics, build_eval_config, read_metrics, read_refusals
+from models.evaluation import BASELINE, CANDIDATE, CHANGE, SliceMetrics, build_eval_config, read_metrics, read_refusals
 from models.settings import EvaluationSettings, ThresholdSettings
 from pipeline.local import LOCAL_BEAM_ARGUMENTS
 from serving.model_server.servable import Servable
@@ -168,4 +168,4 @@ def test_a_model_is_no_worse_than_itself(tiny_model: TinyModel, tmp_path: Path) 
     )
     output = evaluate(tiny_model, tmp_path, EvaluationSettings(thresholds=thresholds), baseline=True)
     assert read_refusals(output) == []
-    assert {part.model for part in read_metrics(output)} == {CANDIDATE, BASELINE}
+    assert {part.model for part in read_metrics(output)} == {CANDIDATE, BASELINE, CHANGE}

@@ -97,10 +97,11 @@ class Project:
             file.write_bytes(b"\n".join([header, *(row.encode("latin-1") for row in edited), b""]))
 
 
-def small_project(folder: Path, *, months: int = 2) -> Project:
+def small_project(folder: Path, *, months: int = 2, rows: int = 8_000) -> Project:
     """Sample data small enough for a run in seconds, with gates that so few clicks can pass."""
     done = adclick(
-        *("sample-data", "--output", folder, "--rows", "8000", "--creatives", "60", "--months", str(months)), "--quiet"
+        *("sample-data", "--output", folder, "--rows", str(rows), "--creatives", "60", "--months", str(months)),
+        "--quiet",
     )
     assert done.code == 0, done.text
     project = Project(folder)

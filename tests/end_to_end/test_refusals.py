@@ -33,7 +33,7 @@ def test_a_worse_model_is_refused(served: Project) -> None:
     (run,) = served.status()["runs"]
     assert run["state"] == "model_refused" and run["pushed_version"] is None
     assert run["baseline"] == str(served.push_base / str(versions[-1]))
-    assert {found["model"] for found in run["evaluation"]} == {"candidate", "baseline"}
+    assert {found["model"] for found in run["evaluation"]} == {"candidate", "baseline", "change"}
 
 
 def rename_devices(rows: list[str]) -> list[str]:

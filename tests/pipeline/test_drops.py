@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.drops import find_drops
+from pipeline.drops import find_drops, gaps
 from schema.errors import ConfigError
 
 
@@ -22,6 +22,17 @@ def test_the_window_is_the_newest_months_oldest_first(root: Path) -> None:
     drops = find_drops(str(root), window=2)
     assert [(drop.name, drop.span) for drop in drops] == [("2025-12", 202512), ("2026-01", 202601)]
     assert [drop.name for drop in find_drops(str(root), window=12)] == ["2025-11", "2025-12", "2026-01"]
+
+
+def test_a_gap_lets_no_older_month_in(root: Path) -> None:
+    for month in ("2026-02", "2026-05"):
+        (root / month).mkdir()
+        (root / month / "a.csv").write_text("x\n1\n")
+    drops = find_drops(str(root), window=5)
+    assert [drop.name for drop in drops] == ["2026-01", "2026-02", "2026-05"]
+    assert gaps(drops) == ["2026-03", "2026-04"]
+    assert gaps(find_drops(str(root), window=3, month="2026-01")) == []
+    assert [drop.name for drop in find_drops(str(root), window=3)] == ["2026-05"]
 
 
 def test_a_month_can_be_chosen(root: Path) -> None:
