@@ -43,10 +43,14 @@ class Fit:
     Attributes:
         network: With the weights of the best epoch.
         history: By metric, its value after each epoch.
+        is_warm: Whether it started from the weights of an earlier model.
+        cold_because: Why it did not although it was to; None if it did, or was not to.
     """
 
     network: ClickNetwork
     history: dict[str, list[float]]
+    is_warm: bool = False
+    cold_because: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -67,8 +71,21 @@ def fit(
     image_size: int,
     log_folder: Path | str | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    warm_start: Callable[[ClickNetwork], str | None] | None = None,
 ) -> Fit:
     """Trains a new network on `train` and keeps the weights that did best on `held_out`.
+
+    Args:
+        train: What is trained on.
+        held_out: What early stopping watches.
+        store: The creatives; None without images.
+        layout: The network's inputs.
+        network_settings: Sizes of the network.
+        training: How it is fitted.
+        image_size: Edge of the creatives in pixels.
+        log_folder: Where TensorBoard logs go; nowhere if None.
+        on_epoch: Is told each epoch's number and metrics.
+        warm_start: Gives a new network the weights to start from; returns why it did not, or None.
 
     Raises:
         ValueError: `train` or `held_out` has no rows, or `train` has no click or nothing but clicks.
@@ -90,6 +107,7 @@ def fit(
         evidence=network_settings.combination_evidence,
     )
     network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
+    cold_because = None if warm_start is None else warm_start(network)
     image_ids = fields_of_one_creative(train, layout) if store is not None else []
     hiding = Hiding.of(layout, training.unknown_rate, dict.fromkeys(image_ids, training.creative_id_rate))
     predictor = Predictor(network, store)
@@ -97,6 +115,9 @@ def fit(
     epoch_seeds = np.random.SeedSequence(training.seed).generate_state(training.max_epochs)
     history: dict[str, list[float]] = {}
     best, patience = np.inf, training.patience
+    is_warm = warm_start is not None and cold_because is None
+    if is_warm:
+        best = predictor.measure(held_out)["log_loss"]
     weights = [variable.numpy() for variable in network.variables]
     writer = (
         tf.summary.create_file_writer(str(log_folder)) if log_folder is not None else tf.summary.create_noop_writer()
@@ -131,7 +152,7 @@ def fit(
         exact = training.model_copy(update={"mixed_precision": False})
         network = ClickNetwork(layout, network_settings, exact, image_size, len(train), effects)
         _assign(network, trained)
-    return Fit(network, history)
+    return Fit(network, history, is_warm, cold_because)
 
 
 def _is_worse(prediction: Floats32, other: Floats32, clicked: Floats32) -> bool:

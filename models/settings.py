@@ -59,6 +59,11 @@ class TrainingSettings(_Settings):
         0.001, gt=0, description="Initial learning rate; cut when the held-out log loss stops falling."
     )
     patience: int = Field(2, ge=1, description="Epochs without a better held-out log loss before training stops.")
+    warm_start: bool = Field(
+        False,
+        description="Starts from the weights of the last blessed model, whose vocabularies may have been smaller, "
+        "instead of from random ones; anew where the features or the network have changed.",
+    )
     effect_rows: int = Field(
         2_000_000,
         ge=1,

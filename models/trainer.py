@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
+from absl import logging
 
 from models.export import export
 from models.features import InputLayout, input_layout
@@ -16,6 +17,7 @@ from models.fitting import Fit, fit
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Columns, CreativeStore, Reader, read_columns
 from models.transform_graph import TransformGraph
+from models.warm_start import warm_start
 from schema.feature_table import FeatureTable
 
 HISTORY_FILE = "history.json"
@@ -61,6 +63,7 @@ def train(
     creative_files: Sequence[str],
     model_folder: str,
     log_folder: str,
+    warm_start_from: str | None = None,
 ) -> Fit:
     """Fits the network and exports it.
 
@@ -75,6 +78,7 @@ def train(
         creative_files: TFRecord files of the window's creatives.
         model_folder: Where the SavedModel goes.
         log_folder: Where TensorBoard logs and `history.json` go.
+        warm_start_from: A SavedModel of ours whose weights to start from; None to start anew.
     """
     with tempfile.TemporaryDirectory(prefix="adclick-training-") as work:
         folder = Path(work)
@@ -82,8 +86,19 @@ def train(
             features, transform_graph, train_files, held_out_files, creative_files, image_size, folder
         )
         result = fit(
-            data.train, data.held_out, data.store, data.layout, network, training, image_size, log_folder, _log_epoch
+            data.train,
+            data.held_out,
+            data.store,
+            data.layout,
+            network,
+            training,
+            image_size,
+            log_folder,
+            _log_epoch,
+            None if warm_start_from is None else lambda made: warm_start(made, data.transform_graph, warm_start_from),
         )
+        if result.cold_because is not None:
+            logging.warning("no warm start from %s: %s", warm_start_from, result.cold_because)
         export(
             result.network,
             data.transform_graph,
@@ -100,6 +115,4 @@ def train(
 
 
 def _log_epoch(epoch: int, metrics: dict[str, float]) -> None:
-    from absl import logging
-
     logging.info("epoch %d: %s", epoch + 1, ", ".join(f"{name} {value:.5f}" for name, value in metrics.items()))

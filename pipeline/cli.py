@@ -171,6 +171,36 @@ def rollback(
 
 
 @app.command()
+def clean(
+    config: ConfigOption,
+    keep_versions: Annotated[int, typer.Option(min=1, help="Pushed versions to keep, the served one included.")] = 5,
+    keep_runs: Annotated[int, typer.Option(min=1, help="Runs whose artifacts stay, for reuse and for looking.")] = 12,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+) -> None:
+    """Delete old versions and artifacts, never what is served, a baseline, or what a kept version was made from."""
+    import tempfile
+
+    from pipeline.config import load_config
+    from pipeline.console import noise_to, result_console
+
+    settings = load_config(config)
+    with noise_to(Path(tempfile.gettempdir()) / "adclick-clean.log") as real:
+        from pipeline import clean_command
+
+        cleaning = clean_command.plan_cleaning(settings, keep_versions, keep_runs)
+        if not dry_run:
+            clean_command.clean(settings, cleaning)
+        result_console(real).print(
+            f"{'Would delete' if dry_run else 'Deleted'} {len(cleaning.versions)} versions and "
+            f"{len(cleaning.artifacts)} artifacts, {cleaning.size / 2**20:,.1f} MiB.",
+            *((cleaning.versions + cleaning.artifacts) if dry_run else ()),
+            sep="\n  ",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
 def tune(
     config: ConfigOption,
     trials: Annotated[int, typer.Option(min=2, help="Sets of values to try, the config's own included.")] = 20,
@@ -283,14 +313,17 @@ def predict(
 
 @app.command()
 def status(
+    version: Annotated[
+        int | None, typer.Argument(help="A pushed version: the files, config, code, metrics and blessing behind it.")
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="The config file.")] = None,
     output: Annotated[Path | None, typer.Option(help="The output folder, where no config is given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List runs, pushed versions and what is served."""
+    """List runs, pushed versions and what is served; or tell where one version comes from."""
     from pipeline.status_command import run_status
 
-    run_status(config, output, as_json)
+    run_status(config, output, version, as_json)
 
 
 def main() -> None:

@@ -143,6 +143,7 @@ def create_pipeline(
             network=config.network.model_dump_json(),
             training=config.training.model_dump_json(),
             image_size=config.ingestion.image_size,
+            warm_start_from=baseline if config.training.warm_start else None,
         )
     )
     baseline_model = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,22 +17,22 @@ from tfx import types
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import artifact_utils
+from tfx.utils import io_utils
 
 from components.code_version import code_version
 from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import read_drift
 from components.model_pusher.versions import ModelVersions, RollBack
-from models.evaluation import read_metrics, read_refusals
+from models.evaluation import read_refusals
 from pipeline.config import Config
 from pipeline.console import Steps, watching
 from pipeline.dag import create_pipeline
 from pipeline.drops import Drop, find_drops, gaps
+from pipeline.lineage import evaluation_records
 from pipeline.run_record import (
     DropRecord,
-    MetricRecord,
     MonthRecord,
     RunRecord,
-    SliceRecord,
     StepRecord,
     read_records,
     write_record,
@@ -263,26 +262,14 @@ def _fill_from_metadata(
             quarantine = outputs[f"AdExampleGen-{drop.name}.quarantine"][0].uri
             record.drops.append(_drop_record(drop, examples[0], quarantine))
     for artifact in outputs.get("DriftDetector.drift", []):
-        report = read_drift(Path(artifact.uri, DRIFT_FILE).read_bytes())
+        report = read_drift(io_utils.read_bytes_file(os.path.join(artifact.uri, DRIFT_FILE)))
         record.drift = [f"{report.month}: {found.describe()}" for found in report.beyond]
     evaluation = outputs.get("Evaluator.evaluation")
     if not evaluation or record.state not in ("model_refused", "pushed"):
         return
     uri = evaluation[0].uri
     record.evaluation_uri = uri
-    record.evaluation = [
-        SliceRecord(
-            slice=found.slice,
-            model=found.model,
-            metrics={
-                name: MetricRecord(
-                    value=_defined(metric.value), lower=_defined(metric.lower), upper=_defined(metric.upper)
-                )
-                for name, metric in found.metrics.items()
-            },
-        )
-        for found in read_metrics(uri)
-    ]
+    record.evaluation = evaluation_records(uri)
     record.reasons = read_refusals(uri)
     blessing = outputs["ServingValidator.blessing"][0]
     if blessing.get_int_custom_property("blessed") != 1:
@@ -291,10 +278,6 @@ def _fill_from_metadata(
     if pushed.get_int_custom_property("pushed") == 1:
         record.state = "pushed"
         record.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
-
-
-def _defined(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
 
 
 def _drop_record(drop: Drop, examples: types.Artifact, quarantine_uri: str) -> DropRecord:

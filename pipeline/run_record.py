@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -65,6 +66,12 @@ class MetricRecord(_Part):
     value: float | None
     lower: float | None = None
     upper: float | None = None
+
+    @classmethod
+    def defined(cls, value: float, lower: float | None, upper: float | None) -> MetricRecord:
+        """A metric, None in place of NaN and infinities."""
+        finite = [None if bound is None or not math.isfinite(bound) else bound for bound in (value, lower, upper)]
+        return cls(value=finite[0], lower=finite[1], upper=finite[2])
 
 
 class SliceRecord(_Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -11,16 +12,19 @@ from rich.table import Table
 
 from components.model_pusher.versions import ModelVersions
 from pipeline.config import load_config
-from pipeline.console import result_console
+from pipeline.console import noise_to, result_console
 from pipeline.run_record import RunRecord, read_records
 from schema.errors import ConfigError
 
 
-def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
-    """Prints the state of an output folder."""
+def run_status(config: Path | None, output: Path | None, version: int | None, as_json: bool) -> None:
+    """Prints the state of an output folder, or where one of its versions comes from."""
     if config is None and output is None:
         raise ConfigError("give --config FILE or --output DIR")
     folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
+    if version is not None:
+        _print_lineage(folder, version, as_json)
+        return
     records = read_records(folder)
     models = _models(folder)
     if as_json:
@@ -59,6 +63,42 @@ def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+def _print_lineage(folder: str, version: int, as_json: bool) -> None:
+    with noise_to(Path(tempfile.gettempdir()) / "adclick-status.log") as real:
+        from pipeline.lineage import lineage_of
+        from pipeline.local import metadata_config
+
+        lineage = lineage_of(metadata_config(folder), version)
+        if as_json:
+            real.write(lineage.model_dump_json(indent=1) + "\n")
+            return
+        console = result_console(real)
+
+        def say(text: str = "") -> None:
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+        say(f"Version {lineage.version}, pushed to {lineage.pushed_to}")
+        say(f"Model {lineage.model}, trained by code {lineage.code_version}")
+        say(f"Compared with {lineage.baseline or 'no earlier version: it was the first'}")
+        verdicts = (f"{name} {'blessed' if blessed else 'refused'}" for name, blessed in lineage.blessings.items())
+        say(f"Judged: {', '.join(verdicts)}")
+        for found in lineage.evaluation:
+            if found.slice == "overall":
+                metrics = (
+                    f"{name} {metric.value:.5g}" for name, metric in found.metrics.items() if metric.value is not None
+                )
+                say(f"  {found.model}: {', '.join(metrics)}")
+        for month in lineage.months:
+            say()
+            say(f"Month {month.span}, delivery {month.version}, read by code {month.code_version}")
+            say(f"  {month.drop} (fingerprint {month.fingerprint})")
+            for file in month.files:
+                say(f"  {file.sha256}  {file.bytes:>12,}  {file.path}")
+            say(f"  images, each by its SHA-256: {month.creatives}")
+        say()
+        say("Settings, artifacts and slices: --json.")
 
 
 def _overall(record: RunRecord, metric: str) -> float | None:

@@ -26,6 +26,7 @@ class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
         "network": ExecutionParameter(type=str),
         "training": ExecutionParameter(type=str),
         "image_size": ExecutionParameter(type=int),
+        "warm_start_from": ExecutionParameter(type=str, optional=True),
     }
     INPUTS = {
         "examples": ChannelParameter(type=standard_artifacts.Examples),
@@ -64,10 +65,12 @@ class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
             creative_files=creative_files(input_dict["creatives"]),
             model_folder=path_utils.serving_model_dir(model.uri),
             log_folder=model_run,
+            warm_start_from=exec_properties.get("warm_start_from"),
         )
         run = artifact_utils.get_single_instance(output_dict["model_run"])
         run.set_int_custom_property("epochs", result.epochs)
         run.set_float_custom_property("best_log_loss", result.best_log_loss)
+        run.set_int_custom_property("warm_start", result.is_warm)
 
 
 class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
@@ -93,6 +96,7 @@ class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
         network: str,
         training: str,
         image_size: int,
+        warm_start_from: str | None = None,
     ) -> None:
         """Declares the component.
 
@@ -105,6 +109,7 @@ class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
             network: `NetworkSettings` as JSON.
             training: `TrainingSettings` as JSON.
             image_size: Edge of the creatives in pixels.
+            warm_start_from: The pushed version whose weights to start from; None to start anew.
         """
         super().__init__(
             spec=ClickTrainerSpec(
@@ -116,6 +121,7 @@ class ClickTrainer(base_component.BaseComponent):  # type: ignore[misc]
                 network=network,
                 training=training,
                 image_size=image_size,
+                warm_start_from=warm_start_from,
                 model=types.Channel(type=standard_artifacts.Model),
                 model_run=types.Channel(type=standard_artifacts.ModelRun),
             )

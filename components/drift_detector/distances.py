@@ -166,7 +166,8 @@ def _quantities_apart(
     middle = np.cumsum(both) - both / 2
     tenth = np.minimum((middle[:-1] * _CELLS / max(both[:-1].sum(), 1e-9)).astype(np.int64), _CELLS - 1)
     groups = np.append(tenth, _CELLS)
-    return jensen_shannon(*(np.bincount(groups, cells, _CELLS + 1) for cells in (now, before)))
+    gathered = [np.asarray(np.bincount(groups, cells), np.float64) for cells in (now, before)]
+    return jensen_shannon(*gathered)
 
 
 def _quantiles(feature: statistics_pb2.FeatureNameStatistics) -> list[float]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ml_metadata import metadata_store
@@ -61,15 +64,21 @@ class Agency:
 
 
 def of_months(executions: dict[str, str], *months: str) -> Counter[str]:
-    """How the ingestion, statistics and gates of months ended."""
-    return Counter(state for node, state in executions.items() if node[-7:] in months)
+    """How the ingestion, statistics and validation of months ended."""
+    kinds = ("AdExampleGen", "StatisticsGen", "ExampleValidator")
+    return Counter(executions[f"{kind}-{month}"] for kind in kinds for month in months)
 
 
 @pytest.fixture(scope="module")
 def agency(tmp_path_factory: pytest.TempPathFactory) -> Agency:
     folder = tmp_path_factory.mktemp("agency")
     project = small_project(folder / "project", months=len(MONTHS), rows=18_000)
-    project.edit_config(lambda config: config["evaluation"].update(confidence_intervals=True))
+
+    def hasten(config: dict[str, Any]) -> None:
+        config["evaluation"]["confidence_intervals"] = True
+        config["training"]["max_epochs"] = 2
+
+    project.edit_config(hasten)
     return Agency(project, folder / "store")
 
 
@@ -168,3 +177,27 @@ def test_half_a_year(agency: Agency) -> None:
     assert project.versions[-1] == agency.last["pushed_version"]
     again = agency.run()
     assert again.code == 0, again.text
+    assert "Nothing has changed" in again.out and project.versions[-1] == agency.last["pushed_version"]
+
+    told = adclick("status", str(project.versions[-1]), "--config", project.config, "--json")
+    assert told.code == 0, told.text
+    lineage = json.loads(told.out)
+    assert [month["span"] for month in lineage["months"]] == [202611, 202612, 202701]
+    assert [month["version"] for month in lineage["months"]] == [2, 1, 2], "each as it was delivered at last"
+    for month in lineage["months"]:
+        for file in month["files"]:
+            assert hashlib.sha256(Path(file["path"]).read_bytes()).hexdigest() == file["sha256"]
+    assert lineage["blessings"] == {"Evaluator": True, "ServingValidator": True}
+    assert lineage["baseline"] == str(project.push_base / str(before))
+    assert lineage["settings"]["ClickTrainer"]["training"]["max_epochs"] == 2
+    assert lineage["code_version"].startswith("0.")
+
+    kept = [*project.versions[-2:]]
+    would = adclick("clean", "--config", project.config, "--keep-versions", "2", "--keep-runs", "1", "--dry-run")
+    assert would.code == 0 and "Would delete 3 versions" in would.out, would.text
+    cleaned = adclick("clean", "--config", project.config, "--keep-versions", "2", "--keep-runs", "1")
+    assert cleaned.code == 0, cleaned.text
+    assert project.versions == kept
+    assert not (project.output / "pipeline_root" / f"AdExampleGen-{august}" / "examples" / "1").exists()
+    unchanged = agency.run()
+    assert unchanged.code == 0 and "Nothing has changed" in unchanged.out, unchanged.text

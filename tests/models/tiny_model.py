@@ -32,6 +32,7 @@ FEATURES = parse_feature_table(
         "image": {"role": "image"},
     }
 )
+NETWORK = NetworkSettings(embedding_dimension=4, hidden_units=(8,))
 Row = dict[str, list[Any]]
 
 
@@ -128,7 +129,7 @@ def train_tiny_model(folder: Path) -> TinyModel:
     creative_file = write_creatives(folder / "creatives-0", creatives)
     train(
         FEATURES,
-        NetworkSettings(embedding_dimension=4, hidden_units=(8,)),
+        NETWORK,
         TrainingSettings(max_epochs=2, batch_size=64, learning_rate=0.01),
         IMAGE_SIZE,
         str(folder / "transform"),
