@@ -15,6 +15,7 @@ from benchmarks.measure import ROOT, machine, python_module
 
 SHORT = {
     "ingestion": ["--rows", "200000"],
+    "batch_prediction": ["--rows", "400000", "--creatives", "200", "--baseline-rows", "5000"],
     "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
     "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
     "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "8"],
@@ -23,6 +24,7 @@ SHORT = {
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],
+    "batch_prediction": [],
     "images": ["--baseline-rows", "10000"],
     "whole_run": [],
     "training": [],
