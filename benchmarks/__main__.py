@@ -15,6 +15,7 @@ from benchmarks.measure import ROOT, machine, python_module
 
 SHORT = {
     "ingestion": ["--rows", "200000"],
+    "batch_prediction": ["--rows", "400000", "--creatives", "200", "--baseline-rows", "5000"],
     "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
     "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
     "months": ["--rows", "70000", "--creatives", "500"],
@@ -24,6 +25,7 @@ SHORT = {
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],
+    "batch_prediction": [],
     "images": ["--baseline-rows", "10000"],
     "whole_run": [],
     "months": [],

@@ -139,6 +139,11 @@ def make_folder(path: str) -> None:
             FileSystems.mkdirs(path)
 
 
+def rename(source: str, target: str) -> None:
+    """Renames a file or a folder; nothing may be at `target`. At once on a local disk, a file at a time elsewhere."""
+    FileSystems.rename([source], [target])
+
+
 def delete(path: str) -> None:
     """Deletes a file, or a folder with all that is in it; it may be gone already."""
     with contextlib.suppress(BeamIOError, FileNotFoundError):

@@ -163,7 +163,7 @@ def instance_from_csv(file: Path, row: int, features: FeatureTable, csv: CsvSett
         raise ConfigError(f"{file}: no such file")
     limits = IngestionSettings()
     options = ReadOptions(features, csv, limits.max_field_bytes, split_by_time=False, labelled=False)
-    opened = open_drop_file(str(file), 0, csv, features)
+    opened = open_drop_file(str(file), 0, csv, features, labelled=False)
     seen = 0
     for chunk in plan_chunks(opened, csv, limits.max_field_bytes, limits.chunk_bytes) if opened else ():
         for part in read_chunk(chunk, options, limits.chunk_bytes):

@@ -149,7 +149,9 @@ def _open(path: str) -> tuple[BinaryIO, _Stream]:
     return raw, _GzipStream(raw) if path.lower().endswith(".gz") else _PlainStream(raw)
 
 
-def open_drop_file(path: str, index: int, csv: CsvSettings, features: FeatureTable) -> DropFile | None:
+def open_drop_file(
+    path: str, index: int, csv: CsvSettings, features: FeatureTable, *, labelled: bool = True
+) -> DropFile | None:
     """Reads and checks the first line of a file.
 
     Args:
@@ -157,6 +159,8 @@ def open_drop_file(path: str, index: int, csv: CsvSettings, features: FeatureTab
         index: Its place among the files of the drop.
         csv: The dialect.
         features: The feature table; every column that it reads must be there once.
+        labelled: Whether the label must be there, too. A file without a header then has it unless its first row is one
+            field short.
 
     Returns:
         The file, or None if it is empty.
@@ -178,7 +182,10 @@ def open_drop_file(path: str, index: int, csv: CsvSettings, features: FeatureTab
     if not beginning[offset:].strip(b"\r\n"):
         return None
     if not csv.header:
-        return DropFile(path, index, csv.columns, offset, 1)
+        names = csv.columns
+        if not labelled and _count_fields(beginning[offset:], csv) == len(names) - 1:
+            names = tuple(name for name in names if name != features.source_of(features.label_name))
+        return DropFile(path, index, names, offset, 1)
     line = 1
     while True:
         end = beginning.find(b"\n", offset)
@@ -187,11 +194,19 @@ def open_drop_file(path: str, index: int, csv: CsvSettings, features: FeatureTab
         line += 1
         if first:
             break
-    names = _header_names(path, first, csv, features)
+    names = _header_names(path, first, csv, features, labelled)
     return DropFile(path, index, names, offset, line)
 
 
-def _header_names(path: str, first: bytes, csv: CsvSettings, features: FeatureTable) -> tuple[str, ...]:
+def _count_fields(text: bytes, csv: CsvSettings) -> int:
+    """The number of fields of the first line; 0 where it cannot be taken apart."""
+    try:
+        return len(split_fields(text.lstrip(b"\r\n").partition(b"\n")[0].removesuffix(b"\r"), csv.delimiter))
+    except FieldError:
+        return 0
+
+
+def _header_names(path: str, first: bytes, csv: CsvSettings, features: FeatureTable, labelled: bool) -> tuple[str, ...]:
     shown = first[:200].decode("utf-8", "backslashreplace")
     if b"\r" in first:
         raise DataRefused(
@@ -204,7 +219,8 @@ def _header_names(path: str, first: bytes, csv: CsvSettings, features: FeatureTa
     except (UnicodeDecodeError, FieldError):
         raise DataRefused(f"{path}: the first line is no header: {shown}", "Save the file as UTF-8 CSV.") from None
     wanted = [features.source_of(name) for name in features.used]
-    missing = [source for source in wanted if source not in names]
+    optional = () if labelled else (features.source_of(features.label_name),)
+    missing = [source for source in wanted if source not in names and source not in optional]
     if missing:
         raise DataRefused(
             f"{path}: the header has no column {', '.join(missing)}; the first line is: {shown}",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,7 +31,7 @@ from components.ad_example_gen.columns import as_example_column
 from components.ad_example_gen.creatives import read_creative
 from components.ad_example_gen.csv_records import Bools, Ints
 from components.ad_example_gen.settings import IngestionSettings, SplitSettings
-from models.creatives import NONE, write_record
+from models.creatives import NONE, Creative, write_record
 from schema.feature_table import FeatureTable
 
 Hashes = npt.NDArray[np.uint64]
@@ -84,8 +84,10 @@ class IngestionPlan:
     def counts_file(self) -> str:
         return filesystem.join(self.work_folder, "counts.json")
 
-    def partitions(self, bytes_each: int) -> int:
-        return min(max(self.drop_bytes // bytes_each, 1), _MOST_PARTITIONS)
+
+def _partitions(drop_bytes: int, bytes_each: int) -> int:
+    """Into how many parts to cut the work on a drop of so many bytes."""
+    return min(max(drop_bytes // bytes_each, 1), _MOST_PARTITIONS)
 
 
 class ReadDropFiles(beam.PTransform):
@@ -133,7 +135,7 @@ def ingest(pipeline: beam.Pipeline, files: list[DropFile], plan: IngestionPlan) 
         counts.append(created.counts)
     eval_from = (
         stored.minutes
-        | "SumMinutes" >> beam.CombineGlobally(_add_counts)
+        | "SumMinutes" >> beam.CombineGlobally(add_counts)
         | "ChooseEvalFrom" >> beam.Map(choose_eval_from, plan.split.eval_share)
     )
     written = (
@@ -145,7 +147,7 @@ def ingest(pipeline: beam.Pipeline, files: list[DropFile], plan: IngestionPlan) 
     _ = (
         counts
         | "AllCounts" >> beam.Flatten()
-        | "SumCounts" >> beam.CombineGlobally(_add_counts)
+        | "SumCounts" >> beam.CombineGlobally(add_counts)
         | "WriteCounts" >> beam.Map(_write_counts, plan.counts_file, beam.pvalue.AsSingleton(eval_from))
     )
 
@@ -176,7 +178,8 @@ def _write_files(files: list[dict[str, str | int]], path: str) -> None:
         stream.write(json.dumps(sorted(files, key=lambda file: str(file["path"])), indent=1).encode())
 
 
-def _add_counts(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:
+def add_counts(counts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Adds up numbers by name."""
     total: Counter[Any] = Counter()
     for each in counts:
         total.update(each)
@@ -234,14 +237,71 @@ def _hash_rows(batch: Any, features: FeatureTable) -> Hashes:
 
 def _parts(hashes: Hashes, partitions: int) -> Iterator[tuple[int, Ints]]:
     """Positions by partition."""
+    if not len(hashes):
+        return
     partition = (hashes % np.uint64(partitions)).astype(np.int64)
     order = np.argsort(partition, kind="stable")
     found, firsts = np.unique(partition[order], return_index=True)
     yield from zip(found.tolist(), np.split(order, firsts[1:]), strict=True)
 
 
-def _chunk_name(file_index: int, part: int) -> str:
+def chunk_name(file_index: int, part: int) -> str:
+    """Names a chunk; names sort as the chunks stand in the drop."""
     return f"{file_index:05d}-{part:05d}"
+
+
+def count_rows(chunk: TypedChunk) -> Counter[str]:
+    """The rows of a chunk, and those of them that are quarantined, in all and by reason."""
+    counts = Counter({"rows_in": chunk.rows_in, "rows_quarantined": len(chunk.quarantined)})
+    counts.update(f"quarantined_by_reason/{row.reason}" for row in chunk.quarantined)
+    return counts
+
+
+def write_quarantine(chunk: TypedChunk, folder: str) -> None:
+    """Writes the quarantined rows of a chunk, if there are any, as JSON lines to a file of their own."""
+    if not chunk.quarantined:
+        return
+    path = filesystem.join(folder, f"quarantine-{chunk_name(chunk.file_index, chunk.part)}.jsonl")
+    with filesystem.open_write_atomic(path) as stream:
+        for row in chunk.quarantined:
+            stream.write(json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def set_aside(batch: Any, path: str) -> None:
+    """Writes a record batch, to be taken up again."""
+    with filesystem.open_write_atomic(path) as stream, pa.ipc.new_file(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def take_up(path: str) -> Any:
+    """Reads a record batch that was set aside."""
+    with filesystem.open_read(path) as stream:
+        return pa.ipc.open_file(pa.py_buffer(stream.read())).get_batch(0)
+
+
+def image_references(batch: Any, image_name: str, drop_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
+    """The distinct image addresses of a batch by partition, as many partitions as the size of the drop asks for."""
+    references = _column(batch, image_name).drop_null().unique()
+    for part, rows in _parts(hash_values(references), _partitions(drop_bytes, _BYTES_PER_IMAGE_PARTITION)):
+        yield part, references.take(pa.array(rows)).to_pylist()
+
+
+def read_images(
+    references: Iterable[bytes], folder: str, settings: IngestionSettings, known: Container[str] = ()
+) -> Iterator[list[tuple[bytes, Creative]]]:
+    """Reads the distinct images among addresses relative to a folder, in their order, some at a time.
+
+    `known` is as for `read_creative`.
+    """
+    distinct = sorted(set(references))
+
+    def read(reference: bytes) -> Creative:
+        return read_creative(filesystem.join(folder, reference.decode()), settings, known)
+
+    with ThreadPoolExecutor(_IMAGE_THREADS) as pool:
+        for start in range(0, len(distinct), _IMAGES_AT_A_TIME):
+            some = distinct[start : start + _IMAGES_AT_A_TIME]
+            yield list(zip(some, pool.map(read, some), strict=True))
 
 
 class _Store(beam.DoFn):
@@ -253,37 +313,24 @@ class _Store(beam.DoFn):
 
     def process(self, chunk: TypedChunk) -> Iterator[Any]:
         plan, features, batch = self._plan, self._plan.features, chunk.batch
-        name = _chunk_name(chunk.file_index, chunk.part)
-        counts = Counter({"rows_in": chunk.rows_in, "rows_quarantined": len(chunk.quarantined)})
-        counts.update(f"quarantined_by_reason/{row.reason}" for row in chunk.quarantined)
-        if chunk.quarantined:
-            path = filesystem.join(plan.quarantine_folder, f"quarantine-{name}.jsonl")
-            with filesystem.open_write_atomic(path) as stream:
-                for row in chunk.quarantined:
-                    stream.write(
-                        json.dumps(asdict(row), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-                    )
-        yield beam.pvalue.TaggedOutput("counts", dict(counts))
+        name = chunk_name(chunk.file_index, chunk.part)
+        write_quarantine(chunk, plan.quarantine_folder)
+        yield beam.pvalue.TaggedOutput("counts", dict(count_rows(chunk)))
         if not batch.num_rows:
             return
-        with (
-            filesystem.open_write_atomic(_stored_file(plan, name)) as stream,
-            pa.ipc.new_file(stream, batch.schema) as writer,
-        ):
-            writer.write_batch(batch)
+        set_aside(batch, _stored_file(plan, name))
         yield name, batch.num_rows
         if features.identifier_name is not None:
             hashes = hash_values(_column(batch, features.identifier_name))
-            for part, rows in _parts(hashes, plan.partitions(_BYTES_PER_IDENTIFIER_PARTITION)):
+            for part, rows in _parts(hashes, _partitions(plan.drop_bytes, _BYTES_PER_IDENTIFIER_PARTITION)):
                 found = (chunk.file_index, chunk.part, rows.astype(np.int32), hashes[rows])
                 yield beam.pvalue.TaggedOutput("identifiers", (part, found))
         if features.timestamp_name is not None and plan.split.by == "time":
             minutes, rows = np.unique(_column(batch, features.timestamp_name).to_numpy() // _MINUTE, return_counts=True)
             yield beam.pvalue.TaggedOutput("minutes", dict(zip(minutes.tolist(), rows.tolist(), strict=True)))
         if features.image_name is not None:
-            references = _column(batch, features.image_name).drop_null().unique()
-            for part, rows in _parts(hash_values(references), plan.partitions(_BYTES_PER_IMAGE_PARTITION)):
-                yield beam.pvalue.TaggedOutput("images", (part, (name, references.take(pa.array(rows)).to_pylist())))
+            for part, references in image_references(batch, features.image_name, plan.drop_bytes):
+                yield beam.pvalue.TaggedOutput("images", (part, (name, references)))
 
 
 def _stored_file(plan: IngestionPlan, name: str) -> str:
@@ -305,7 +352,7 @@ def _duplicates(group: tuple[int, Iterable[tuple[int, int, Ints, Hashes]]]) -> I
     for chunk, first, end in zip(chunks, firsts[:-1], firsts[1:], strict=True):
         here = repeated[np.searchsorted(repeated, first) : np.searchsorted(repeated, end)]
         if len(here):
-            yield _chunk_name(chunk[0], chunk[1]), chunk[2][here - first]
+            yield chunk_name(chunk[0], chunk[1]), chunk[2][here - first]
 
 
 _ImageAnswers = dict[bytes, tuple[str, str]]
@@ -320,19 +367,14 @@ class _WriteCreatives(beam.DoFn):
 
     def process(self, group: tuple[int, Iterable[tuple[str, list[bytes]]]]) -> Iterator[Any]:
         partition, chunks = group[0], list(group[1])
-        references = sorted({reference for _, found in chunks for reference in found})
+        references = (reference for _, found in chunks for reference in found)
         answers: _ImageAnswers = {}
         written: set[str] = set()
         path = filesystem.join(self._plan.creatives_folder, f"creatives-{partition:05d}")
         counts: Counter[str] = Counter()
-        with (
-            filesystem.atomic_path(path) as temporary,
-            tf.io.TFRecordWriter(temporary) as writer,
-            ThreadPoolExecutor(_IMAGE_THREADS) as pool,
-        ):
-            for start in range(0, len(references), _IMAGES_AT_A_TIME):
-                some = references[start : start + _IMAGES_AT_A_TIME]
-                for reference, creative in zip(some, pool.map(self._read, some), strict=True):
+        with filesystem.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
+            for some in read_images(references, self._plan.image_folder, self._plan.ingestion):
+                for reference, creative in some:
                     answers[reference] = creative.key, creative.status
                     counts[f"creatives_by_status/{creative.status}"] += 1
                     if creative.key not in written:
@@ -341,10 +383,6 @@ class _WriteCreatives(beam.DoFn):
         for name, found in chunks:
             yield name, {reference: answers[reference] for reference in found}
         yield beam.pvalue.TaggedOutput("counts", dict(counts))
-
-    def _read(self, reference: bytes) -> Any:
-        address = filesystem.join(self._plan.image_folder, reference.decode())
-        return read_creative(address, self._plan.ingestion)
 
 
 class _Encode(beam.DoFn):
@@ -359,8 +397,7 @@ class _Encode(beam.DoFn):
     ) -> Iterator[dict[str, int]]:
         plan = self._plan
         name, found = group
-        with filesystem.open_read(_stored_file(plan, name)) as stream:
-            batch = pa.ipc.open_file(pa.py_buffer(stream.read())).get_batch(0)
+        batch = take_up(_stored_file(plan, name))
         kept = np.ones(batch.num_rows, np.bool_)
         for rows in found.get("duplicates", ()):
             kept[rows] = False

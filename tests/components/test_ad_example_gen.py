@@ -21,6 +21,7 @@ from tfx.types import standard_artifacts
 
 from components.ad_example_gen import reasons
 from components.ad_example_gen.component import AdExampleGen, drop_fingerprint
+from components.ad_example_gen.creatives import read_creative
 from components.ad_example_gen.executor import AdExampleGenExecutor
 from components.ad_example_gen.pipeline import choose_eval_from
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
@@ -459,3 +460,19 @@ def test_fingerprint_keys_the_component(drop: Path) -> None:
 )
 def test_where_time_is_split(rows: dict[int, int], share: float, expected: int | None) -> None:
     assert choose_eval_from(rows, share) == expected
+
+
+def test_an_image_that_is_known_is_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"known by its bytes, whatever they show")
+    address = str(tmp_path / "a.png")
+    unknown = read_creative(address, IngestionSettings())
+    known = read_creative(address, IngestionSettings(), {unknown.key})
+    assert (unknown.status, known.status, known.key, known.image) == ("corrupt", "ok", unknown.key, None)
+
+
+def test_a_drop_that_shows_no_image(drop: Path, output: Path) -> None:
+    rows = [[*impression(number), ""] for number in range(20)]
+    (drop / "a.csv").write_bytes(as_csv(rows, [*HEADER, "image"]))
+    found = ingest(drop, output, WITH_IMAGE)
+    assert found.counts["impressions_by_image_status"] == {"none": 20}
+    assert found.creatives == []
