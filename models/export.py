@@ -147,7 +147,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             return predict(inputs)
 
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            return predict(_parse(examples, features))
+            return predict(parse_examples(examples, features))
 
         signatures = {
             SERVING_DEFAULT: _graph(serving_default).get_concrete_function(**specs),
@@ -195,7 +195,8 @@ def _as_sparse(values: tf.Tensor, raw_type: RawType) -> tf.SparseTensor:
     return tf.SparseTensor(indices, tf.gather_nd(values, indices), shape)
 
 
-def _parse(examples: tf.Tensor, features: FeatureTable) -> dict[str, tf.Tensor]:
+def parse_examples(examples: tf.Tensor, features: FeatureTable) -> dict[str, tf.Tensor]:
+    """The inputs of `serving_default` from serialized `tf.Example`s, string [batch]."""
     # A feature that is present with no value is missing, too; a fixed-length parse would refuse it.
     spec = {name: tf.io.VarLenFeature(_TF_TYPES[features.raw_type(name)]) for name in features.model_inputs}
     parsed = {}
