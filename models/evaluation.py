@@ -22,6 +22,7 @@ from schema.feature_table import FeatureTable
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
+DIFFERENCE = "difference"
 
 #: By metric, whether more is better; None where neither is.
 METRICS: Mapping[str, bool | None] = {
@@ -260,7 +261,7 @@ class SliceMetrics:
 
     Attributes:
         slice: The slice's columns and values, such as `ad_position=1`; `overall` for all impressions.
-        model: `candidate` or `baseline`.
+        model: `candidate`, `baseline`, or `difference` for the candidate less the baseline.
         metrics: By name.
     """
 
@@ -282,22 +283,35 @@ def slice_name(key: Sequence[tuple[str, Any]]) -> str:
 
 def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
     """Reads the Evaluator's metrics, the overall slice first."""
+    return [found for found in _read(evaluation_uri) if found.model != DIFFERENCE]
+
+
+def read_differences(evaluation_uri: str) -> list[SliceMetrics]:
+    """Reads the candidate's differences to the baseline, the overall slice first; none without a baseline."""
+    return [found for found in _read(evaluation_uri) if found.model == DIFFERENCE]
+
+
+def _read(evaluation_uri: str) -> list[SliceMetrics]:
     found: dict[tuple[str, str], dict[str, Metric]] = {}
     for record in tfma.load_metrics(evaluation_uri):
         key = slice_name([(single.column, _slice_value(single)) for single in record.slice_key.single_slice_keys])
         for item in record.metric_keys_and_values:
-            if item.key.is_diff or item.key.name.startswith("_"):
+            if item.key.name.startswith("_"):
                 continue
             metric = _metric(item)
             if metric is not None:
-                found.setdefault((key, item.key.model_name or CANDIDATE), {})[item.key.name] = metric
-    ordered = sorted(found, key=lambda pair: (pair[0] != "overall", pair[0], pair[1] == BASELINE))
-    return [SliceMetrics(name, model, _meaningful(found[name, model])) for name, model in ordered]
+                model = DIFFERENCE if item.key.is_diff else item.key.model_name or CANDIDATE
+                found.setdefault((key, model), {})[item.key.name] = metric
+    order = {CANDIDATE: 0, BASELINE: 1, DIFFERENCE: 2}
+    ordered = sorted(found, key=lambda pair: (pair[0] != "overall", pair[0], order[pair[1]]))
+    return [
+        SliceMetrics(name, model, _meaningful(found[name, model], found[name, CANDIDATE])) for name, model in ordered
+    ]
 
 
-def _meaningful(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+def _meaningful(metrics: Mapping[str, Metric], candidate: Mapping[str, Metric]) -> dict[str, Metric]:
     """Leaves out what too few clicks cannot say: an AUC without a click or a non-click, an interval of a few clicks."""
-    count, rate = metrics[COUNT].value, metrics[MEAN_LABEL].value
+    count, rate = candidate[COUNT].value, candidate[MEAN_LABEL].value
     rarer = count * min(rate, 1 - rate)
     kept = dict(metrics)
     if rarer < _CLICKS_FOR_INTERVAL:

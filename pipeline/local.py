@@ -18,7 +18,8 @@ from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import artifact_utils
 
-from models.evaluation import read_metrics, read_refusals
+from models.evaluation import SliceMetrics, read_differences, read_metrics, read_refusals
+from pipeline.code_version import code_version
 from pipeline.config import Config
 from pipeline.console import Step, watching
 from pipeline.dag import create_pipeline
@@ -109,6 +110,7 @@ def run_local(
     record = RunRecord(
         run_id=run_id,
         input_key=key,
+        code_version=code_version(),
         config=json.loads(config.model_dump_json()),
         baseline=_baseline(config, key, read_records(config.output)),
         started=datetime.now(UTC),
@@ -187,19 +189,8 @@ def _fill_from_metadata(
         return
     uri = evaluation[0].uri
     record.evaluation_uri = uri
-    record.evaluation = [
-        SliceRecord(
-            slice=found.slice,
-            model=found.model,
-            metrics={
-                name: MetricRecord(
-                    value=_defined(metric.value), lower=_defined(metric.lower), upper=_defined(metric.upper)
-                )
-                for name, metric in found.metrics.items()
-            },
-        )
-        for found in read_metrics(uri)
-    ]
+    record.evaluation = [_slice_record(found) for found in read_metrics(uri)]
+    record.differences = [_slice_record(found) for found in read_differences(uri)]
     record.reasons = read_refusals(uri)
     blessing = outputs["ServingValidator.blessing"][0]
     if blessing.get_int_custom_property("blessed") != 1:
@@ -208,6 +199,17 @@ def _fill_from_metadata(
     if pushed.get_int_custom_property("pushed") == 1:
         record.state = "pushed"
         record.pushed_version = int(pushed.get_string_custom_property("pushed_version"))
+
+
+def _slice_record(found: SliceMetrics) -> SliceRecord:
+    return SliceRecord(
+        slice=found.slice,
+        model=found.model,
+        metrics={
+            name: MetricRecord(value=_defined(metric.value), lower=_defined(metric.lower), upper=_defined(metric.upper))
+            for name, metric in found.metrics.items()
+        },
+    )
 
 
 def _defined(value: float | None) -> float | None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 RECORD_FILE = "run.json"
 LOG_FILE = "run.log"
+REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.json"
 
 
@@ -58,12 +59,14 @@ class SliceRecord(_Part):
 class RunRecord(_Part):
     """One run.
 
-    `state` is `running` until the run ends; a run that was killed stays so.
+    `state` is `running` until the run ends; a run that was killed stays so. `differences` are the candidate's metrics
+    less the baseline's on the same impressions.
     """
 
     run_id: str
     state: Literal["running", "pushed", "data_refused", "model_refused", "failed"] = "running"
     input_key: str
+    code_version: str | None = None
     config: dict[str, object]
     baseline: str | None
     started: datetime
@@ -71,6 +74,7 @@ class RunRecord(_Part):
     drops: list[DropRecord] = []
     steps: list[StepRecord] = []
     evaluation: list[SliceRecord] = []
+    differences: list[SliceRecord] = []
     evaluation_uri: str | None = None
     reasons: list[str] = []
     pushed_version: int | None = None
