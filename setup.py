@@ -6,5 +6,5 @@ TOP_LEVEL = ("pipeline", "components", "models", "schema", "serving")
 
 setup(
     packages=find_packages(include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")]),
-    package_data={"": ["py.typed", "*.yaml", "*.pbtxt"]},
+    package_data={"": ["py.typed", "*.yaml", "*.pbtxt", "templates/*"]},
 )

@@ -111,6 +111,7 @@ def run(
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
     from pipeline.config import load_config
     from pipeline.console import noise_to, result_console
+    from pipeline.report.write import report_at_end
     from pipeline.run_record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
 
     settings = load_config(config, data_root=data, output=output)
@@ -123,16 +124,19 @@ def run(
         with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"), _no_collection():
             from pipeline.local import run_local
             from pipeline.summary import print_comparison, print_summary
-        record = run_local(settings, month=month, use_cache=cache, console=None if quiet else console, run_id=run_id)
-        print_summary(console, record)
-        if compare:
-            with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
-                from pipeline.comparison import compare as compare_run
-                from pipeline.comparison import write_comparison
+        with report_at_end(settings.output, run_id, console):
+            record = run_local(
+                settings, month=month, use_cache=cache, console=None if quiet else console, run_id=run_id
+            )
+            print_summary(console, record)
+            if compare:
+                with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
+                    from pipeline.comparison import compare as compare_run
+                    from pipeline.comparison import write_comparison
 
-                comparison = compare_run(settings, record)
-                write_comparison(comparison, log_file.with_name(COMPARISON_FILE))
-            print_comparison(console, comparison)
+                    comparison = compare_run(settings, record)
+                    write_comparison(comparison, log_file.with_name(COMPARISON_FILE))
+                print_comparison(console, comparison)
     _exit_by(record)
 
 
@@ -373,6 +377,25 @@ def status(
     from pipeline.status_command import run_status
 
     run_status(config, output, version, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[
+        str | None, typer.Argument(help="The run, as `adclick status` names it; the newest if left out.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="The config file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The output folder, where no config is given.")] = None,
+) -> None:
+    """Write a run's report anew, one HTML page, and print its path."""
+    import tempfile
+
+    from pipeline.console import noise_to
+
+    with noise_to(Path(tempfile.gettempdir()) / "adclick-report.log") as real:
+        from pipeline.report_command import run_report
+
+        print(run_report(run, config, output), file=real)
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def compare(config: Config, record: RunRecord) -> Comparison:
             predictions["the truth (Bayes optimum)"] = target
             predictions["best attainable from this much data"] = truth["probability_attainable"].to_numpy()
             predictions["best without images"] = truth["probability_without_image"].to_numpy()
-        predictions[SERVED] = _as_logged(served, config.training.negative_sampling_rate)
+        predictions[SERVED] = as_logged(served, config.training.negative_sampling_rate)
         if config.has_images:
             predictions["adclick without images"] = _without_images(config, data)
         predictions["logistic regression"] = _logistic_regression(data, target)
@@ -134,7 +134,7 @@ def _without_images(config: Config, data: TrainingData) -> Floats:
     return predict(result.network, data.held_out, None).astype(np.float64)
 
 
-def _as_logged(probability: Floats, rate: float) -> Floats:
+def as_logged(probability: Floats, rate: float) -> Floats:
     """Undoes the correction of a served probability for unclicked impressions that the log left out."""
     return np.asarray(probability / (probability + (1 - probability) * rate))
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 RECORD_FILE = "run.json"
 LOG_FILE = "run.log"
+REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.json"
 
 
@@ -114,6 +115,11 @@ class RunRecord(_Part):
     reasons: list[str] = []
     pushed_version: int | None = None
     artifacts: dict[str, list[str]] = {}
+
+    @property
+    def changes(self) -> list[SliceRecord]:
+        """The candidate's metrics less the baseline's."""
+        return [found for found in self.evaluation if found.model == "change"]
 
     @property
     def reused_everything(self) -> bool:

@@ -62,7 +62,7 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         self._unclicked_weight = 1 / description.negative_sampling_rate
         named = {column for columns in self._plan.slices for column in columns}
         self._vocabularies = {
-            name: _vocabulary(folder, name) for name in description.features.root if known_name(name) in named
+            name: read_vocabulary(folder, name) for name in description.features.root if known_name(name) in named
         }
         derived = {known_name(name) for name in self._vocabularies}
         columns = sorted({*self._vocabularies, *(named - derived)} - {self._label})
@@ -136,7 +136,8 @@ class _Values:
     distinct: list[Any]
 
 
-def _vocabulary(model_folder: str, column: str) -> frozenset[bytes]:
+def read_vocabulary(model_folder: str, column: str) -> frozenset[bytes]:
+    """The values of a column that an exported model knows."""
     with tf.io.gfile.GFile(os.path.join(model_folder, "assets", column), "rb") as stream:
         return frozenset(stream.read().split(b"\n"))
 

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
+from tests.end_to_end.browser import CHROMIUM, assert_readable
 from tests.end_to_end.harness import Project
+
+
+def report_of(project: Project) -> str:
+    """The report of the only run, which must read well where there is a browser to tell."""
+    (file,) = (project.output / "runs").glob("*/report.html")
+    if CHROMIUM is not None:
+        assert_readable(file)
+    return file.read_text()
 
 
 def shuffle_clicks(rows: list[str]) -> list[str]:
@@ -34,6 +43,10 @@ def test_a_worse_model_is_refused(served: Project) -> None:
     assert run["state"] == "model_refused" and run["pushed_version"] is None
     assert run["baseline"] == str(served.push_base / str(versions[-1]))
     assert {found["model"] for found in run["evaluation"]} == {"candidate", "baseline", "change"}
+    report = report_of(served)
+    assert "The model was refused and not pushed – auc in slice overall is" in report
+    assert f"The version that was served before stays: <code>{run['baseline']}</code>" in report
+    assert "All metrics of both models" in report and "could not show" not in report
 
 
 def rename_devices(rows: list[str]) -> list[str]:
@@ -55,6 +68,9 @@ def test_an_anomalous_month_is_refused(served: Project) -> None:
     (run,) = served.status()["runs"]
     assert run["state"] == "data_refused"
     assert "ClickTrainer.model" not in run["artifacts"], "nothing is trained on refused data"
+    report = report_of(served)
+    assert "The data were refused before training – 2026-09: anomaly in the train split: device_type" in report
+    assert "No model was trained." in report and "could not show" not in report
 
 
 def test_too_many_quarantined_rows_are_refused(served: Project) -> None:

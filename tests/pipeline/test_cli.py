@@ -15,7 +15,7 @@ from pipeline import cli
 from pipeline.console import Step, watching
 from schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused
 
-COMMANDS = ["sample-data", "init", "run", "tune", "serve", "api-key", "predict", "status"]
+COMMANDS = ["sample-data", "init", "run", "tune", "serve", "api-key", "predict", "status", "report"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])

@@ -1,0 +1,85 @@
+"""Gathers a run's facts from its record, its artifacts and the metadata store. It only reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from components import filesystem
+from models.trainer import HISTORY_FILE
+from pipeline.config import Config
+from pipeline.report.behaviour import observe
+from pipeline.report.facts import Behaviour, Drift, Feature, FeatureDrift, Lineage, Month, Report
+from pipeline.report.ingestion import read_month
+from pipeline.report.lineage import read_lineage, time_steps
+from pipeline.report.statistics import read_features
+from pipeline.run_record import RunRecord
+
+_DRIFT_FILE = "drift.json"
+_STORE_FILE = "metadata.sqlite"
+
+_Part = TypeVar("_Part")
+
+
+def gather(output: str, record: RunRecord) -> Report:
+    """Reads what there is of a run; what cannot be read is named in the report's problems.
+
+    Args:
+        output: The output folder.
+        record: The run.
+    """
+    problems: list[str] = []
+
+    def part(what: str, read: Callable[[], _Part], otherwise: _Part) -> _Part:
+        try:
+            return read()
+        except Exception as error:  # A missing part must not cost the page.
+            logging.getLogger("adclick").exception("the report lacks %s", what)
+            problems.append(f"{what}: {type(error).__name__}: {str(error)[:300]}")
+            return otherwise
+
+    config = part("config", lambda: Config.model_validate(record.config), None)
+    no_features: list[Feature] = []
+    no_history: Mapping[str, tuple[float, ...]] = {}
+    no_behaviour: Behaviour | None = None
+    lineage = part("lineage", lambda: read_lineage(Path(output) / _STORE_FILE, record), Lineage())
+    return Report(
+        record=record,
+        written=datetime.now(UTC),
+        months=tuple(
+            part(f"the data of {drop.name}", lambda drop=drop: read_month(record, drop), Month(drop))  # type: ignore[misc]
+            for drop in record.drops
+        ),
+        features=tuple(
+            part("statistics", lambda: read_features(record, config.features), no_features) if config else no_features
+        ),
+        drift=part("drift", lambda: _drift(record), None),
+        history=part("training curves", lambda: _history(record), no_history),
+        behaviour=part("the model's behaviour", lambda: observe(config, record), no_behaviour) if config else None,
+        steps=tuple(time_steps(record, lineage)),
+        lineage=lineage,
+        problems=tuple(problems),
+    )
+
+
+def _drift(record: RunRecord) -> Drift | None:
+    for output, uris in record.artifacts.items():
+        component, _, name = output.partition(".")
+        if component.startswith("DriftDetector") and name == "drift" and uris:
+            with filesystem.open_read(filesystem.join(uris[-1], _DRIFT_FILE)) as stream:
+                found = json.loads(stream.read())
+            features = [FeatureDrift(**feature) for feature in found["features"]]
+            features.sort(key=lambda one: (not one.beyond, -one.distance))
+            return Drift(found["month"], tuple(found["compared_with"]), tuple(features))
+    return None
+
+
+def _history(record: RunRecord) -> Mapping[str, tuple[float, ...]]:
+    for uri in record.artifacts.get("ClickTrainer.model_run", []):
+        with filesystem.open_read(filesystem.join(uri, HISTORY_FILE)) as stream:
+            return {name: tuple(values) for name, values in json.loads(stream.read()).items()}
+    return {}

@@ -1,0 +1,58 @@
+"""Writes a run's report beside its record; what goes wrong with it never touches the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.run_record import RECORD_FILE, REPORT_FILE, RunRecord, record_folder
+
+
+def write_report(output: str, record: RunRecord) -> Path:
+    """Gathers, renders and writes a run's report, whole or not at all.
+
+    Args:
+        output: The output folder.
+        record: The run.
+
+    Returns:
+        The HTML file.
+    """
+    from pipeline.report.gather import gather
+    from pipeline.report.page import render
+
+    page = render(gather(output, record))
+    folder = record_folder(output, record.run_id)
+    partial = folder / f".{REPORT_FILE}"
+    partial.write_text(page, encoding="utf-8")
+    return partial.replace(folder / REPORT_FILE)
+
+
+@contextmanager
+def report_at_end(output: str, run_id: str, console: Console) -> Iterator[None]:
+    """Writes the report of the run within, however it ends, and prints its path; a failure to do so is a warning."""
+    try:
+        yield
+    except Exception:
+        _write_or_warn(output, run_id, console)
+        raise
+    _write_or_warn(output, run_id, console)
+
+
+def _write_or_warn(output: str, run_id: str, console: Console) -> None:
+    file = record_folder(output, run_id) / RECORD_FILE
+    # A wrong config or input location ends a run before it is one.
+    if not file.exists():
+        return
+    try:
+        path = write_report(output, RunRecord.model_validate_json(file.read_text(encoding="utf-8")))
+    except Exception as error:  # Whatever it is, the run is what it is.
+        logging.getLogger("adclick").exception("the report could not be written")
+        console.print("warning: the report could not be written:", style="yellow", end=" ")
+        console.print(f"{type(error).__name__}: {error}", markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
