@@ -80,7 +80,7 @@ class Analysis:
     Attributes:
         values: By vocabulary column a table of `value` (binary) and `count`, a row per distinct value.
         moments: By numeric column that is scaled.
-        distributions: By column that has buckets.
+        distributions: By column that holds a quantity.
     """
 
     values: Mapping[str, pa.Table]
@@ -99,15 +99,12 @@ class Analyzer:
             for name, column in inputs.items()
             if isinstance(column, Numeric) and column.scaling != "none"
         }
-        bucketed = [
-            name
-            for name, column in inputs.items()
-            if isinstance(column, Bucketised) or (isinstance(column, Numeric) and column.buckets > 1)
-        ]
+        # The buckets of the Transform graph need some; the others say later whether traffic is as it was in training.
+        quantities = [name for name, column in inputs.items() if isinstance(column, Numeric | Bucketised)]
         self._values: dict[str, list[pa.Table]] = {name: [] for name in self._vocabularies}
         self._moments = {name: Moments(0, 0.0, 0.0) for name in self._scalings}
-        self._sketches = {name: sketches.QuantilesSketch(_SKETCH_ERROR, _SKETCH_ROWS, 1) for name in bucketed}
-        self._sketched = dict.fromkeys(bucketed, 0)
+        self._sketches = {name: sketches.QuantilesSketch(_SKETCH_ERROR, _SKETCH_ROWS, 1) for name in quantities}
+        self._sketched = dict.fromkeys(quantities, 0)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts a batch: a column of lists per feature, a list without a value where it is missing."""
@@ -148,7 +145,11 @@ def merge(parts: Sequence[Analysis]) -> Analysis:
     return Analysis(
         {name: _add_counts([part.values[name] for part in parts]) for name in first.values},
         {name: sum((part.moments[name] for part in parts[1:]), first.moments[name]) for name in first.moments},
-        {name: tuple(found for part in parts for found in part.distributions[name]) for name in first.distributions},
+        {
+            name: tuple(found for part in parts for found in part.distributions[name])
+            for name in first.distributions
+            if all(name in part.distributions for part in parts)
+        },
     )
 
 

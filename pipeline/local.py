@@ -122,7 +122,8 @@ def _window(
 
 def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
     parts = (f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)
-    return _key(config.model_dump_json(), schema_file, *parts)
+    # How a served model is watched changes no model.
+    return _key(config.model_dump_json(exclude={"monitoring"}), schema_file, *parts)
 
 
 def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:

@@ -42,3 +42,9 @@ class ModelHeld(AdclickError):
     """A model was blessed, and a roll-back keeps it from being served."""
 
     exit_code = 5
+
+
+class SkewFound(AdclickError):
+    """The traffic of a served model stands further from its training data, or its clicks, than the thresholds allow."""
+
+    exit_code = 6

@@ -327,7 +327,7 @@ class Gateway:
             answers = await self._score_by(target, group, deadline)
             scored |= dict(zip(indices, answers, strict=True))
         ordered = [scored[index] for index in range(len(contexts))]
-        for context, one in zip(contexts, ordered, strict=True):
+        for index, (context, one) in enumerate(zip(contexts, ordered, strict=True)):
             exchange.ads += len(one.probabilities)
             exchange.versions.add(one.version)
             exchange.routes.add(one.target.name)
@@ -335,7 +335,7 @@ class Gateway:
             if router.is_shadowed():
                 self._put_to_shadow(context, one)
             if self._log is not None and random.random() * 100 < self.settings.log.sample_percent:
-                self._log.put(_prediction(one, exchange.request_id, self._models.current(one.target)))
+                self._log.put(self._prediction(one, exchange.request_id, index, first.form.identifiers(context)))
         return ordered
 
     async def _score_by(self, target: Target, contexts: Sequence[Any], deadline: float) -> list[_Scored]:
@@ -401,6 +401,25 @@ class Gateway:
         ]
         self.metrics.count_creatives(statuses)
         return statuses
+
+    def _prediction(self, scored: _Scored, request_id: str, context_index: int, identifiers: list[bytes]) -> Prediction:
+        served = self._models.current(scored.target)
+        columns = dict(scored.columns)
+        if served is not None and served.image is not None:
+            keys = np.empty(len(scored.keys), object)
+            keys[:] = scored.keys
+            columns[served.image] = keys
+        return Prediction(
+            request_id=request_id,
+            context_index=context_index,
+            route=scored.target.name,
+            model_version=scored.version,
+            columns=columns,
+            probabilities=scored.probabilities,
+            impression_ids=identifiers,
+            creative_statuses=scored.statuses,
+            logged_at=time.time(),
+        )
 
     # The shadow.
 
@@ -551,15 +570,6 @@ def _ranked(scored: _Scored, with_status: bool, model_name: str) -> dict[str, An
             ad["creative_status"] = scored.statuses[index]
         ads.append(ad)
     return {"model": {"name": model_name, "version": scored.version, "route": scored.target.name}, "ads": ads}
-
-
-def _prediction(scored: _Scored, request_id: str, served: ServedModel | None) -> Prediction:
-    columns = dict(scored.columns)
-    if served is not None and served.image is not None:
-        keys = np.empty(len(scored.keys), object)
-        keys[:] = scored.keys
-        columns[served.image] = keys
-    return Prediction(request_id, scored.target.name, scored.version, columns, scored.probabilities, time.time())
 
 
 def _refusal(error: ServingError) -> GatewayError:

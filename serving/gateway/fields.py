@@ -29,7 +29,7 @@ _PYTHON_TYPES = {"string": str, "float32": float, "int64": int}
 
 @dataclass(frozen=True)
 class Field:
-    """A column that the model takes.
+    """A column that the model takes, or the impression's name.
 
     Attributes:
         name: Its name.
@@ -37,6 +37,7 @@ class Field:
         is_list: Whether it takes several values.
         is_timestamp: Whether it is the time of the impression, in seconds since 1970.
         is_image: Whether it is the creative.
+        is_identifier: Whether it names the impression; it goes to the prediction log, not to the model.
         is_required: Whether a request must give it.
         description: What it means.
     """
@@ -46,6 +47,7 @@ class Field:
     is_list: bool = False
     is_timestamp: bool = False
     is_image: bool = False
+    is_identifier: bool = False
     is_required: bool = False
     description: str = ""
 
@@ -56,11 +58,13 @@ class Field:
             return "required"
         if self.is_timestamp:
             return "now"
+        if self.is_identifier:
+            return "none"
         return "the unknown creative" if self.is_image else "missing"
 
 
 def fields_of(inputs: Mapping[str, tuple[str, int]], features: FeatureTable | None, image: str | None) -> list[Field]:
-    """The fields of a model.
+    """The fields of a model, and the identifier of its feature table where there is one.
 
     Args:
         inputs: The type and the rank of each input of `serving_default`.
@@ -68,7 +72,8 @@ def fields_of(inputs: Mapping[str, tuple[str, int]], features: FeatureTable | No
         image: The name of the image input, if there is one.
     """
     columns = features.root if features is not None else {}
-    return [
+    identifier = features.identifier_name if features is not None else None
+    taken = [
         Field(
             name,
             dtype,
@@ -80,6 +85,9 @@ def fields_of(inputs: Mapping[str, tuple[str, int]], features: FeatureTable | No
         )
         for name, (dtype, rank) in inputs.items()
     ]
+    if identifier is not None and identifier not in inputs:
+        taken.append(Field(identifier, "string", is_identifier=True, description=columns[identifier].description))
+    return taken
 
 
 class Base64(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,13 +101,16 @@ class RequestForm:
 
     def __init__(self, fields: Sequence[Field], limits: LimitSettings) -> None:
         self.fields = tuple(fields)
-        self._columns = [field for field in fields if not field.is_image]
+        self._columns = [field for field in fields if not field.is_image and not field.is_identifier]
         self._image = next((field for field in fields if field.is_image), None)
+        self._identifier = next((field for field in fields if field.is_identifier), None)
+        # What is an ad's alone, and no context's.
+        own = {field.name for field in (self._image, self._identifier) if field is not None}
         self._limits = limits
         kinds = {field.name: _annotation(field) for field in fields}
         context = msgspec.defstruct(
             "Context",
-            [(name, kind, UNSET) for name, kind in kinds.items() if self._image is None or name != self._image.name],
+            [(name, kind, UNSET) for name, kind in kinds.items() if name not in own],
             forbid_unknown_fields=True,
         )
         ad = msgspec.defstruct("Ad", [(name, kind, UNSET) for name, kind in kinds.items()], forbid_unknown_fields=True)
@@ -135,6 +146,13 @@ class RequestForm:
             return [UNSET] * len(request.ads)
         name = self._image.name
         return [getattr(ad, name) for ad in request.ads]
+
+    def identifiers(self, request: Any) -> list[bytes]:
+        """What a request names the impression of each ad; empty where it does not."""
+        if self._identifier is None:
+            return [b""] * len(request.ads)
+        given = [getattr(ad, self._identifier.name, UNSET) for ad in request.ads]
+        return [one.encode() if isinstance(one, str) else b"" for one in given]
 
     def columns(self, requests: Sequence[Any]) -> dict[str, Array]:
         """The model's inputs but the image, a row for each ad of each request.
@@ -199,6 +217,8 @@ def _annotation(field: Field) -> Any:
         kind = list[python_type] | None
     else:
         kind = python_type | None
+    if field.is_identifier:
+        text += " Names the impression in the prediction log, so that a click can be told to belong to it."
     if field.is_timestamp:
         text += " Seconds since 1970-01-01 in the data's own clock."
     text = f"{text} If left out: {field.default}.".strip()

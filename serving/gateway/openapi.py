@@ -138,7 +138,7 @@ def _example(form: RequestForm | None) -> Any:
     context = {
         field.name: [values[field.dtype]] if field.is_list else values[field.dtype]
         for field in form.fields
-        if not field.is_image and not field.is_timestamp
+        if not field.is_image and not field.is_timestamp and not field.is_identifier
     }
     ad: dict[str, Any] = {field.name: "a22636518735ed1e89a01e6df73bb809" for field in form.fields if field.is_image}
     moved = [name for name in context if name.startswith("ad_")]

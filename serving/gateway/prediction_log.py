@@ -1,8 +1,16 @@
 """A sample of what was asked and answered, as TFRecord files of `tf.Example`s that TFDV reads.
 
-Each ad is an example: the model's inputs under their names, `click_probability`, `model_version`, `request_id`,
-`route`, `ad_index` and `logged_at` (seconds since 1970). A file is written under a hidden name and gets its own when it
-is whole.
+Each ad is an example: the model's inputs under their names, as they were received but for the user's name, which is
+hashed, and beside them
+
+- `click_probability`, `model_version`, `route`;
+- `request_id`, `context_index` (which context of a `score:batch`, otherwise 0) and `ad_index`, which together
+  name it, and `impression_id` where the request gave one: by either a click finds its prediction;
+- `creative_status`, as the answer gives it, where the model takes an image;
+- `hashed_columns`, whose values are hashes and not what the model saw;
+- `sample_percent`, the share of requests that was logged, and `logged_at`, in seconds since 1970.
+
+A file is written under a hidden name and gets its own when it is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +19,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +32,18 @@ from serving.gateway.settings import LogSettings
 
 logger = logging.getLogger(__name__)
 
+CLICK_PROBABILITY = "click_probability"
+MODEL_VERSION = "model_version"
+ROUTE = "route"
+REQUEST_ID = "request_id"
+CONTEXT_INDEX = "context_index"
+AD_INDEX = "ad_index"
+IMPRESSION_ID = "impression_id"
+CREATIVE_STATUS = "creative_status"
+HASHED_COLUMNS = "hashed_columns"
+SAMPLE_PERCENT = "sample_percent"
+LOGGED_AT = "logged_at"
+
 _SUFFIX = ".tfrecord"
 _PARTIAL = ".part"
 _MOST_WAITING = 1_000
@@ -35,18 +55,24 @@ class Prediction:
 
     Attributes:
         request_id: The request.
+        context_index: Which of the request's contexts.
         route: The route that it took.
         model_version: The version that answered.
         columns: The model's inputs, a row for each ad; the image as its creative's key.
         probabilities: The click probabilities.
+        impression_ids: What the request names each impression; empty where it does not.
+        creative_statuses: What came of each image; empty where the model takes none.
         logged_at: When, in seconds since 1970.
     """
 
     request_id: str
+    context_index: int
     route: str
     model_version: int
     columns: Mapping[str, np.ndarray[Any, Any]]
     probabilities: np.ndarray[Any, Any]
+    impression_ids: Sequence[bytes]
+    creative_statuses: Sequence[str]
     logged_at: float
 
 
@@ -134,17 +160,24 @@ class PredictionLog:
                     present = [
                         keyed_hash(self._hash_key, value.decode("utf-8", "replace")).encode() for value in present
                     ]
+                    feature[HASHED_COLUMNS].bytes_list.value.append(name.encode())
                 feature[name].bytes_list.value.extend(present)
             elif column.dtype.kind == "f":
                 feature[name].float_list.value.extend(value for value in values.tolist() if value == value)
             else:
                 feature[name].int64_list.value.extend(value for value in values.tolist() if value >= 0)
-        feature["click_probability"].float_list.value.append(float(prediction.probabilities[index]))
-        feature["model_version"].int64_list.value.append(prediction.model_version)
-        feature["request_id"].bytes_list.value.append(prediction.request_id.encode())
-        feature["route"].bytes_list.value.append(prediction.route.encode())
-        feature["ad_index"].int64_list.value.append(index)
-        feature["logged_at"].int64_list.value.append(int(prediction.logged_at))
+        feature[CLICK_PROBABILITY].float_list.value.append(float(prediction.probabilities[index]))
+        feature[MODEL_VERSION].int64_list.value.append(prediction.model_version)
+        feature[ROUTE].bytes_list.value.append(prediction.route.encode())
+        feature[REQUEST_ID].bytes_list.value.append(prediction.request_id.encode())
+        feature[CONTEXT_INDEX].int64_list.value.append(prediction.context_index)
+        feature[AD_INDEX].int64_list.value.append(index)
+        if prediction.impression_ids[index]:
+            feature[IMPRESSION_ID].bytes_list.value.append(prediction.impression_ids[index])
+        if prediction.creative_statuses[index]:
+            feature[CREATIVE_STATUS].bytes_list.value.append(prediction.creative_statuses[index].encode())
+        feature[SAMPLE_PERCENT].float_list.value.append(self._settings.sample_percent)
+        feature[LOGGED_AT].int64_list.value.append(int(prediction.logged_at))
         return example
 
     def _finish_if_due(self) -> None:

@@ -31,7 +31,7 @@ from serving.gateway.server import running_gateway
 from serving.gateway.settings import RoutingSettings, load_settings
 from serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
 from serving.model_server.dataplane import ServerOptions
-from serving.model_server.server import Endpoints, RunningServer, create_model_server, listening
+from serving.model_server.server import Endpoints, RunningServer, create_model_server, listening, running_server
 from tests.models.tiny_model import TinyModel
 from tests.serving.gateway.conftest import FIRST, SECOND, settings_for
 
@@ -328,6 +328,42 @@ class TestLogs:
         assert logged == pytest.approx([by_index[0], by_index[1]])
         statistics = tfdv.generate_statistics_from_tfrecord(str(file))
         assert statistics.datasets[0].num_examples == 2
+
+    def test_a_logged_prediction_can_be_told_from_every_other(self, tiny_model: TinyModel, tmp_path: Path) -> None:
+        base = tmp_path / "versions"
+        shutil.copytree(tiny_model.folder, base / "1")
+        description = base / "1" / "assets.extra" / "adclick.json"
+        document = json.loads(description.read_text())
+        document["features"] = {"impression": {"role": "identifier"}, **document["features"]}
+        description.write_text(json.dumps(document))
+        log = {"predictions": str(tmp_path / "log"), "sample_percent": 100, "user_field": "site"}
+        ads = [{"impression": "i-1", "image": tiny_model.creatives[0].key}, {"impression": None, "image": "0" * 32}]
+        batch = {"requests": [{"ads": [{}]}, {"context": {"site": "site3"}, "ads": ads}]}
+        with ExitStack() as stack:
+            models = stack.enter_context(running_server(base, grpc_port=0, poll_seconds=0.1))
+            settings = settings_for("in_process", models, base, log=log)
+            running = stack.enter_context(running_gateway(settings, model_server=models.model_server, is_open=True))
+            client = stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=60))
+            fields = {field["name"]: field for field in client.get("/v1/fields").json()["fields"]}
+            assert fields["impression"]["default"] == "none"
+            in_context = client.post("/v1/score", json={"context": {"impression": "i-1"}, "ads": [{}]})
+            assert in_context.status_code == 422
+            assert client.post("/v1/score:batch", json=batch, headers={"x-request-id": "r-1"}).status_code == 200
+        (file,) = (tmp_path / "log").glob("*.tfrecord")
+        logged = [tf.train.Example.FromString(r.numpy()).features.feature for r in tf.data.TFRecordDataset(str(file))]
+
+        def texts(name: str) -> list[list[bytes]]:
+            return [list(example[name].bytes_list.value) for example in logged]
+
+        def numbers(name: str) -> list[int]:
+            return [example[name].int64_list.value[0] for example in logged]
+
+        assert texts("request_id") == [[b"r-1"]] * 3
+        assert list(zip(numbers("context_index"), numbers("ad_index"), strict=True)) == [(0, 0), (1, 0), (1, 1)]
+        assert texts("impression_id") == [[], [b"i-1"], []]
+        assert texts("creative_status") == [[b"none"], [b"ok"], [b"unknown_key"]]
+        assert texts("hashed_columns") == [[b"site"]] * 3
+        assert [example["sample_percent"].float_list.value[0] for example in logged] == [100.0] * 3
 
     def test_the_log_is_bounded(self, gateway: Start, tmp_path: Path) -> None:
         folder = tmp_path / "predictions"
