@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
+from pipeline.platform.settings import PlatformSettings
 from schema.errors import ConfigError
 from schema.feature_table import Categorical, FeatureTable, Image, Timestamp
 
@@ -54,6 +55,7 @@ class Config(BaseModel):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
+    platform: PlatformSettings = Field(default_factory=PlatformSettings)
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Config:

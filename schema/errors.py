@@ -36,3 +36,9 @@ class ModelRefused(AdclickError):
     """A model was trained and did not pass a gate; nothing was pushed."""
 
     exit_code = 4
+
+
+class SubmissionRefused(AdclickError):
+    """Vertex AI or Kubeflow refused a run or a schedule, or could not be reached; nothing was started."""
+
+    exit_code = 5
