@@ -33,7 +33,8 @@ def split_files(artifacts: Sequence[types.Artifact], split: str) -> list[str]:
 
 def creative_files(artifacts: Sequence[types.Artifact]) -> list[str]:
     """TFRecord files of creatives of every artifact, the newest month's first."""
-    ordered = sorted(artifacts, key=lambda artifact: artifact.id, reverse=True)
+    # By the month first: on a platform ids are hashes.
+    ordered = sorted(artifacts, key=lambda artifact: (artifact.span, artifact.id), reverse=True)
     return [file for artifact in ordered for file in sorted(fileio.glob(f"{artifact.uri}/creatives-*"))]
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,7 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 internal failure; 2 wrong command, config or input location; 3 data refused; 4 model refused; \
-5 model blessed, but held back by a roll-back; 6 traffic too far from training (monitor)."""
+5 model blessed, but held back by a roll-back; 6 traffic too far from training (monitor); \
+7 Vertex AI or Kubeflow refused a submission or could not be reached."""
 
 app = typer.Typer(
     help=f"Monthly ad-click models, from a drop of CSV impressions and images to a served model.\n\n{EXIT_CODES}",
@@ -449,6 +450,75 @@ def report(
         from pipeline.report_command import run_report
 
         print(run_report(run, config, output), file=real)
+
+
+TargetOption = Annotated[Literal["vertex", "kubeflow"], typer.Option(help="The platform.")]
+MonthOption = Annotated[
+    str, typer.Option(help="The newest month (YYYY-MM) to train on; `latest` is the newest there is.")
+]
+WindowOption = Annotated[int, typer.Option(min=0, help="How many months train the model; data.window if 0.")]
+
+
+@app.command("compile")
+def compile_(
+    config: ConfigOption,
+    target: TargetOption,
+    output: Annotated[Path, typer.Option(help="The file to write: .json for Vertex AI, .yaml for Kubeflow.")],
+    monthly: Annotated[
+        bool, typer.Option("--monthly", help="Compile what `schedule` schedules: a step that submits the run.")
+    ] = False,
+    month: MonthOption = "latest",
+    window: WindowOption = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Compile a run of the months that there are now for Vertex AI Pipelines or Kubeflow Pipelines."""
+    with _on_platform() as console:
+        from pipeline.compile_command import run_compile
+
+        run_compile(
+            config, target, output, monthly=monthly, month=month, months=window, console=None if quiet else console
+        )
+
+
+@app.command()
+def submit(config: ConfigOption, target: TargetOption, month: MonthOption = "latest", window: WindowOption = 0) -> None:
+    """Compile a run of the months that there are now and start it on Vertex AI Pipelines or Kubeflow Pipelines."""
+    with _on_platform() as console:
+        from pipeline.submit_command import run_submit
+
+        run_submit(config, target, month=month, months=window, console=console)
+
+
+@app.command()
+def schedule(
+    config: ConfigOption,
+    target: TargetOption,
+    cron: Annotated[str, typer.Option(help='Minute, hour, day of month, month, day of week, such as "0 6 2 * *".')],
+    time_zone: Annotated[str, typer.Option(help="An IANA name, such as Europe/Berlin; Vertex AI only.")] = "",
+    name: Annotated[str | None, typer.Option(help="The schedule's name; by default the model's and -monthly.")] = None,
+    window: WindowOption = 0,
+) -> None:
+    """Let the platform submit a run of the newest months again and again."""
+    with _on_platform() as console:
+        from pipeline.submit_command import run_schedule
+
+        run_schedule(config, target, cron=cron, time_zone=time_zone, name=name, months=window, console=console)
+
+
+@contextmanager
+def _on_platform() -> Iterator[Console]:
+    """Keeps what the platforms' libraries print while they load and work out of sight."""
+    import tempfile
+    from importlib.util import find_spec
+
+    from pipeline.console import noise_to, result_console
+    from schema.errors import ConfigError
+
+    if find_spec("kfp") is None:
+        raise ConfigError("kfp is not installed", "Install adclick with its extra `platforms`.")
+
+    with noise_to(Path(tempfile.gettempdir()) / "adclick-platform.log") as real:
+        yield result_console(real)
 
 
 def main() -> None:

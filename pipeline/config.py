@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
 from pipeline.monitor.settings import MonitoringSettings
+from pipeline.platform.settings import PlatformSettings
 from schema.errors import ConfigError
 from schema.feature_table import Categorical, FeatureTable, Image, Timestamp
 
@@ -56,6 +57,7 @@ class Config(BaseModel):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    platform: PlatformSettings = Field(default_factory=PlatformSettings)
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Config:

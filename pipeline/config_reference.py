@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from models.settings import ThresholdSettings
 from pipeline.config import Config
+from pipeline.platform.settings import StepResources
 from schema.feature_table import Column, FeatureTable
 from serving.gateway.settings import GatewaySettings, Route, Shadow
 
@@ -29,6 +30,8 @@ def config_reference() -> str:
     lines += _rows(Config, "")
     lines += ["", "Each threshold of `evaluation.thresholds`:", "", "| key | default | meaning |", "|---|---|---|"]
     lines += _rows(ThresholdSettings, "")
+    lines += ["", "Each step of `platform.steps`:", "", "| key | default | meaning |", "|---|---|---|"]
+    lines += _rows(StepResources, "")
     lines += ["", "Each column of `features` has a `role`, and by it:", "", "| role | key | default | meaning |"]
     lines += ["|---|---|---|---|"]
     shared: dict[str, FieldInfo] = {}

@@ -48,3 +48,9 @@ class SkewFound(AdclickError):
     """The traffic of a served model stands further from its training data, or its clicks, than the thresholds allow."""
 
     exit_code = 6
+
+
+class SubmissionRefused(AdclickError):
+    """Vertex AI or Kubeflow refused a run or a schedule, or could not be reached; nothing was started."""
+
+    exit_code = 7

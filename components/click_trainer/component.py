@@ -13,6 +13,7 @@ from tfx.utils import path_utils
 from components.artifacts import Creatives
 from components.code_version import CODE_VERSION, code_version
 from components.example_files import creative_files, split_files
+from components.month_inputs import takes_months
 from models.settings import NetworkSettings, TrainingSettings
 from models.trainer import train
 from schema.feature_table import parse_feature_table
@@ -43,6 +44,7 @@ class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
 class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
     """Trains on the earlier months and the train split of the newest, whose eval split is held out."""
 
+    @takes_months
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],

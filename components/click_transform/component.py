@@ -11,6 +11,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from components.artifacts import FeatureAnalysis
 from components.example_files import read_schema
+from components.month_inputs import takes_months
 from models.analysis import merge, read_analysis
 from models.transform_graph import write_transform_graph
 from schema.feature_table import parse_feature_table
@@ -31,6 +32,7 @@ class ClickTransformSpec(ComponentSpec):  # type: ignore[misc]
 class ClickTransformExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
     """Adds up the analyses of what is trained on, and traces the graph."""
 
+    @takes_months
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],

@@ -18,6 +18,7 @@ from tfx.utils import io_utils
 from components.artifacts import Drift
 from components.drift_detector.distances import DriftReport, measure_drift
 from components.example_files import read_schema
+from components.month_inputs import takes_months
 from schema.feature_table import FeatureTable, Identifier, Image, Timestamp, parse_feature_table
 
 DRIFT_FILE = "drift.json"
@@ -42,6 +43,7 @@ class DriftDetectorSpec(ComponentSpec):  # type: ignore[misc]
 class DriftDetectorExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
     """Adds up the splits of each side and measures every feature between them."""
 
+    @takes_months
     def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],

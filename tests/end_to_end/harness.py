@@ -97,6 +97,16 @@ class Project:
             file.write_bytes(b"\n".join([header, *(row.encode("latin-1") for row in edited), b""]))
 
 
+def held_out_examples(project: Project, count: int) -> list[bytes]:
+    """Serialized examples of the eval split of the small project's newest month."""
+    # Imported here: what only runs the command line should not wait for TensorFlow.
+    import tensorflow as tf
+
+    folder = project.output / "pipeline_root" / "AdExampleGen-2026-09" / "examples"
+    files = sorted(str(file) for file in folder.glob("*/Split-eval/*"))
+    return [record.numpy() for record in tf.data.TFRecordDataset(files).take(count)]
+
+
 def small_project(folder: Path, *, months: int = 2, rows: int = 8_000) -> Project:
     """Sample data small enough for a run in seconds, with gates that so few clicks can pass."""
     done = adclick(

@@ -23,7 +23,7 @@ from ml_metadata.proto import metadata_store_pb2
 from serving.client.client import ModelServerClient
 from serving.client.gateway_client import GatewayClient
 from serving.model_server.servable import Servable
-from tests.end_to_end.harness import ADCLICK, Project, adclick, environment
+from tests.end_to_end.harness import ADCLICK, Project, adclick, environment, held_out_examples
 
 COMPONENTS = 2 * 4 + 6
 
@@ -36,12 +36,6 @@ def executions(project: Project) -> Counter[str]:
     return Counter(
         state.Name(execution.last_known_state) for execution in metadata_store.MetadataStore(config).get_executions()
     )
-
-
-def held_out_examples(project: Project, count: int) -> list[bytes]:
-    folder = project.output / "pipeline_root" / "AdExampleGen-2026-09" / "examples"
-    files = sorted(str(file) for file in folder.glob("*/Split-eval/*"))
-    return [record.numpy() for record in tf.data.TFRecordDataset(files).take(count)]
 
 
 @contextmanager

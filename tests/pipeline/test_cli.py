@@ -13,9 +13,26 @@ from typer.testing import CliRunner
 
 from pipeline import cli
 from pipeline.console import Step, watching
-from schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused
+from schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused, SubmissionRefused
 
-COMMANDS = ["sample-data", "init", "run", "tune", "serve", "api-key", "predict", "status", "report"]
+COMMANDS = [
+    "sample-data",
+    "init",
+    "run",
+    "tune",
+    "serve",
+    "api-key",
+    "predict",
+    "compile",
+    "submit",
+    "schedule",
+    "status",
+    "report",
+    "monitor",
+    "batch-predict",
+    "rollback",
+    "clean",
+]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])
@@ -60,8 +77,8 @@ def test_a_wrong_command_ends_with_2_and_names_what(
 
 
 def test_exit_codes_differ() -> None:
-    codes = [kind.exit_code for kind in (AdclickError, ConfigError, DataRefused, ModelRefused)]
-    assert codes == [1, 2, 3, 4]
+    codes = [kind.exit_code for kind in (AdclickError, ConfigError, DataRefused, ModelRefused, SubmissionRefused)]
+    assert codes == [1, 2, 3, 4, 5]
 
 
 def test_an_internal_failure_shows_no_traceback(
