@@ -8,6 +8,7 @@ reads, so that `extend_creatives` can add creatives to a model that is already e
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.attribution import Attribution
 from models.description import ModelDescription, write_description
 from models.features import InputLayout, transformed_name
 from models.fitting import Predictor
@@ -30,8 +32,14 @@ SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
 EMBED_CREATIVE = "embed_creative"
 SCORE = "score"
+EXPLAIN = "explain"
 CLICK_PROBABILITY = "click_probability"
 CREATIVE_EMBEDDING = "creative_embedding"
+COLUMNS = "columns"
+CONTRIBUTIONS = "contributions"
+LOGIT = "logit"
+BASELINE_LOGIT = "baseline_logit"
+HEAT_MAP = "heat_map"
 CREATIVES_ASSET = "creatives.tsv"
 
 #: An image value up to this long is a creative's key; no image file is as short.
@@ -102,15 +110,25 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         return tf.gather(embedded, where)
 
     def _embed_bytes(self, encoded: tf.Tensor) -> tf.Tensor:
-        pixels = tf.map_fn(
+        return self._network.embed_images(self._decode(encoded))
+
+    def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(
             lambda one: decode_and_resize(one, self._image_size),
             encoded,
             fn_output_signature=tf.TensorSpec([self._image_size, self._image_size, 3], tf.uint8),
         )
-        return self._network.embed_images(pixels)
 
     def probability(self, inputs: Mapping[str, tf.Tensor], creatives: tf.Tensor | None) -> tf.Tensor:
         """Click probabilities float32 [batch] of raw features as requests carry them."""
+        categories, several, numbers = self._transformed(inputs)
+        logit = self._network.score(categories, several, numbers, creatives)
+        probability = tf.sigmoid(logit)
+        # He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 6.3.
+        return probability / (probability + (1 - probability) / self._rate)
+
+    def _transformed(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+        """The categories, multi-valued categories and numbers that the network takes, of raw features."""
         raw = {
             name: _as_sparse(inputs[name], self._features.raw_type(name))
             for name in self._features.model_inputs
@@ -128,11 +146,36 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         singles = [field.name for field in self._layout.singles]
         categories = stacked(singles, tf.int32) if singles else tf.zeros([batch, 0], tf.int32)
         multiples = [field.name for field in self._layout.multiples]
-        several = stacked(multiples, tf.int32) if multiples else None
-        logit = self._network.score(categories, several, numbers, creatives)
-        probability = tf.sigmoid(logit)
-        # He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 6.3.
-        return probability / (probability + (1 - probability) / self._rate)
+        return categories, stacked(multiples, tf.int32) if multiples else None, numbers
+
+    def explanation(self, inputs: Mapping[str, tf.Tensor], attribution: Attribution) -> dict[str, tf.Tensor]:
+        """The outputs of `explain`: what `attribution` says of raw features as requests carry them.
+
+        Logits are those of the served probabilities. All outputs have a row for each impression, as TensorFlow Serving
+        asks of answers in rows.
+        """
+        image = self._features.image_name
+        creatives = self.embed(inputs[image]) if image is not None else None
+        categories, several, numbers = self._transformed(inputs)
+        found = attribution.explain(categories, several, numbers, creatives)
+        batch = tf.shape(found.contributions)[0]
+        # The correction for a sampled log, as `probability` makes it, moves every logit by this much.
+        correction = math.log(self._rate)
+        outputs = {
+            COLUMNS: tf.tile(tf.constant([attribution.columns]), [batch, 1]),
+            CONTRIBUTIONS: found.contributions,
+            LOGIT: found.logit + correction,
+            BASELINE_LOGIT: found.baseline + correction,
+        }
+        if image is not None:
+            shown = tf.where(tf.strings.length(inputs[image]) > _LONGEST_KEY)
+            rows = shown[:, 0]
+            maps = attribution.heat_map(tf.gather(found.inputs, rows), self._decode(tf.gather(inputs[image], rows)))
+            shape = tf.stack([tf.cast(batch, tf.int64), self._image_size, self._image_size])
+            outputs[HEAT_MAP] = tf.ensure_shape(
+                tf.scatter_nd(shown, maps, shape), [None, self._image_size, self._image_size]
+            )
+        return outputs
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by signature name."""
@@ -149,7 +192,13 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             return predict(parse_examples(examples, features))
 
+        attribution = Attribution(self._network, features)
+
+        def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.explanation(inputs, attribution)
+
         signatures = {
+            EXPLAIN: _graph(explain).get_concrete_function(**specs),
             SERVING_DEFAULT: _graph(serving_default).get_concrete_function(**specs),
             SERVING_EXAMPLES: _graph(serving_examples).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")

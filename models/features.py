@@ -106,3 +106,11 @@ def input_layout(features: FeatureTable, vocabulary_size: Callable[[str], int]) 
 def derived_times(features: FeatureTable) -> tuple[str, ...]:
     """The features derived from the timestamp column."""
     return tuple(part for column in features.of(Timestamp).values() for part in column.derive)
+
+
+def column_of_field(features: FeatureTable) -> dict[str, str]:
+    """By field or quantity of the network's inputs, the column that it comes from."""
+    found = {name: name for name in features.model_inputs}
+    found |= {made: name for name in features.of(Numeric) for made in (bucket_name(name), missing_name(name))}
+    found |= {derived: name for name, column in features.of(Timestamp).items() for derived in column.derive}
+    return found

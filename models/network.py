@@ -163,10 +163,10 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         small = keras.initializers.RandomNormal(stddev=0.01)
         total = max(int(offsets[-1]), 1)
         cells = np.cumsum([0, *(len(table.effects) for table in effects.tables)])
-        self._effect_offsets = cells[:-1].astype(np.int32)
-        self._effect_strides = np.zeros((len(layout.singles), len(effects.tables)), np.int32)
+        self.effect_offsets = cells[:-1].astype(np.int32)
+        self.effect_strides = np.zeros((len(layout.singles), len(effects.tables)), np.int32)
         for column, table in enumerate(effects.tables):
-            self._effect_strides[list(table.fields), column] = table.strides
+            self.effect_strides[list(table.fields), column] = table.strides
         start = np.concatenate([*(table.effects for table in effects.tables), np.zeros(1)])
         deviation = np.concatenate([np.full(len(table.effects), table.deviation) for table in effects.tables] + [[1.0]])
         # The penalty of a table without effects is capped, lest it drown the loss.
@@ -249,13 +249,32 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         training: bool = False,
     ) -> tf.Tensor:
         """The click logit, float32 [b], given each impression's creative embedding [b, creative_width]."""
+        logit = tf.reduce_sum(self.effects(self.effect_cells(categories)), axis=[1, 2])
+        effects, inputs = self.embed_inputs(categories, multiples, numbers, creatives)
+        for effect in effects:
+            logit += effect
+        return logit + self.interactions(inputs, training)
+
+    def effect_cells(self, categories: tf.Tensor) -> tf.Tensor:
+        """Where the effects of an impression stand in `effects`, int32 [b, number of tables]."""
+        return tf.matmul(categories, self.effect_strides) + self.effect_offsets
+
+    def embed_inputs(
+        self, categories: tf.Tensor, multiples: tf.Tensor | None, numbers: tf.Tensor, creatives: tf.Tensor | None
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """What the network sees of impressions.
+
+        Returns:
+            The effect of each multi-valued field, float32 [b]; and what crosses and MLP take, float32 [b, width]: the
+            embeddings of the single-valued fields, the quantities, the mean embeddings of the multi-valued fields, the
+            creative.
+        """
         batch = tf.shape(categories)[0]
-        cells = tf.matmul(categories, self._effect_strides) + self._effect_offsets
-        logit = tf.reduce_sum(self.effects(cells), axis=[1, 2])
         rows = categories + self._offsets
         singles = len(self.layout.singles)
         embedded = self.embeddings(rows)
         parts = [tf.reshape(embedded, [batch, singles * embedded.shape[-1]]), numbers]
+        effects = []
         start = 0
         for field, effect, embedding in zip(
             self.layout.multiples, self.multiple_effects, self.multiple_embeddings, strict=True
@@ -266,19 +285,21 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             present = tf.cast(values >= 0, tf.float32)[:, :, None]
             share = present / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
             values = tf.maximum(values, 0)
-            logit += tf.reduce_sum(effect(values) * share, axis=[1, 2])
+            effects.append(tf.reduce_sum(effect(values) * share, axis=[1, 2]))
             parts.append(tf.reduce_sum(embedding(values) * share, axis=1))
         if creatives is not None:
             parts.append(creatives)
         inputs = tf.concat(parts, axis=1)
-        inputs = tf.ensure_shape(inputs, [None, self._width()])
+        return effects, tf.ensure_shape(inputs, [None, self._width()])
+
+    def interactions(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What crosses and MLP add to the logit, float32 [b]; takes what `embed_inputs` gives."""
         crossed = inputs
         for cross in self.crosses:
             crossed = cross(inputs, crossed)
         hidden = self.hidden(inputs, training=training) if self.hidden.layers else inputs
         both = [tf.cast(crossed, tf.float32), tf.cast(hidden, tf.float32)]
-        logit += self.linear(tf.concat(both, axis=1))[:, 0]
-        return logit
+        return self.linear(tf.concat(both, axis=1))[:, 0]
 
     def set_effects(self, effects: npt.NDArray[np.float64], intercept: float = 0.0) -> None:
         """Replaces the effects of single-valued fields, in the order of their tables, and adds to the intercept."""

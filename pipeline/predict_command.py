@@ -49,22 +49,8 @@ def run_predict(
         AdclickError: The server cannot be reached or refuses the request.
     """
     settings = load_config(config) if config is not None else None
-    base = model_base_path or (_push_base(settings) if settings is not None else None)
-    features = _features(settings, base)
-    if request is not None and csv is not None:
-        raise ConfigError("give --json or --csv, not both")
-    source = "--json"
-    if request is not None:
-        instance = instance_from_json(sys.stdin.read() if request == "-" else request, features)
-    else:
-        dialect = settings.csv if settings is not None else CsvSettings()
-        file = csv or _newest_file(settings)
-        source = f"row {row} of {file}"
-        instance = instance_from_csv(file, row, features, dialect)
-    if image is not None:
-        if features.image_name is None:
-            raise ConfigError("--image: the model takes no image")
-        instance[features.image_name] = _image_bytes(image)
+    base = push_directory(settings, model_base_path)
+    instance, source = chosen_instance(settings, base, request, csv, row, image)
     name = model_name or (settings.serving.model_name if settings is not None else "adclick")
     with ExitStack() as stack:
         try:
@@ -87,11 +73,41 @@ def run_predict(
     console.print(f"Answer in {elapsed * 1000:.1f} ms: [bold]{json.dumps({'predictions': [probability]})}[/bold]")
 
 
-def _push_base(config: Config) -> Path:
+def push_directory(config: Config | None, given: Path | None) -> Path | None:
+    """The push directory: the one given, else the config's; None without either."""
+    if given is not None or config is None:
+        return given
     return Path(config.output) / "serving_model" / config.serving.model_name
 
 
-def _features(config: Config | None, base: Path | None) -> FeatureTable:
+def chosen_instance(
+    config: Config | None, base: Path | None, request: str | None, csv: Path | None, row: int, image: Path | None
+) -> tuple[dict[str, Any], str]:
+    """The impression that the options name, as a row for `serving_default`, and where it comes from.
+
+    Raises:
+        ConfigError: They do not name one, or it does not fit the columns of the newest version in `base`.
+    """
+    features = model_features(config, base)
+    source = "JSON"
+    if request is not None and csv is not None:
+        raise ConfigError("give JSON or --csv, not both")
+    if request is not None:
+        instance = instance_from_json(sys.stdin.read() if request == "-" else request, features)
+    else:
+        dialect = config.csv if config is not None else CsvSettings()
+        file = csv or _newest_file(config)
+        source = f"row {row} of {file}"
+        instance = instance_from_csv(file, row, features, dialect)
+    if image is not None:
+        if features.image_name is None:
+            raise ConfigError("--image: the model takes no image")
+        instance[features.image_name] = _image_bytes(image)
+    return instance, source
+
+
+def model_features(config: Config | None, base: Path | None) -> FeatureTable:
+    """The columns of the newest version in `base`, else of the config; raises `ConfigError` where there is neither."""
     versions = whole_versions(str(base)) if base is not None else []
     if versions:
         return read_description(f"{base}/{versions[-1]}").features

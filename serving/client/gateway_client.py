@@ -79,6 +79,31 @@ class Scores:
     route: str
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """Why an ad has its score.
+
+    Attributes:
+        click_probability: As `score` answers.
+        logit: log(p / (1 - p)) of it.
+        baseline_logit: The logit of an ad of which nothing is known.
+        contributions: What each field adds to the logit, the largest first; together `logit - baseline_logit`.
+        model_version: The version that answered.
+        creative_status: What came of the image; None for a model without images.
+        logit_against_grey: What the image adds against a plain grey one; None where its pixels were not given.
+        heat_map: PNG of the image with its pixels' contributions above; None where its pixels were not given.
+    """
+
+    click_probability: float
+    logit: float
+    baseline_logit: float
+    contributions: Mapping[str, float]
+    model_version: int
+    creative_status: str | None = None
+    logit_against_grey: float | None = None
+    heat_map: bytes | None = None
+
+
 class GatewayClient:
     """Asks one gateway; safe to share between threads. Use it in a `with` block, or close it.
 
@@ -155,6 +180,24 @@ class GatewayClient:
         """Scores the ads of several contexts, each given as the context and its ads; raises as `score`."""
         body = {"requests": [_request(ads, context, creative_status) for context, ads in requests]}
         return [_scores(response) for response in self._post("/v1/score:batch", body, request_id)["responses"]]
+
+    def explain(
+        self, ad: Mapping[str, Any], context: Mapping[str, Any] | None = None, *, request_id: str | None = None
+    ) -> Explanation:
+        """Explains the score of one ad, given as to `score`; raises as `score`."""
+        document = self._post("/v1/explain", _request([ad], context, creative_status=True), request_id)
+        image = document.get("image", {})
+        encoded = image.get("heat_map", {}).get("b64")
+        return Explanation(
+            click_probability=document["click_probability"],
+            logit=document["logit"],
+            baseline_logit=document["baseline"]["logit"],
+            contributions={one["field"]: one["contribution"] for one in document["contributions"]},
+            model_version=document["model"]["version"],
+            creative_status=image.get("creative_status"),
+            logit_against_grey=image.get("logit_against_grey"),
+            heat_map=None if encoded is None else base64.b64decode(encoded),
+        )
 
     def _post(self, path: str, body: Mapping[str, Any], request_id: str | None) -> Any:
         headers = {} if request_id is None else {"x-request-id": request_id}

@@ -26,7 +26,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.errors import Code, InvalidArgumentError, ServingError
 from serving.gateway.backends import Backend
 from serving.gateway.creatives import OK, UNKNOWN_KEY, CreativeStore, Resolved
-from serving.gateway.errors import GatewayError, overloaded, too_slow
+from serving.gateway.errors import GatewayError, invalid, overloaded, too_slow
+from serving.gateway.explanation import EXPLANATION, HEAT_MAP, explanation_of, heat_map_of, is_shown
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.openapi import documentation_page, openapi_document
 from serving.gateway.prediction_log import Prediction, PredictionLog
@@ -36,6 +37,7 @@ from serving.gateway.served import (
     CLICK_PROBABILITY,
     CREATIVE_EMBEDDING,
     EMBED_CREATIVE,
+    EXPLAIN,
     SCORE,
     SERVING_DEFAULT,
     ServedModel,
@@ -154,6 +156,10 @@ class Gateway:
         """`POST /v1/score:batch`."""
         return await self._answer("score_batch", request, self._score_batch)
 
+    async def explain(self, request: Request) -> Response:
+        """`POST /v1/explain`."""
+        return await self._answer("explain", request, self._explain)
+
     async def fields(self, request: Request) -> Response:
         """`GET /v1/fields`."""
         return await self._answer("fields", request, self._fields)
@@ -264,6 +270,49 @@ class Gateway:
                 _ranked(one, context.creative_status, self._name) for one, context in zip(scored, parsed, strict=True)
             ],
         }
+
+    async def _explain(self, request: Request, exchange: _Exchange) -> dict[str, Any]:
+        body = await self._body(request)
+        first = await self._models.get(self._router.targets[0])
+        parsed = first.form.read(body)
+        if len(parsed.ads) != 1:
+            raise invalid(f"one ad is explained at a time, not {len(parsed.ads)}", "ads")
+        exchange.user = first.form.value(parsed, self.settings.log.user_field)
+        target = self._router.route(first.form.value(parsed, self._router.by))
+        served = await self._models.get(target)
+        exchange.ads = 1
+        exchange.versions.add(served.version)
+        exchange.routes.add(target.name)
+        deadline = exchange.started + self.settings.backend.explain_timeout_seconds
+        try:
+            explanation = await self._explain_by(served, parsed, deadline)
+        except ServingError as error:
+            raise _refusal(error) from error
+        model = {"name": self._name, "version": served.version, "route": target.name}
+        return {"request_id": exchange.request_id, "model": model, **explanation}
+
+    async def _explain_by(self, served: ServedModel, context: Any, deadline: float) -> dict[str, Any]:
+        if not served.explains:
+            raise GatewayError(
+                HTTPStatus.NOT_IMPLEMENTED,
+                "no_explanation",
+                f"Version {served.version} cannot explain its scores: it has no signature {EXPLAIN}",
+            )
+        inputs = served.form.columns([context])
+        image = None
+        if served.image is not None and served.unknown is not None:
+            (image,) = await self._creatives.resolve(served.form.images(context))
+            embeddings = await self._embed(served, [image], deadline)
+            (status,) = self._statuses([image], embeddings, served.unknown)
+            inputs[served.image] = np.array([image.value], object)
+        outputs = [*EXPLANATION, *([HEAT_MAP] if image is not None else [])]
+        found = await self._backend.run_all(served.version, EXPLAIN, inputs, outputs, deadline)
+        explained = explanation_of(*(array[0] for array in found[: len(EXPLANATION)]))
+        if image is not None:
+            explained["image"] = {"creative_status": status}
+            if is_shown(image.value):
+                explained["image"] |= await asyncio.to_thread(heat_map_of, image.value, found[-1][0])
+        return explained
 
     @property
     def _name(self) -> str:
@@ -534,6 +583,7 @@ def create_app(gateway: Gateway) -> ASGIApp:
     app = FastAPI(title="adclick", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_route("/v1/score", gateway.score, methods=["POST"])
     app.add_route("/v1/score:batch", gateway.score_batch, methods=["POST"])
+    app.add_route("/v1/explain", gateway.explain, methods=["POST"])
     app.add_route("/v1/fields", gateway.fields, methods=["GET"])
     app.add_route("/version", gateway.version, methods=["GET"])
 

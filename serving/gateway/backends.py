@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -70,6 +70,11 @@ class Backend(Protocol):
             ServingError: The version is gone (NOT_FOUND), too slow, or the server cannot be reached.
         """
 
+    async def run_all(
+        self, version: int, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float
+    ) -> list[Array]:
+        """As `run`, for several outputs; strings come as object arrays of bytes."""
+
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """Makes versions ready to be asked besides the newest, and labels stand for them; may take long.
 
@@ -105,9 +110,15 @@ class InProcessBackend:
         self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
     ) -> Array:
         """As `Backend.run`."""
-        begun = self._server.begin(ModelSpec(self._name, version), inputs, signature, [output], deadline)
-        (fetched,) = await finished(begun.run, deadline)
+        (fetched,) = await self.run_all(version, signature, inputs, [output], deadline)
         return fetched
+
+    async def run_all(
+        self, version: int, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float
+    ) -> list[Array]:
+        """As `Backend.run_all`."""
+        begun = self._server.begin(ModelSpec(self._name, version), inputs, signature, list(outputs), deadline)
+        return await finished(begun.run, deadline)
 
     async def close(self) -> None:
         """As `Backend.close`."""
@@ -140,17 +151,24 @@ class GrpcBackend:
         self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
     ) -> Array:
         """As `Backend.run`."""
+        (found,) = await self.run_all(version, signature, inputs, [output], deadline)
+        return found
+
+    async def run_all(
+        self, version: int, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float
+    ) -> list[Array]:
+        """As `Backend.run_all`."""
         from tensorflow_serving.apis import predict_pb2
 
         from serving.model_server.tensor_proto import array_from_proto, proto_from_array
 
-        request = predict_pb2.PredictRequest(output_filter=[output])
+        request = predict_pb2.PredictRequest(output_filter=outputs)
         self._fill(request.model_spec, version, None)
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(proto_from_array(array))
         response = await self._call(self._stub.Predict, request, deadline)
-        return array_from_proto(response.outputs[output], output)
+        return [array_from_proto(response.outputs[output], output) for output in outputs]
 
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """As `Backend.route`."""
@@ -210,11 +228,18 @@ class RestBackend:
         self, version: int, signature: str, inputs: Mapping[str, Array], output: str, deadline: float
     ) -> Array:
         """As `Backend.run`."""
+        (found,) = await self.run_all(version, signature, inputs, [output], deadline)
+        return found
+
+    async def run_all(
+        self, version: int, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float
+    ) -> list[Array]:
+        """As `Backend.run_all`."""
         columns = {name: _json_values(array) for name, array in inputs.items()}
         body = _json({"signature_name": signature, "inputs": columns})
         document = await self._call("POST", f"/versions/{version}:predict", body, deadline)
-        outputs = document["outputs"]
-        return np.array(outputs[output] if isinstance(outputs, dict) else outputs, np.float32)
+        found = document["outputs"]
+        return [_array_of(found[output] if isinstance(found, dict) else found) for output in outputs]
 
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """As `Backend.route`."""
@@ -274,6 +299,14 @@ def _signatures_of_protos(definitions: Mapping[str, Any]) -> Signatures:
 
 def _type_and_rank(dtype: Any, rank: int) -> tuple[str, int]:
     return _TYPES.get(dtype, str(dtype)), rank
+
+
+def _array_of(values: Any) -> Array:
+    """The array of a JSON list: float32, or an object array of bytes."""
+    array = np.array(values)
+    if array.dtype.kind == "U":
+        return np.char.encode(array, "utf-8").astype(object)
+    return array.astype(np.float32)
 
 
 def _json_values(array: Array) -> Any:

@@ -26,7 +26,7 @@ _ERROR = {
         }
     },
 }
-_SCORED_AD = {
+_SCORED_AD: dict[str, Any] = {
     "type": "object",
     "required": ["index", "rank", "click_probability"],
     "properties": {
@@ -40,7 +40,7 @@ _SCORED_AD = {
         },
     },
 }
-_SCORES = {
+_SCORES: dict[str, Any] = {
     "type": "object",
     "required": ["request_id", "model", "ads"],
     "properties": {
@@ -54,6 +54,44 @@ _SCORES = {
             },
         },
         "ads": {"type": "array", "items": {"$ref": "#/components/schemas/ScoredAd"}, "description": "Ranked."},
+    },
+}
+_EXPLANATION = {
+    "type": "object",
+    "required": ["request_id", "model", "click_probability", "logit", "baseline", "contributions"],
+    "properties": {
+        "request_id": _SCORES["properties"]["request_id"],
+        "model": _SCORES["properties"]["model"],
+        "click_probability": {"type": "number", "description": "As `POST /v1/score` answers."},
+        "logit": {"type": "number", "description": "log(p / (1 - p)) of it."},
+        "baseline": {
+            "type": "object",
+            "description": "The same of an ad of which nothing is known: unknown names, mean quantities, no image.",
+            "properties": {"click_probability": {"type": "number"}, "logit": {"type": "number"}},
+        },
+        "contributions": {
+            "type": "array",
+            "description": "The largest first; they add up to `logit` less the baseline's.",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "contribution": {"type": "number"}},
+            },
+        },
+        "image": {
+            "type": "object",
+            "properties": {
+                "creative_status": _SCORED_AD["properties"]["creative_status"],
+                "logit_against_grey": {
+                    "type": "number",
+                    "description": "What the image adds against a plain grey one: the sum of the heat map. Only for "
+                    "an image that is given by its bytes or an address.",
+                },
+                "heat_map": {
+                    "type": "object",
+                    "properties": {"b64": {"type": "string", "description": "PNG: red adds to the logit, blue takes."}},
+                },
+            },
+        },
     },
 }
 _REFUSALS = {
@@ -76,7 +114,7 @@ _INTRODUCTION = (
 
 def openapi_document(form: RequestForm | None, version: str, most_ads: int) -> dict[str, Any]:
     """The document; without the fields while no model is loaded."""
-    schemas: dict[str, Any] = {"Error": _ERROR, "ScoredAd": _SCORED_AD, "Scores": _SCORES}
+    schemas: dict[str, Any] = {"Error": _ERROR, "ScoredAd": _SCORED_AD, "Scores": _SCORES, "Explanation": _EXPLANATION}
     request: dict[str, Any] = {"type": "object"}
     batch: dict[str, Any] = {"type": "object"}
     if form is not None:
@@ -100,6 +138,15 @@ def openapi_document(form: RequestForm | None, version: str, most_ads: int) -> d
         "paths": {
             "/v1/score": {"post": _operation("Score the ads of one context", request, answer, _example(form))},
             "/v1/score:batch": {"post": _operation("Score the ads of many contexts", batch, answers, None)},
+            "/v1/explain": {
+                "post": _operation(
+                    "Explain the score of one ad",
+                    request,
+                    {"$ref": "#/components/schemas/Explanation"},
+                    _example(form),
+                    {"501": "The model that is served was exported without explanations."},
+                )
+            },
             "/v1/fields": {"get": _simple("The fields of a request, as the served model takes them")},
             "/healthz": {"get": _simple("Whether the process answers", is_open=True)},
             "/readyz": {"get": _simple("Whether a model is loaded: 200 or 503", is_open=True)},
@@ -109,7 +156,9 @@ def openapi_document(form: RequestForm | None, version: str, most_ads: int) -> d
     }
 
 
-def _operation(summary: str, request: Any, answer: Any, example: Any) -> dict[str, Any]:
+def _operation(
+    summary: str, request: Any, answer: Any, example: Any, refusals: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": request}
     if example is not None:
         content["example"] = example
@@ -118,8 +167,11 @@ def _operation(summary: str, request: Any, answer: Any, example: Any) -> dict[st
         "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": {
-            "200": {"description": "Scored.", "content": {"application/json": {"schema": answer}}},
-            **{status: {"description": text, "content": error} for status, text in _REFUSALS.items()},
+            "200": {"description": "Answered.", "content": {"application/json": {"schema": answer}}},
+            **{
+                status: {"description": text, "content": error}
+                for status, text in {**_REFUSALS, **(refusals or {})}.items()
+            },
         },
     }
 

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 SERVING_DEFAULT = "serving_default"
 EMBED_CREATIVE = "embed_creative"
 SCORE = "score"
+EXPLAIN = "explain"
 CREATIVE_EMBEDDING = "creative_embedding"
 CLICK_PROBABILITY = "click_probability"
 _DESCRIPTION = os.path.join("assets.extra", "adclick.json")
@@ -43,12 +44,14 @@ class ServedModel:
         form: The form of requests for it.
         image: The name of its image input; None if it takes none.
         unknown: The embedding of the unknown creative, float32 [width]; None if it takes no image.
+        explains: Whether it can explain its scores.
     """
 
     version: int
     form: RequestForm
     image: str | None
     unknown: Array | None
+    explains: bool = False
 
 
 class ServedModels:
@@ -134,7 +137,7 @@ class ServedModels:
         form = RequestForm(fields_of(inputs, features, image), self._limits)
         # One form for versions that take the same fields: a request need not be read twice.
         form = next((model.form for model in self._versions.values() if model.form.fields == form.fields), form)
-        return ServedModel(version, form, image, unknown)
+        return ServedModel(version, form, image, unknown, EXPLAIN in signatures)
 
 
 def _features(base_path: str, version: int) -> FeatureTable | None:

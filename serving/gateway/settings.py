@@ -30,6 +30,7 @@ class BackendSettings(_Settings):
         "", description="The push directory. Needed in process; elsewhere optional, for what the fields mean."
     )
     timeout_seconds: float = Field(1.0, gt=0, description="After how long a request is given up.")
+    explain_timeout_seconds: float = Field(10.0, gt=0, description="The same for `explain`, which costs far more.")
 
 
 class CreativeSettings(_Settings):

@@ -24,6 +24,8 @@ from serving.errors import (
 from serving.model_server.folders import MODEL_FILES
 
 DEFAULT_SIGNATURE = "serving_default"
+#: Gradients take seconds to make ready, and explanations are asked for seldom.
+_MADE_READY_WHEN_ASKED = ("explain",)
 Array = np.ndarray[Any, Any]
 
 
@@ -171,8 +173,9 @@ class Servable:
         try:
             meta_graph = tf.compat.v1.saved_model.loader.load(session, list(options.tags), folder)
             servable = cls(session, dict(meta_graph.signature_def))
-            for signature in servable.signatures.values():
-                servable._callable(signature.feeds, signature.fetches(signature.outputs))
+            for name, signature in servable.signatures.items():
+                if name not in _MADE_READY_WHEN_ASKED:
+                    servable._callable(signature.feeds, signature.fetches(signature.outputs))
         except Exception as error:  # The loader raises whatever its parts raise; each must become this version's error.
             session.close()
             raise _load_error(error, folder, options.tags) from error
