@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline import cli
-from pipeline.console import Step, watching
-from schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused, SubmissionRefused
+from pipeline.console import Step, Steps, watching
+from schema.errors import AdclickError, ConfigError, DataRefused, ModelHeld, ModelRefused, SkewFound, SubmissionRefused
 
 COMMANDS = [
     "sample-data",
@@ -77,8 +77,8 @@ def test_a_wrong_command_ends_with_2_and_names_what(
 
 
 def test_exit_codes_differ() -> None:
-    codes = [kind.exit_code for kind in (AdclickError, ConfigError, DataRefused, ModelRefused, SubmissionRefused)]
-    assert codes == [1, 2, 3, 4, 5]
+    kinds = (AdclickError, ConfigError, DataRefused, ModelRefused, ModelHeld, SkewFound, SubmissionRefused)
+    assert [kind.exit_code for kind in kinds] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_internal_failure_shows_no_traceback(
@@ -118,7 +118,7 @@ except ValueError:
 
 def test_steps_are_followed_by_what_tfx_logs() -> None:
     absl = logging.getLogger("absl")
-    steps: list[Step] = []
+    steps = Steps()
     with watching(None, 2, steps):
         absl.info("Component %s is running.", "Transform")
         absl.info("Component %s is finished.", "Transform")
@@ -127,11 +127,11 @@ def test_steps_are_followed_by_what_tfx_logs() -> None:
         absl.info("Component %s is finished.", "Evaluator")
     absl.info("Component %s is running.", "Later")
     absl.info("Component %s is finished.", "Later")
-    assert [(step.name, step.reused) for step in steps] == [("Transform", False), ("Evaluator", True)]
+    assert [(step.name, step.reused) for step in steps.finished] == [("Transform", False), ("Evaluator", True)]
 
 
 def test_progress_is_shown_line_by_line_in_logs(tmp_path: Path) -> None:
-    with (tmp_path / "out").open("w") as stream, watching(Console(file=stream, width=80), 1, []):
+    with (tmp_path / "out").open("w") as stream, watching(Console(file=stream, width=80), 1, Steps()):
         logging.getLogger("absl").info("Component %s is running.", "Transform")
         logging.getLogger("absl").info("Component %s is finished.", "Transform")
     assert "✓ Transform" in (tmp_path / "out").read_text()
