@@ -21,8 +21,8 @@ if glibc_at_least 2.39; then versions=(3.13 3.12 3.11); fi
 find_python() {
   local version candidate
   for version in "${versions[@]}"; do
-    for candidate in "${ADCLICK_PYTHON:-}" "python$version" python3; do
-      [ -n "$candidate" ] || continue
+    # Who names an interpreter gets that one or none.
+    for candidate in "${ADCLICK_PYTHON:-python$version}" "${ADCLICK_PYTHON:-python3}"; do
       if [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$version" ]; then
         command -v "$candidate"
         return
@@ -33,7 +33,7 @@ find_python() {
 }
 
 [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "TFX's wheels exist for Linux on x86-64 only; use such a machine or a container."
-python=$(find_python) || fail "no Python ${versions[*]} found." \
+python=$(find_python) || fail "no Python ${versions[*]} found${ADCLICK_PYTHON:+ at $ADCLICK_PYTHON}." \
   "On Debian and Ubuntu: sudo apt-get install python3 python3-venv python3-dev" \
   "Or set ADCLICK_PYTHON to the interpreter to use."
 name=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')

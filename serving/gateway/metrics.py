@@ -50,6 +50,14 @@ class GatewayMetrics:
         )
         self.logged = Counter(named("logged_predictions"), "Predictions to be logged.", ["outcome"], registry=registry)
         self.reloads = Counter(named("config_reloads"), "Readings of a changed config.", ["outcome"], registry=registry)
+        # A series that first appears at 1 shows Prometheus no increase: these begin at 0.
+        for counter, outcomes in (
+            (self.shadow, ("answered", "failed", "dropped")),
+            (self.logged, ("written", "failed", "dropped")),
+            (self.reloads, ("taken", "refused")),
+        ):
+            for outcome in outcomes:
+                counter.labels(outcome)
 
         # A label's child is looked up once: the library's own look-up costs as much as the counting.
         self._children = lru_cache(maxsize=1024)(lambda metric, *labels: metric.labels(*labels))

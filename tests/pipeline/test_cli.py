@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline import cli
-from pipeline.console import Step, Steps, watching
+from pipeline.console import Steps, watching
 from schema.errors import AdclickError, ConfigError, DataRefused, ModelHeld, ModelRefused, SkewFound, SubmissionRefused
 
 COMMANDS = [

@@ -1,0 +1,54 @@
+# The pipeline: the adclick command, the steps of Vertex AI and Kubeflow Pipelines, and Beam's workers.
+# From the repository's root, STACK is compat or modern:
+#   docker build --file deploy/docker/pipeline.Dockerfile --build-arg STACK=compat --target pipeline --tag adclick-pipeline .
+ARG STACK=compat
+
+FROM python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b AS python-compat
+FROM python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python-modern
+# Their digests are not pinned: see deploy/README.md.
+FROM apache/beam_python3.11_sdk:2.61.0 AS beam-compat
+FROM apache/beam_python3.13_sdk:2.77.0 AS beam-modern
+
+# hadolint ignore=DL3006
+FROM python-${STACK} AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# Debian removes superseded versions from its mirrors: pinned ones stop building within weeks.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY requirements.lock pyproject.toml ./
+RUN awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > uv.lock.txt \
+    && pip install --no-cache-dir --require-hashes --no-deps --requirement uv.lock.txt
+ENV UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/opt/adclick
+# TFX calls pip, which uv's environments lack.
+RUN uv venv "$VIRTUAL_ENV" \
+    && echo pip > pip.txt \
+    && uv pip install --verify-hashes --constraints requirements.lock --build-constraints requirements.lock \
+        --requirements pyproject.toml --requirements pip.txt
+COPY README.md setup.py ./
+COPY schema schema
+COPY models models
+COPY components components
+COPY serving serving
+COPY pipeline pipeline
+RUN uv pip install --no-deps --build-constraints requirements.lock .
+
+# hadolint ignore=DL3006
+FROM python-${STACK} AS pipeline
+RUN useradd --uid 10001 --create-home --home-dir /home/adclick adclick
+COPY --from=build /opt/adclick /opt/adclick
+# The root may be read-only: what libraries write goes below /tmp.
+ENV PATH=/opt/adclick/bin:$PATH HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TF_USE_LEGACY_KERAS=0 TF_CPP_MIN_LOG_LEVEL=2
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["adclick"]
+CMD ["--help"]
+
+# hadolint ignore=DL3006
+FROM beam-${STACK} AS beam
+# Dataflow's and Flink's workers: the pipeline and Beam's start program.
+FROM pipeline AS worker
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+ENTRYPOINT ["/opt/apache/beam/boot"]
+CMD []

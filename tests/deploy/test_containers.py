@@ -1,0 +1,87 @@
+"""Dockerfiles and compose.yaml, judged by hadolint and the compose schema."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving.gateway.settings import load_settings
+from tests.deploy.conftest import DEPLOY, ROOT, assert_passes, documents
+
+DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
+#: No digest of theirs was found in public; deploy/README.md says how to pin one.
+BY_TAG = {"tensorflow/serving:2.20.0", "apache/beam_python3.11_sdk:2.61.0", "apache/beam_python3.13_sdk:2.77.0"}
+PINNED = re.compile(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}")
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_hadolint(file: Path) -> None:
+    assert_passes("hadolint", file)
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_bases_are_pinned_and_the_user_is_not_root(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    stages = {line.split()[-1] for line in lines if line.startswith("FROM")}
+    bases = {line.split()[1] for line in lines if line.startswith("FROM")}
+    outside = {base for base in bases - stages if "${STACK}" not in base}
+    assert len(outside) >= 2
+    assert all(PINNED.fullmatch(base) or base in BY_TAG for base in outside), outside
+    # Both stacks stand behind ${STACK}.
+    assert {"python-compat", "python-modern"} <= stages
+    last_user = [line for line in lines if line.startswith("USER")][-1]
+    assert last_user == "USER 10001:10001"
+
+
+def test_the_gateway_takes_only_what_the_project_declares() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[=<>; ]", dependency)[0] for dependency in declared}
+    lines = (DEPLOY / "docker" / "gateway-requirements.txt").read_text().splitlines()
+    wanted = {line for line in lines if not line.startswith("#")}
+    assert wanted <= names
+    assert not {name for name in wanted if "tfx" in name or "beam" in name}
+
+
+def test_the_build_context_holds_what_is_copied() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for file in DOCKERFILES:
+        for line in file.read_text().splitlines():
+            if line.startswith("COPY") and "--from" not in line:
+                sources = line.split()[1:-1]
+                assert set(sources) <= allowed, line
+                assert all((ROOT / source).exists() for source in sources), line
+
+
+def test_compose() -> None:
+    file = DEPLOY / "compose.yaml"
+    assert_passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+    services = yaml.safe_load(file.read_text())["services"]
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert "build" in service or PINNED.fullmatch(service["image"]) or service["image"] in BY_TAG, name
+        for volume in service.get("volumes", []):
+            if volume.startswith("./"):
+                assert (DEPLOY / volume.split(":")[0]).exists(), volume
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    # TensorFlow Serving knows no keys: no port of its leaves the network that has no way out.
+    server = services["tensorflow-serving"]
+    assert server["networks"] == ["models"] and "ports" not in server
+    # Compose and Kubernetes run one server by the same flags, but for what spreads replicas.
+    (deployment,) = (
+        d for d in documents(DEPLOY / "kubernetes/base/tensorflow-serving.yaml") if d["kind"] == "Deployment"
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [flag for flag in container["args"] if "grpc_channel" not in flag] == server["command"]
+    assert container["image"] == server["image"]
+
+
+def test_the_gateway_asks_the_server_that_is_there() -> None:
+    backend = load_settings(DEPLOY / "kubernetes/base/config/gateway.yaml").backend
+    (service,) = (d for d in documents(DEPLOY / "kubernetes/base/tensorflow-serving.yaml") if d["kind"] == "Service")
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert (backend.kind, backend.address) == ("grpc", f"{service['metadata']['name']}:{ports['grpc']}")
+    assert "tensorflow-serving" in yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
