@@ -10,6 +10,7 @@ import yaml
 from tests.deploy.conftest import DEPLOY, ROOT, assert_passes
 
 FOLDER = DEPLOY / "prometheus"
+TESTS = sorted(FOLDER.glob("*_test.yml"))
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -19,11 +20,11 @@ def alerts() -> list[dict[str, Any]]:
 
 def test_promtool() -> None:
     assert_passes("promtool", "check", "config", FOLDER / "prometheus.yml")
-    assert_passes("promtool", "test", "rules", FOLDER / "alerts_test.yml")
+    assert_passes("promtool", "test", "rules", *TESTS)
 
 
 def test_every_alert_fires_in_a_test() -> None:
-    tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    tests = [test for file in TESTS for test in yaml.safe_load(file.read_text())["tests"]]
     cases = [case for test in tests for case in test.get("alert_rule_test", [])]
     fired = {case["alertname"] for case in cases if case["exp_alerts"]}
     assert fired == {alert["alert"] for alert in alerts()}
