@@ -16,6 +16,7 @@ from benchmarks.measure import ROOT, machine, python_module
 SHORT = {
     "ingestion": ["--rows", "200000"],
     "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
+    "bucket": ["--images", "500"],
     "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
     "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "8"],
     "quality": ["--rows", "60000", "--creatives", "800", "--seeds", "1", "--control-rows", "20000"],
@@ -24,6 +25,7 @@ SHORT = {
 FULL: dict[str, list[str]] = {
     "ingestion": [],
     "images": ["--baseline-rows", "10000"],
+    "bucket": [],
     "whole_run": [],
     "training": [],
     "quality": [],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.beam_runner import BeamRunner
 from schema.errors import AdclickError
 
 if TYPE_CHECKING:
@@ -94,6 +95,12 @@ def run(
         bool,
         typer.Option(help="Also train what the model should beat, and set it beside the known best of sample data."),
     ] = False,
+    beam_runner: Annotated[
+        BeamRunner, typer.Option(help="Where Beam's work is done; all but direct need --beam-option.")
+    ] = BeamRunner.DIRECT,
+    beam_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Any option of Beam or the engine; repeatable.")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
@@ -111,7 +118,15 @@ def run(
         with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"), _no_collection():
             from pipeline.local import run_local
             from pipeline.summary import print_comparison, print_summary
-        record = run_local(settings, month=month, use_cache=cache, console=None if quiet else console, run_id=run_id)
+        record = run_local(
+            settings,
+            month=month,
+            use_cache=cache,
+            beam_runner=beam_runner,
+            beam_options=beam_option or (),
+            console=None if quiet else console,
+            run_id=run_id,
+        )
         print_summary(console, record)
         if compare:
             with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
@@ -225,14 +240,14 @@ def predict(
     url: Annotated[
         str | None, typer.Option(help="A running server, such as http://localhost:8501; without it one is started.")
     ] = None,
-    model_base_path: Annotated[Path | None, typer.Option(help="The push directory, where no config is given.")] = None,
+    model_base_path: Annotated[str | None, typer.Option(help="The push directory, where no config is given.")] = None,
     model_name: Annotated[str | None, typer.Option(help="The model's name; `adclick` by default.")] = None,
     request: Annotated[str | None, typer.Option("--json", help="One JSON object of columns; `-` reads it.")] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="A CSV file in the dialect of the config; its first row is sent.")
+        str | None, typer.Option(help="A CSV file in the dialect of the config; its first row is sent.")
     ] = None,
     row: Annotated[int, typer.Option(min=1, help="Which row of the CSV file to send.")] = 1,
-    image: Annotated[Path | None, typer.Option(help="An image file to send with it.")] = None,
+    image: Annotated[str | None, typer.Option(help="An image file to send with it.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Send one impression over HTTP and print the probability of a click."""

@@ -18,11 +18,16 @@ from serving.versions import whole_versions
 
 def run_status(config: Path | None, output: Path | None, as_json: bool) -> None:
     """Prints the state of an output folder."""
-    if config is None and output is None:
+    if output is not None:
+        folder = str(output.resolve())
+        served = _served_versions(folder)
+    elif config is not None:
+        settings = load_config(config)
+        folder = settings.output
+        served = {settings.serving.model_name: whole_versions(settings.push_base)}
+    else:
         raise ConfigError("give --config FILE or --output DIR")
-    folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
     records = read_records(folder)
-    served = _served_versions(folder)
     if as_json:
         print(json.dumps(_status(folder, records, served), indent=1))
         return

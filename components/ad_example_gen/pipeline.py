@@ -30,6 +30,7 @@ from components.ad_example_gen.columns import as_example_column
 from components.ad_example_gen.creatives import read_creative
 from components.ad_example_gen.csv_records import Bools, Ints
 from components.ad_example_gen.settings import IngestionSettings, SplitSettings
+from models.bucket import is_bucket_address
 from models.creatives import NONE, write_record
 from schema.feature_table import FeatureTable
 
@@ -40,7 +41,9 @@ _MINUTE = 60
 #: Rows encoded at a time; their records are in memory.
 _ENCODED_ROWS = 32_768
 _IMAGE_THREADS = 8
-_IMAGES_AT_A_TIME = 64
+#: Images in a bucket are waited for, not worked for.
+BUCKET_IMAGE_THREADS = 32
+_IMAGES_AT_A_TIME = 256
 _BYTES_PER_IDENTIFIER_PARTITION = 256 << 20
 _BYTES_PER_IMAGE_PARTITION = 8 << 20
 _MOST_PARTITIONS = 1_024
@@ -300,7 +303,7 @@ class _WriteCreatives(beam.DoFn):
         with (
             filesystem.atomic_path(path) as temporary,
             tf.io.TFRecordWriter(temporary) as writer,
-            ThreadPoolExecutor(_IMAGE_THREADS) as pool,
+            ThreadPoolExecutor(self._threads(references)) as pool,
         ):
             for start in range(0, len(references), _IMAGES_AT_A_TIME):
                 some = references[start : start + _IMAGES_AT_A_TIME]
@@ -314,9 +317,15 @@ class _WriteCreatives(beam.DoFn):
             yield name, {reference: answers[reference] for reference in found}
         yield beam.pvalue.TaggedOutput("counts", dict(counts))
 
+    def _address(self, reference: bytes) -> str:
+        return filesystem.join(self._plan.image_folder, reference.decode())
+
+    def _threads(self, references: list[bytes]) -> int:
+        in_bucket = any(is_bucket_address(self._address(reference)) for reference in references)
+        return BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS
+
     def _read(self, reference: bytes) -> Any:
-        address = filesystem.join(self._plan.image_folder, reference.decode())
-        return read_creative(address, self._plan.ingestion)
+        return read_creative(self._address(reference), self._plan.ingestion)
 
 
 class _Encode(beam.DoFn):

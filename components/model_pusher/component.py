@@ -26,7 +26,7 @@ def push(model_folder: str, base: str, warmup_requests: str | None = None) -> tu
     """Copies a SavedModel to the next version below `base`.
 
     On a file system with renames the version appears whole at once; elsewhere its `saved_model.pb`, without which no
-    server takes it for whole, is copied last.
+    server takes it for whole, is copied last. What a push that was killed left behind is removed.
 
     Args:
         model_folder: The SavedModel.
@@ -37,12 +37,14 @@ def push(model_folder: str, base: str, warmup_requests: str | None = None) -> tu
         The version's folder and its number.
     """
     fileio.makedirs(base)
-    for name in fileio.listdir(base):
-        if name.startswith(_INCOMING):
+    versions = whole_versions(base)
+    is_remote = "://" in base
+    for name in (name.rstrip("/") for name in fileio.listdir(base)):
+        if name.startswith(_INCOMING) or (is_remote and name.isdecimal() and int(name) not in versions):
             fileio.rmtree(os.path.join(base, name))
-    version = str(max([int(time.time()), *(known + 1 for known in whole_versions(base))]))
+    version = str(max([int(time.time()), *(known + 1 for known in versions)]))
     destination = os.path.join(base, version)
-    if "://" in base:
+    if is_remote:
         _copy(model_folder, destination, warmup_requests)
     else:
         incoming = os.path.join(base, f"{_INCOMING}{version}")
