@@ -26,9 +26,9 @@ from models.features import input_layout
 from models.trainer import TrainingData
 from models.training_data import Columns, CreativeStore, Reader, read_columns
 from models.transform_graph import TransformGraph, write_transform_graph
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from pipeline.config import Config
 from pipeline.drops import Drop, find_drops
-from pipeline.local import LOCAL_BEAM_ARGUMENTS
 from schema.curated import load_schema
 from schema.feature_table import Categorical, FeatureTable, Image, Numeric, Timestamp
 

@@ -27,9 +27,9 @@ from components.batch_prediction import (
 )
 from components.data_gate.component import quarantine_refusal
 from models.description import read_description
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from pipeline.config import Config, load_config
 from pipeline.drops import Drop, find_drops
-from pipeline.local import LOCAL_BEAM_ARGUMENTS, push_base
 from schema.errors import ConfigError, DataRefused
 from serving.versions import whole_versions
 
@@ -168,7 +168,7 @@ def _output(output: str, form: Form | None, gzip: bool) -> tuple[str, Form, bool
 
 
 def _version(config: Config, wanted: int | None) -> tuple[int, str]:
-    base = push_base(config)
+    base = config.push_base
     versions = whole_versions(base)
     if not versions:
         raise ConfigError(f"{base}: holds no pushed version", "Run `adclick run` first.")

@@ -12,7 +12,7 @@ from tfx.dsl.io import fileio
 
 from components.model_pusher.versions import ModelVersions
 from pipeline.config import Config
-from pipeline.local import metadata_config, push_base
+from pipeline.local import metadata_config
 from pipeline.run_record import RunRecord, read_records
 
 
@@ -42,7 +42,7 @@ def plan_cleaning(config: Config, keep_versions: int, keep_runs: int) -> Cleanin
         keep_versions: How many versions stay of those that are served, held and withdrawn, each.
         keep_runs: How many finished runs keep their artifacts.
     """
-    versions = ModelVersions(push_base(config))
+    versions = ModelVersions(config.push_base)
     records = [record for record in read_records(config.output) if record.finished is not None]
     newest = records[-keep_runs:]
     baselines = {record.baseline for record in newest}
@@ -59,7 +59,7 @@ def plan_cleaning(config: Config, keep_versions: int, keep_runs: int) -> Cleanin
             else:
                 old.append(address)
     behind = [record for record in records if record in newest or record.pushed_version in kept]
-    artifacts = _unused_artifacts(os.path.join(config.output, "pipeline_root"), behind)
+    artifacts = _unused_artifacts(config.artifacts, behind)
     return Cleaning(old, artifacts, sum(_size(folder) for folder in (*old, *artifacts)))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from pipeline.beam_runner import BeamRunner
 from schema.errors import AdclickError
 
 if TYPE_CHECKING:
@@ -107,6 +108,12 @@ def run(
         bool,
         typer.Option(help="Also train what the model should beat, and set it beside the known best of sample data."),
     ] = False,
+    beam_runner: Annotated[
+        BeamRunner, typer.Option(help="Where Beam's work is done; all but direct need --beam-option.")
+    ] = BeamRunner.DIRECT,
+    beam_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Any option of Beam or the engine; repeatable.")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
@@ -127,7 +134,13 @@ def run(
             from pipeline.summary import print_comparison, print_summary
         with report_at_end(settings.output, run_id, console):
             record = run_local(
-                settings, month=month, use_cache=cache, console=None if quiet else console, run_id=run_id
+                settings,
+                month=month,
+                use_cache=cache,
+                beam_runner=beam_runner,
+                beam_options=beam_option or (),
+                console=None if quiet else console,
+                run_id=run_id,
             )
             print_summary(console, record)
             if compare:
@@ -294,14 +307,14 @@ def predict(
     url: Annotated[
         str | None, typer.Option(help="A running server, such as http://localhost:8501; without it one is started.")
     ] = None,
-    model_base_path: Annotated[Path | None, typer.Option(help="The push directory, where no config is given.")] = None,
+    model_base_path: Annotated[str | None, typer.Option(help="The push directory, where no config is given.")] = None,
     model_name: Annotated[str | None, typer.Option(help="The model's name; `adclick` by default.")] = None,
     request: Annotated[str | None, typer.Option("--json", help="One JSON object of columns; `-` reads it.")] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="A CSV file in the dialect of the config; its first row is sent.")
+        str | None, typer.Option(help="A CSV file in the dialect of the config; its first row is sent.")
     ] = None,
     row: Annotated[int, typer.Option(min=1, help="Which row of the CSV file to send.")] = 1,
-    image: Annotated[Path | None, typer.Option(help="An image file to send with it.")] = None,
+    image: Annotated[str | None, typer.Option(help="An image file to send with it.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Send one impression over HTTP and print the probability of a click."""
@@ -335,13 +348,13 @@ def explain(
         str | None, typer.Option(help="A running gateway, such as http://localhost:8080; without it one is started.")
     ] = None,
     api_key: Annotated[str | None, typer.Option(envvar="ADCLICK_API_KEY", help="The gateway's API key.")] = None,
-    model_base_path: Annotated[Path | None, typer.Option(help="The push directory, where no config is given.")] = None,
+    model_base_path: Annotated[str | None, typer.Option(help="The push directory, where no config is given.")] = None,
     request: Annotated[str | None, typer.Option("--request", help="One JSON object of columns; `-` reads it.")] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="A CSV file in the dialect of the config; its first row is explained.")
+        str | None, typer.Option(help="A CSV file in the dialect of the config; its first row is explained.")
     ] = None,
     row: Annotated[int, typer.Option(min=1, help="Which row of the CSV file to explain.")] = 1,
-    image: Annotated[Path | None, typer.Option(help="An image file to explain with it.")] = None,
+    image: Annotated[str | None, typer.Option(help="An image file to explain with it.")] = None,
     heat_map: Annotated[
         Path | None, typer.Option(help="Where to write the image with what each part of it adds, as PNG.")
     ] = None,

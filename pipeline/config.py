@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
@@ -32,6 +33,11 @@ class ServingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    push_directory: str | None = Field(
+        None,
+        description="Where blessed models go, a folder per version, local or gs://; `serving_model/<model_name>` below "
+        "`output` by default.",
+    )
     model_name: str = Field(
         "adclick", pattern=r"^[A-Za-z0-9_-]+$", description="The model's name in serving addresses."
     )
@@ -46,7 +52,12 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: DataSettings
-    output: str = Field("output", description="The folder of artifacts, metadata, pushed models and run records.")
+    output: str = Field(
+        "output", description="The local folder of metadata and run records; by default also of artifacts and models."
+    )
+    pipeline_root: str | None = Field(
+        None, description="Where artifacts go, local or gs://; `pipeline_root` below `output` by default."
+    )
     schema_file: str = Field("schema.pbtxt", description="The curated schema, reviewed by a person.")
     csv: CsvSettings = Field(default_factory=CsvSettings)
     ingestion: IngestionSettings = Field(default_factory=IngestionSettings)
@@ -85,6 +96,25 @@ class Config(BaseModel):
                 raise ValueError(f"the feature {missing[0]!r} is not among csv.columns")
         return self
 
+    @field_validator("output")
+    @classmethod
+    def _local_output(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(
+                "holds a database and must be a local folder; pipeline_root and serving.push_directory may be gs://"
+            )
+        return value
+
+    @property
+    def artifacts(self) -> str:
+        """Where artifacts go."""
+        return self.pipeline_root or os.path.join(self.output, "pipeline_root")
+
+    @property
+    def push_base(self) -> str:
+        """The folder that model servers watch."""
+        return self.serving.push_directory or os.path.join(self.output, "serving_model", self.serving.model_name)
+
     @property
     def has_images(self) -> bool:
         return bool(self.features.of(Image))
@@ -103,6 +133,10 @@ def _plain(error: ValidationError, path: Path) -> str:
 
 def _local(value: str, folder: Path) -> str:
     return value if "://" in value or Path(value).is_absolute() else str((folder / value).resolve())
+
+
+def _local_if_given(value: str | None, folder: Path) -> str | None:
+    return None if value is None else _local(value, folder)
 
 
 def load_config(path: Path, *, data_root: str | None = None, output: str | None = None) -> Config:
@@ -145,5 +179,9 @@ def load_config(path: Path, *, data_root: str | None = None, output: str | None 
             "data": config.data.model_copy(update={"root": _local(config.data.root, folder)}),
             "output": _local(config.output, folder),
             "schema_file": _local(config.schema_file, folder),
+            "pipeline_root": _local_if_given(config.pipeline_root, folder),
+            "serving": config.serving.model_copy(
+                update={"push_directory": _local_if_given(config.serving.push_directory, folder)}
+            ),
         }
     )

@@ -33,11 +33,11 @@ def run_explain(
     config: Path | None,
     url: str | None,
     api_key: str | None,
-    model_base_path: Path | None,
+    model_base_path: str | None,
     request: str | None,
-    csv: Path | None,
+    csv: str | None,
     row: int,
-    image: Path | None,
+    image: str | None,
     heat_map: Path | None,
     as_json: bool,
     console: Console,
@@ -77,10 +77,10 @@ def run_explain(
 
 
 @contextmanager
-def _started(base: Path) -> Iterator[str]:
+def _started(base: str) -> Iterator[str]:
     """A gateway for this machine alone with the models of a push directory; gives its address."""
     timeouts = dict.fromkeys(("timeout_seconds", "explain_timeout_seconds"), _TIMEOUT_SECONDS)
-    backend = {"model_base_path": str(base), **timeouts}
+    backend = {"model_base_path": base, **timeouts}
     settings = GatewaySettings.model_validate({"backend": backend, "log": {"access": False}})
     with (
         running_server(base) as models,

@@ -1,4 +1,4 @@
-"""Runs the pipeline on one machine and says what came of it."""
+"""Runs the pipeline from one machine, Beam's work here or on an engine, and says what came of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from components.code_version import code_version
 from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import read_drift
 from components.model_pusher.versions import ModelVersions, RollBack
+from components.worker_errors import readable_worker_errors
+from models.bucket import check_writable, is_bucket_address
 from models.evaluation import read_refusals
+from pipeline.beam_runner import BeamRunner, beam_arguments
 from pipeline.config import Config
 from pipeline.console import Steps, watching
 from pipeline.dag import create_pipeline
@@ -40,19 +43,6 @@ from pipeline.run_record import (
 from schema.curated import check_schema, load_schema
 from schema.errors import DataRefused
 from serving.versions import whole_versions
-
-#: The runner is named, as Beam's default looks for others first; the image is named, as TFX would otherwise package
-#: itself for workers in every component, which a local run does not need.
-LOCAL_BEAM_ARGUMENTS = (
-    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-    "--sdk_container_image=none",
-    "--tfxio_use_byte_size_batching",
-)
-
-
-def push_base(config: Config) -> str:
-    """The folder that model servers watch."""
-    return os.path.join(config.output, "serving_model", config.serving.model_name)
 
 
 def metadata_config(output: str) -> metadata_store_pb2.ConnectionConfig:
@@ -128,16 +118,30 @@ def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
 
 def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
     """The pushed version to beat: the newest, or, where this very input was judged before, the one it was judged by."""
-    base = push_base(config)
+    base = config.push_base
     versions = whole_versions(base)
+    known = {None, *(os.path.join(base, str(version)) for version in versions)}
     for record in reversed(records):
-        if record.input_key == input_key and (record.baseline is None or Path(record.baseline).is_dir()):
+        if record.input_key == input_key and record.baseline in known:
             return record.baseline
     return os.path.join(base, str(versions[-1])) if versions else None
 
 
+def _check_buckets(config: Config) -> None:
+    for folder in (config.artifacts, config.push_base):
+        if is_bucket_address(folder):
+            check_writable(folder)
+
+
 def run_local(
-    config: Config, *, month: str | None = None, use_cache: bool = True, console: Console | None = None, run_id: str
+    config: Config,
+    *,
+    month: str | None = None,
+    use_cache: bool = True,
+    beam_runner: BeamRunner = BeamRunner.DIRECT,
+    beam_options: Sequence[str] = (),
+    console: Console | None = None,
+    run_id: str,
 ) -> RunRecord:
     """Runs the pipeline once.
 
@@ -145,6 +149,8 @@ def run_local(
         config: The config.
         month: The newest month of the window; the newest there is if None.
         use_cache: Whether components whose inputs are unchanged are reused.
+        beam_runner: Where Beam's work is done.
+        beam_options: Options for Beam, see `beam_arguments`.
         console: Where progress is shown; nowhere if None.
         run_id: From `new_run_id`.
 
@@ -154,9 +160,12 @@ def run_local(
     Raises:
         ConfigError: The data root or the schema does not fit the config.
         DataRefused: The data is not fit to train on; the record says so too.
+        AdclickError: A bucket denies something, or does not answer.
     """
+    beam_pipeline_args = beam_arguments(beam_runner, beam_options, config)
     check_schema(load_schema(config.schema_file), config.features)
     found = find_drops(config.data.root, config.data.window, month)
+    _check_buckets(config)
     schema_file = _import_by_content(config.schema_file, config.output)
     records = read_records(config.output)
     drops, months = _window(config, schema_file, found, records)
@@ -177,19 +186,20 @@ def run_local(
         config=config,
         drops=drops,
         schema_file=schema_file,
-        pipeline_root=os.path.join(config.output, "pipeline_root"),
-        push_base=push_base(config),
+        pipeline_root=config.artifacts,
+        push_base=config.push_base,
         baseline=record.baseline,
-        beam_pipeline_args=LOCAL_BEAM_ARGUMENTS,
+        beam_pipeline_args=beam_pipeline_args,
         metadata_connection_config=connection,
         enable_cache=use_cache,
     )
     steps = Steps()
     try:
-        with watching(console, len(pipeline.components), steps):
+        with watching(console, len(pipeline.components), steps), readable_worker_errors():
             LocalDagRunner().run(pipeline)
         record.state = "model_refused"
     except DataRefused as refusal:
+        logging.getLogger("adclick").info("the data is refused", exc_info=True)
         record.state = "data_refused"
         record.reasons = refusal.message.splitlines()
         record.refused_month = (steps.running or "").partition("-")[2] or None
@@ -204,7 +214,7 @@ def run_local(
         record.finished = datetime.now(UTC)
         _fill_from_metadata(record, connection, drops)
         if record.state == "pushed":
-            _find_held(record, ModelVersions(push_base(config)))
+            _find_held(record, ModelVersions(config.push_base))
         write_record(config.output, record)
     return record
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from components import filesystem
 from components.ad_example_gen.chunks import ReadOptions, list_csv_files, open_drop_file, plan_chunks, read_chunk
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings
 from models.description import read_description
@@ -33,12 +34,12 @@ def run_predict(
     *,
     config: Path | None,
     url: str | None,
-    model_base_path: Path | None,
+    model_base_path: str | None,
     model_name: str | None,
     request: str | None,
-    csv: Path | None,
+    csv: str | None,
     row: int,
-    image: Path | None,
+    image: str | None,
     quiet: bool,
     console: Console,
 ) -> None:
@@ -73,15 +74,13 @@ def run_predict(
     console.print(f"Answer in {elapsed * 1000:.1f} ms: [bold]{json.dumps({'predictions': [probability]})}[/bold]")
 
 
-def push_directory(config: Config | None, given: Path | None) -> Path | None:
+def push_directory(config: Config | None, given: str | None) -> str | None:
     """The push directory: the one given, else the config's; None without either."""
-    if given is not None or config is None:
-        return given
-    return Path(config.output) / "serving_model" / config.serving.model_name
+    return given or (config.push_base if config is not None else None)
 
 
 def chosen_instance(
-    config: Config | None, base: Path | None, request: str | None, csv: Path | None, row: int, image: Path | None
+    config: Config | None, base: str | None, request: str | None, csv: str | None, row: int, image: str | None
 ) -> tuple[dict[str, Any], str]:
     """The impression that the options name, as a row for `serving_default`, and where it comes from.
 
@@ -106,9 +105,9 @@ def chosen_instance(
     return instance, source
 
 
-def model_features(config: Config | None, base: Path | None) -> FeatureTable:
+def model_features(config: Config | None, base: str | None) -> FeatureTable:
     """The columns of the newest version in `base`, else of the config; raises `ConfigError` where there is neither."""
-    versions = whole_versions(str(base)) if base is not None else []
+    versions = whole_versions(base) if base is not None else []
     if versions:
         return read_description(f"{base}/{versions[-1]}").features
     if config is not None:
@@ -116,12 +115,12 @@ def model_features(config: Config | None, base: Path | None) -> FeatureTable:
     raise ConfigError("the model's columns are not known", "Give --config, or --model-base-path with a pushed version.")
 
 
-def _newest_file(config: Config | None) -> Path:
+def _newest_file(config: Config | None) -> str:
     if config is None:
         raise ConfigError("nothing to send", "Give --json, --csv or --config.")
-    root = Path(config.data.root)
-    months = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
-    return Path(list_csv_files(str(months[-1] if months else root))[0])
+    root = config.data.root
+    months = filesystem.list_folders(root) if filesystem.isdir(root) else []
+    return list_csv_files(filesystem.join(root, *months[-1:]))[0]
 
 
 def instance_from_json(text: str, features: FeatureTable) -> dict[str, Any]:
@@ -168,18 +167,18 @@ def _seconds(value: Any) -> int:
     return int(value)
 
 
-def instance_from_csv(file: Path, row: int, features: FeatureTable, csv: CsvSettings) -> dict[str, Any]:
+def instance_from_csv(file: str, row: int, features: FeatureTable, csv: CsvSettings) -> dict[str, Any]:
     """A row for `serving_default` from a row of a CSV file, read as ingestion reads it; its image is sent as bytes.
 
     Raises:
         ConfigError: There is no such row, or it would be quarantined.
         DataRefused: The file does not have the columns.
     """
-    if not file.is_file():
+    if not filesystem.isfile(file):
         raise ConfigError(f"{file}: no such file")
     limits = IngestionSettings()
     options = ReadOptions(features, csv, limits.max_field_bytes, split_by_time=False, labelled=False)
-    opened = open_drop_file(str(file), 0, csv, features, labelled=False)
+    opened = open_drop_file(file, 0, csv, features, labelled=False)
     seen = 0
     for chunk in plan_chunks(opened, csv, limits.max_field_bytes, limits.chunk_bytes) if opened else ():
         for part in read_chunk(chunk, options, limits.chunk_bytes):
@@ -189,7 +188,7 @@ def instance_from_csv(file: Path, row: int, features: FeatureTable, csv: CsvSett
     raise ConfigError(f"{file}: has {seen} usable rows, there is no row {row}")
 
 
-def _instance(values: Mapping[str, Any], file: Path, features: FeatureTable) -> dict[str, Any]:
+def _instance(values: Mapping[str, Any], file: str, features: FeatureTable) -> dict[str, Any]:
     instance: dict[str, Any] = {}
     for name, column in features.model_inputs.items():
         value = values.get(name)
@@ -202,14 +201,15 @@ def _instance(values: Mapping[str, Any], file: Path, features: FeatureTable) -> 
             value = [missing] if isinstance(column, MultiValued) else missing
         instance[name] = value
     if features.image_name is not None and instance[features.image_name]:
-        address = file.parent / str(instance[features.image_name])
-        instance[features.image_name] = _image_bytes(address) if address.is_file() else ""
+        address = filesystem.join(file.rpartition("/")[0], str(instance[features.image_name]))
+        instance[features.image_name] = _image_bytes(address) if filesystem.isfile(address) else ""
     return instance
 
 
-def _image_bytes(path: Path) -> bytes:
+def _image_bytes(path: str) -> bytes:
     try:
-        return to_decodable(path.read_bytes())
+        with filesystem.open_read(path) as stream:
+            return to_decodable(stream.read())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such image") from None
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ def run_rollback(config: Path, version: int | None, reason: str | None, release:
         ConfigError: There is nothing to go back to or to release, or the reason is missing.
     """
     settings = load_config(config)
-    versions = ModelVersions(f"{settings.output}/serving_model/{settings.serving.model_name}")
+    versions = ModelVersions(settings.push_base)
     if release:
         if version is not None or reason is not None:
             raise ConfigError("--release takes neither a version nor a reason", "It serves the newest held version.")

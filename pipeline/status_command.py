@@ -19,14 +19,19 @@ from schema.errors import ConfigError
 
 def run_status(config: Path | None, output: Path | None, version: int | None, as_json: bool) -> None:
     """Prints the state of an output folder, or where one of its versions comes from."""
-    if config is None and output is None:
+    if output is not None:
+        folder = str(output.resolve())
+        models = _models(folder)
+    elif config is not None:
+        settings = load_config(config)
+        folder = settings.output
+        models = [ModelVersions(settings.push_base)]
+    else:
         raise ConfigError("give --config FILE or --output DIR")
-    folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
     if version is not None:
         _print_lineage(folder, version, as_json)
         return
     records = read_records(folder)
-    models = _models(folder)
     if as_json:
         print(json.dumps(_status(folder, records, models), indent=1))
         return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from components import filesystem
 from models.settings import ModelSettings
 from pipeline.config import Config, load_config
 from pipeline.config_edit import edit_yaml
@@ -92,7 +93,9 @@ def _finished_run(config: Config, month: str | None) -> RunRecord:
 def _artifacts_exist(record: RunRecord) -> bool:
     needed = ["Transform.transform_graph"]
     needed += [f"AdExampleGen-{drop.name}.{key}" for drop in record.drops for key in ("examples", "creatives")]
-    return all(record.artifacts.get(key) and all(Path(u).exists() for u in record.artifacts[key]) for key in needed)
+    return all(
+        record.artifacts.get(key) and all(filesystem.exists(uri) for uri in record.artifacts[key]) for key in needed
+    )
 
 
 def _folder(config: Config, record: RunRecord, max_rows: int) -> Path:

@@ -38,9 +38,9 @@ def main() -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.pipeline import Pipeline
 
+    from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
     from pipeline.config import load_config
     from pipeline.drops import find_drops
-    from pipeline.local import LOCAL_BEAM_ARGUMENTS
 
     config = load_config(arguments.config)
     drop = find_drops(config.data.root, window=1)[0]

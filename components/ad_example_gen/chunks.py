@@ -113,17 +113,22 @@ class _Stream(Protocol):
 class _PlainStream:
     damage = ""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, path: str, stream: BinaryIO) -> None:
+        self._path = path
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        return self._stream.read(size)
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
 
 
 class _GzipStream:
     """Decompresses; where the file is damaged it ends, with all that could be read before."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, path: str, stream: BinaryIO) -> None:
+        self._path = path
         self._stream = gzip.GzipFile(fileobj=stream)
         self.damage = ""
 
@@ -135,6 +140,8 @@ class _GzipStream:
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 self.damage = str(error)
                 break
+            except OSError as error:
+                raise _unreadable(self._path, error) from None
             if not part:
                 break
             parts.write(part)
@@ -145,8 +152,14 @@ def _open(path: str) -> tuple[BinaryIO, _Stream]:
     try:
         raw = filesystem.open_read(path)
     except OSError as error:
-        raise DataRefused(f"{path}: cannot be read: {error}", "Make the file readable, or take it out.") from None
-    return raw, _GzipStream(raw) if path.lower().endswith(".gz") else _PlainStream(raw)
+        raise _unreadable(path, error) from None
+    return raw, _GzipStream(path, raw) if path.lower().endswith(".gz") else _PlainStream(path, raw)
+
+
+def _unreadable(path: str, error: OSError) -> DataRefused:
+    if isinstance(error, FileNotFoundError):
+        return DataRefused(f"{path}: has vanished or was replaced while it was read", "Run again on the whole drop.")
+    return DataRefused(f"{path}: cannot be read: {error}", "Make the file readable, or take it out.")
 
 
 def open_drop_file(

@@ -56,10 +56,10 @@ def read_creative(address: str, settings: IngestionSettings, known: Container[st
 
     Raises:
         OSError: The file system fails in a way that says nothing about the file.
+        AdclickError: A bucket denies the file, or does not answer.
     """
     try:
-        with filesystem.open_read(address) as stream:
-            encoded = stream.read(settings.max_image_bytes + 1)
+        encoded = filesystem.read(address, settings.max_image_bytes + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None and error.errno not in _ABSENT:
             raise

@@ -31,6 +31,7 @@ from components.ad_example_gen.columns import as_example_column
 from components.ad_example_gen.creatives import read_creative
 from components.ad_example_gen.csv_records import Bools, Ints
 from components.ad_example_gen.settings import IngestionSettings, SplitSettings
+from models.bucket import is_bucket_address
 from models.creatives import NONE, Creative, write_record
 from schema.feature_table import FeatureTable
 
@@ -42,7 +43,9 @@ _HASHED_BYTES = 1 << 20
 #: Rows encoded at a time; their records are in memory.
 _ENCODED_ROWS = 32_768
 _IMAGE_THREADS = 8
-_IMAGES_AT_A_TIME = 64
+#: Images in a bucket are waited for, not worked for.
+BUCKET_IMAGE_THREADS = 32
+_IMAGES_AT_A_TIME = 256
 _BYTES_PER_IDENTIFIER_PARTITION = 256 << 20
 _BYTES_PER_IMAGE_PARTITION = 8 << 20
 _MOST_PARTITIONS = 1_024
@@ -295,10 +298,14 @@ def read_images(
     """
     distinct = sorted(set(references))
 
-    def read(reference: bytes) -> Creative:
-        return read_creative(filesystem.join(folder, reference.decode()), settings, known)
+    def address(reference: bytes) -> str:
+        return filesystem.join(folder, reference.decode())
 
-    with ThreadPoolExecutor(_IMAGE_THREADS) as pool:
+    def read(reference: bytes) -> Creative:
+        return read_creative(address(reference), settings, known)
+
+    in_bucket = any(is_bucket_address(address(reference)) for reference in distinct)
+    with ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS) as pool:
         for start in range(0, len(distinct), _IMAGES_AT_A_TIME):
             some = distinct[start : start + _IMAGES_AT_A_TIME]
             yield list(zip(some, pool.map(read, some), strict=True))

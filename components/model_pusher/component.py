@@ -18,7 +18,7 @@ from tfx.utils import io_utils, proto_utils
 from components.model_pusher.versions import ModelVersions
 from components.serving_validator.component import WARMUP_REQUESTS
 from serving.model_server.warmup import WARMUP_FILE
-from serving.versions import MODEL_FILE
+from serving.versions import MODEL_FILE, whole_versions
 
 _INCOMING = ".incoming-"
 
@@ -27,7 +27,7 @@ def push(model_folder: str, push_directory: str, warmup_requests: str | None = N
     """Copies a SavedModel to the next version, in the push directory or, while a roll-back holds, beside it.
 
     On a file system with renames the version appears whole at once; elsewhere its `saved_model.pb`, without which no
-    server takes it for whole, is copied last.
+    server takes it for whole, is copied last. What a push that was killed left behind is removed.
 
     Args:
         model_folder: The SavedModel.
@@ -40,12 +40,14 @@ def push(model_folder: str, push_directory: str, warmup_requests: str | None = N
     versions = ModelVersions(push_directory)
     base = versions.push_folder
     fileio.makedirs(base)
-    for name in fileio.listdir(base):
-        if name.startswith(_INCOMING):
+    whole = whole_versions(base)
+    is_remote = "://" in base
+    for name in (name.rstrip("/") for name in fileio.listdir(base)):
+        if name.startswith(_INCOMING) or (is_remote and name.isdecimal() and int(name) not in whole):
             fileio.rmtree(os.path.join(base, name))
     version = str(max(int(time.time()), versions.newest + 1))
     destination = os.path.join(base, version)
-    if "://" in base:
+    if is_remote:
         _copy(model_folder, destination, warmup_requests)
     else:
         incoming = os.path.join(base, f"{_INCOMING}{version}")

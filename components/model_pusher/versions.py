@@ -61,7 +61,10 @@ class ModelVersions:
     """
 
     def __init__(self, push_directory: str) -> None:
-        output, _, self.model = push_directory.rstrip("/").rsplit("/", 2)
+        parent, _, self.model = push_directory.rstrip("/").rpartition("/")
+        above, _, name = parent.rpartition("/")
+        # A bucket has nothing above it.
+        output = parent if above.endswith("/") or not name else above
         self.served_folder = push_directory
         self.held_folder = f"{output}/held_model/{self.model}"
         self.withdrawn_folder = f"{output}/withdrawn_model/{self.model}"

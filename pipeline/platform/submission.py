@@ -7,9 +7,9 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from pipeline.config import Config
 from pipeline.dag import create_pipeline
-from pipeline.local import LOCAL_BEAM_ARGUMENTS
 from pipeline.platform.compiler import DEFAULT_STEP, compile_job
 from pipeline.platform.monthly import MonthlySubmission, create_monthly_pipeline
 from pipeline.platform.schedule import Schedule

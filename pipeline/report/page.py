@@ -279,7 +279,8 @@ def calibration_chart(report: Report) -> plots.Chart | None:
 
 def _push_base(record: RunRecord) -> str:
     serving: Any = record.config.get("serving", {})
-    return f"{record.config.get('output', '')}/serving_model/{serving.get('model_name', '')}"
+    default = f"{record.config.get('output', '')}/serving_model/{serving.get('model_name', '')}"
+    return serving.get("push_directory") or default
 
 
 def percent(share: float, digits: int = 2) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from models.bucket import is_bucket_address
+from models.bucket import read as read_object
 from serving.gateway.errors import GatewayError, invalid
 from serving.gateway.fields import UNSET, Base64
 from serving.gateway.settings import CreativeSettings
@@ -257,7 +259,7 @@ def _from_key(key: str, index: int) -> Resolved:
 
 
 def _is_below(address: str, place: str) -> bool:
-    if address.startswith("gs://") or place.startswith("gs://"):
+    if is_bucket_address(address) or is_bucket_address(place):
         return ".." not in address.split("/") and address.startswith(place.rstrip("/") + "/")
     if "://" in address:
         if not address.startswith("file://"):
@@ -270,22 +272,7 @@ def _is_below(address: str, place: str) -> bool:
 
 def _read(address: str, max_bytes: int, timeout_seconds: float) -> bytes:
     """The file, or of a file that is too large one byte more than allowed."""
-    if address.startswith("gs://"):
-        bucket, _, name = address.removeprefix("gs://").partition("/")
-        blob = _storage_client().bucket(bucket).blob(name)
-        content: bytes = blob.download_as_bytes(end=max_bytes, timeout=timeout_seconds)
-        return content
+    if is_bucket_address(address):
+        return read_object(address, max_bytes + 1, timeout_seconds)
     with Path(os.path.realpath(address.removeprefix("file://"))).open("rb") as stream:
         return stream.read(max_bytes + 1)
-
-
-_storage: Any = None
-
-
-def _storage_client() -> Any:
-    global _storage
-    if _storage is None:
-        from google.cloud import storage
-
-        _storage = storage.Client()
-    return _storage

@@ -17,7 +17,7 @@ from components.click_evaluator.executor import ClickEvaluatorExecutor
 from models.description import read_description, write_description
 from models.evaluation import BASELINE, CANDIDATE, CHANGE, SliceMetrics, build_eval_config, read_metrics, read_refusals
 from models.settings import EvaluationSettings, ThresholdSettings
-from pipeline.local import LOCAL_BEAM_ARGUMENTS
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, TinyModel, as_example
 

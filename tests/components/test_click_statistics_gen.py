@@ -15,7 +15,7 @@ from components.artifacts import FeatureAnalysis
 from components.click_statistics_gen.component import ClickStatisticsGenExecutor
 from components.click_transform.component import ClickTransformExecutor
 from models.features import input_layout
-from pipeline.local import LOCAL_BEAM_ARGUMENTS
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from schema.curated import build_schema, write_schema
 from tests.models.tiny_model import FEATURES, as_example, make_creatives, make_rows
 

@@ -54,11 +54,11 @@ def test_a_csv_row_is_read_as_ingestion_reads_it(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     lines = ["i1,2026-10-01T00:00:00,shoes,-1,x|y,red.png,0", "too,few", "i2,2026-10-01T00:00:01,,3,,gone.png,1"]
     file.write_text(HEADER + "\n".join(lines) + "\n")
-    first = instance_from_csv(file, 1, FEATURES, CsvSettings())
+    first = instance_from_csv(str(file), 1, FEATURES, CsvSettings())
     assert first["image"] == (tmp_path / "red.png").read_bytes()
     assert (first["ad"], first["topics"], first["at"]) == ("shoes", ["x", "y"], 1_790_812_800)
     assert math.isnan(first["price"])
-    second = instance_from_csv(file, 2, FEATURES, CsvSettings())
+    second = instance_from_csv(str(file), 2, FEATURES, CsvSettings())
     assert (second["ad"], second["price"], second["topics"], second["image"]) == ("", 3.0, [""], "")
 
 
@@ -66,9 +66,9 @@ def test_a_row_or_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text(HEADER)
     with pytest.raises(ConfigError, match="there is no row 1"):
-        instance_from_csv(file, 1, FEATURES, CsvSettings())
+        instance_from_csv(str(file), 1, FEATURES, CsvSettings())
     with pytest.raises(ConfigError, match="no such file"):
-        instance_from_csv(tmp_path / "b.csv", 1, FEATURES, CsvSettings())
+        instance_from_csv(str(tmp_path / "b.csv"), 1, FEATURES, CsvSettings())
     file.write_text("a,b\n1,2\n")
     with pytest.raises(DataRefused, match="Ad Name"):
-        instance_from_csv(file, 1, FEATURES, CsvSettings())
+        instance_from_csv(str(file), 1, FEATURES, CsvSettings())

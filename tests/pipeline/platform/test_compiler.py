@@ -20,9 +20,9 @@ from tfx.utils import import_utils
 from components.artifacts import Creatives
 from components.click_trainer.component import ClickTrainerExecutor
 from components.month_inputs import can_take_months, join_months, month_key
+from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
 from pipeline.dag import create_pipeline
 from pipeline.drops import Drop
-from pipeline.local import LOCAL_BEAM_ARGUMENTS
 from pipeline.platform import compiler
 from pipeline.platform.compiler import as_json, as_yaml, platform_name
 from pipeline.platform.settings import TARGETS, Target
