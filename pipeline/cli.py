@@ -117,12 +117,13 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
-    from pipeline.config import load_config
+    from pipeline.config import check_local_output, load_config
     from pipeline.console import noise_to, result_console
     from pipeline.report.write import report_at_end
     from pipeline.run_record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
 
     settings = load_config(config, data_root=data, output=output)
+    check_local_output(settings)
     run_id = new_run_id(settings.output)
     log_file = record_folder(settings.output, run_id) / LOG_FILE
     with noise_to(log_file) as real:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
@@ -96,15 +96,6 @@ class Config(BaseModel):
                 raise ValueError(f"the feature {missing[0]!r} is not among csv.columns")
         return self
 
-    @field_validator("output")
-    @classmethod
-    def _local_output(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError(
-                "holds a database and must be a local folder; pipeline_root and serving.push_directory may be gs://"
-            )
-        return value
-
     @property
     def artifacts(self) -> str:
         """Where artifacts go."""
@@ -118,6 +109,16 @@ class Config(BaseModel):
     @property
     def has_images(self) -> bool:
         return bool(self.features.of(Image))
+
+
+def check_local_output(config: Config) -> None:
+    """Refuses a bucket as the `output` of a run on this machine; raises `ConfigError`."""
+    if "://" in config.output:
+        raise ConfigError(
+            f"output: {config.output}: holds a database and must be a local folder",
+            "pipeline_root and serving.push_directory may be gs://. A run on Vertex AI or Kubeflow, which keeps its "
+            "metadata itself, is started by `adclick submit`.",
+        )
 
 
 def _plain(error: ValidationError, path: Path) -> str:

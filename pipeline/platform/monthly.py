@@ -16,7 +16,6 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components import filesystem
 from pipeline.config import Config
 from pipeline.platform.settings import Target
 from pipeline.platform.window import LATEST, publish_schema
@@ -91,7 +90,7 @@ def create_monthly_pipeline(config: Config, target: Target, *, month: str = LATE
     )
     return Pipeline(
         pipeline_name=f"{config.serving.model_name}-monthly",
-        pipeline_root=config.platform.pipeline_root or filesystem.join(config.output, "pipeline_root"),
+        pipeline_root=config.platform.pipeline_root or config.artifacts,
         components=[step],
         # The data may have changed where the parameters have not.
         enable_cache=False,

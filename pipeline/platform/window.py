@@ -62,14 +62,14 @@ def resolve_window(config: Config, month: str = LATEST, months: int = 0) -> Wind
     check_schema(load_schema(config.schema_file), config.features)
     drops = find_drops(config.data.root, months or config.data.window, None if month == LATEST else month)
     schema_file = publish_schema(config)
-    push_base = filesystem.join(config.output, "serving_model", config.serving.model_name)
+    push_base = config.push_base
     key = _key(config, schema_file, drops)
     return Window(
         drops=drops,
         schema_file=schema_file,
         baseline=_baseline(config, key, push_base),
         push_base=push_base,
-        pipeline_root=config.platform.pipeline_root or filesystem.join(config.output, "pipeline_root"),
+        pipeline_root=config.platform.pipeline_root or config.artifacts,
         key=key,
     )
 

@@ -100,6 +100,7 @@ def ingest(
         {
             "drop_uri": str(drop),
             "span": 202610,
+            "version": 1,
             "fingerprint": drop_fingerprint(str(drop)),
             "features": json.dumps(features),
             "csv": (form or CsvSettings()).model_dump_json(),
