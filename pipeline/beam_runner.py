@@ -101,6 +101,10 @@ def beam_arguments(runner: BeamRunner, options: Sequence[str], config: Config) -
     arguments = [_flag(name, value) for name, value in defaults.items() if name not in names] + given
     if runner is BeamRunner.DATAFLOW:
         _check_reachable(config)
+        temporary = [flag for flag in arguments if flag.startswith("--temp_location=")][-1].partition("=")[2]
+        # Beam would go and make a bucket in its place.
+        if not is_bucket_address(temporary):
+            raise ConfigError(f"--beam-option temp_location: {temporary} is no gs:// address")
     _check(runner, arguments)
     return arguments
 

@@ -114,7 +114,7 @@ def served(project: Project, count: int) -> list[float]:
     with running_server(project.push_base) as server, ModelServerClient(server.url) as client:
         return [
             float(
-                client.predict([instance_from_csv(project.drop / "a.csv", row + 1, features, CsvSettings())])[0],
+                client.predict([instance_from_csv(str(project.drop / "a.csv"), row + 1, features, CsvSettings())])[0],
             )
             for row in range(count)
         ]
