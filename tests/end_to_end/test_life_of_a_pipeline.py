@@ -114,7 +114,8 @@ def test_every_row_is_accounted_for(pushed: Project) -> None:
         ]
         assert len(lines) == drop["rows_quarantined"]
         assert all(line["file"] and line["line"] > 1 and line["reason"] for line in lines)
-    assert status["models"]["adclick"] == {"versions": pushed.versions, "served_version": pushed.versions[-1]}
+    served = status["models"]["adclick"]
+    assert (served["versions"], served["served_version"]) == (pushed.versions, pushed.versions[-1])
 
 
 def test_the_pushed_model_answers_the_same_under_both_loaders(pushed: Project) -> None:
