@@ -25,7 +25,7 @@ from serving.client.gateway_client import GatewayClient
 from serving.model_server.servable import Servable
 from tests.end_to_end.harness import ADCLICK, Project, adclick, environment, held_out_examples
 
-COMPONENTS = 2 * 4 + 6
+COMPONENTS = 2 * 4 + 7
 
 
 def executions(project: Project) -> Counter[str]:
