@@ -155,8 +155,7 @@ def assert_understood(arguments: list[str]) -> None:
     name, *rest = arguments
     context = typer.Context(group)
     command = group.get_command(context, name)  # type: ignore[attr-defined]
-    if command is None:
-        pytest.skip(f"adclick has no command {name} yet")
+    assert command is not None, f"adclick has no command {name}"
     command.make_context(name, list(rest))
 
 
