@@ -40,7 +40,7 @@ from pipeline.run_record import (
     read_records,
     write_record,
 )
-from schema.curated import check_schema, load_schema
+from pipeline.schema_file import publish_schema, read_schema
 from schema.errors import DataRefused
 from serving.versions import whole_versions
 
@@ -50,17 +50,6 @@ def metadata_config(output: str) -> metadata_store_pb2.ConnectionConfig:
     path = os.path.join(output, "metadata.sqlite")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return tfx_metadata.sqlite_metadata_connection_config(path)
-
-
-def _import_by_content(schema_file: str, output: str) -> str:
-    """Copies the schema to an address that changes with its content, by which TFX's cache goes."""
-    content = Path(schema_file).read_bytes()
-    copy = Path(output) / "schema" / hashlib.sha256(content).hexdigest()[:16] / "schema.pbtxt"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(copy)
-    return str(copy)
 
 
 def _key(*parts: str) -> str:
@@ -163,10 +152,10 @@ def run_local(
         AdclickError: A bucket denies something, or does not answer.
     """
     beam_pipeline_args = beam_arguments(beam_runner, beam_options, config)
-    check_schema(load_schema(config.schema_file), config.features)
+    read_schema(config)
     found = find_drops(config.data.root, config.data.window, month)
     _check_buckets(config)
-    schema_file = _import_by_content(config.schema_file, config.output)
+    schema_file = publish_schema(config)
     records = read_records(config.output)
     drops, months = _window(config, schema_file, found, records)
     key = _input_key(config, schema_file, drops)

@@ -128,12 +128,30 @@ def load_schema(path: str) -> schema_pb2.Schema:
     Raises:
         ConfigError: The file is missing, cannot be read, or is not a schema; names the file and the line.
     """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise missing_schema(path) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return parse_schema(content, path)
+
+
+def missing_schema(path: str) -> ConfigError:
+    """What to say where there is no schema."""
+    return ConfigError(f"{path}: no such file", "Write one with `adclick init DATA --output DIR`.")
+
+
+def parse_schema(content: bytes, path: str) -> schema_pb2.Schema:
+    """Parses a schema in text form, whose path errors name.
+
+    Raises:
+        ConfigError: It is not a schema; names the file and the line.
+    """
     schema = schema_pb2.Schema()
     try:
-        text_format.Parse(Path(path).read_text(encoding="utf-8"), schema)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", "Write one with `adclick init DATA --output DIR`.") from None
-    except (OSError, UnicodeDecodeError) as error:
+        text_format.Parse(content.decode(), schema)
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except text_format.ParseError as error:
         line = error.GetLine()

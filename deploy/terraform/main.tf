@@ -19,7 +19,8 @@ resource "google_project_service" "used" {
   disable_on_destroy = false
 }
 
-# drops/ is the agency's, artifacts/ the runs', serving_model/ what the servers watch.
+# drops/ is the agency's, artifacts/ the runs', serving_model/ what the servers watch; held_model/, withdrawn_model/ and
+# rollbacks.json are roll-backs'.
 resource "google_storage_bucket" "adclick" {
   name                        = var.bucket
   location                    = var.region

@@ -29,10 +29,11 @@ resource "google_storage_bucket_iam_member" "pipeline_writes" {
   member = google_service_account.pipeline.member
 
   condition {
-    title      = "artifacts and pushed models"
+    title      = "artifacts, pushed and held models"
     expression = <<-EOT
       resource.name.startsWith("projects/_/buckets/${google_storage_bucket.adclick.name}/objects/artifacts/") ||
-      resource.name.startsWith("projects/_/buckets/${google_storage_bucket.adclick.name}/objects/serving_model/")
+      resource.name.startsWith("projects/_/buckets/${google_storage_bucket.adclick.name}/objects/serving_model/") ||
+      resource.name.startsWith("projects/_/buckets/${google_storage_bucket.adclick.name}/objects/held_model/")
     EOT
   }
 }

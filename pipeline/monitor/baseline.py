@@ -15,7 +15,7 @@ from models.analysis import Distribution, boundaries, merge, read_analysis
 from models.features import MISSING_VALUE, vocabulary_columns
 from pipeline.config import Config
 from pipeline.run_record import RunRecord, read_records
-from schema.curated import load_schema
+from pipeline.schema_file import read_schema
 from schema.errors import ConfigError
 from schema.feature_table import Bucketised, Categorical, FeatureTable, Numeric
 
@@ -132,7 +132,7 @@ def load_baseline(config: Config, version: int) -> Baseline:
     (graph,) = record.artifacts["Transform.transform_graph"]
     analysis = merge([read_analysis(_folder(record, _ANALYSIS.format(month), split)) for month, split in training])
     held_out_values = read_analysis(_folder(record, _ANALYSIS.format(months[-1]), "eval")).values
-    schema = {feature.name: feature for feature in load_schema(config.schema_file).feature}
+    schema = {feature.name: feature for feature in read_schema(config).feature}
     rows = sum(part.rows for part in parts)
     vocabularies = {name: _vocabulary(graph, name) for name in vocabulary_columns(features)}
     categorical = {}

@@ -18,7 +18,8 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 
 from pipeline.config import Config
 from pipeline.platform.settings import Target
-from pipeline.platform.window import LATEST, publish_schema
+from pipeline.platform.window import LATEST
+from pipeline.schema_file import publish_schema
 
 
 class MonthlySubmissionSpec(ComponentSpec):  # type: ignore[misc]
@@ -90,7 +91,7 @@ def create_monthly_pipeline(config: Config, target: Target, *, month: str = LATE
     )
     return Pipeline(
         pipeline_name=f"{config.serving.model_name}-monthly",
-        pipeline_root=config.platform.pipeline_root or config.artifacts,
+        pipeline_root=config.artifacts,
         components=[step],
         # The data may have changed where the parameters have not.
         enable_cache=False,

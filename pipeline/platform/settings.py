@@ -63,7 +63,6 @@ class PlatformSettings(BaseModel):
     image: str = Field(
         "", description="The container image that holds adclick, best pinned by digest; every step runs in it."
     )
-    pipeline_root: str = Field("", description="Where artifacts go; OUTPUT/pipeline_root if empty.")
     caching: bool = Field(True, description="Whether the platform reuses steps whose inputs are unchanged.")
     steps: dict[str, StepResources] = Field(
         {},

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from components import filesystem
 from pipeline.config import Config
 from pipeline.drops import Drop, find_drops
-from schema.curated import check_schema, load_schema
+from pipeline.schema_file import publish_schema, read_schema
 from schema.errors import ConfigError
 from serving.versions import whole_versions
 
@@ -59,7 +59,7 @@ def resolve_window(config: Config, month: str = LATEST, months: int = 0) -> Wind
     """
     if months < 0:
         raise ConfigError(f"a window of {months} months", "Give 1 or more, or 0 for data.window of the config.")
-    check_schema(load_schema(config.schema_file), config.features)
+    read_schema(config)
     drops = find_drops(config.data.root, months or config.data.window, None if month == LATEST else month)
     schema_file = publish_schema(config)
     push_base = config.push_base
@@ -69,22 +69,9 @@ def resolve_window(config: Config, month: str = LATEST, months: int = 0) -> Wind
         schema_file=schema_file,
         baseline=_baseline(config, key, push_base),
         push_base=push_base,
-        pipeline_root=config.platform.pipeline_root or config.artifacts,
+        pipeline_root=config.artifacts,
         key=key,
     )
-
-
-def publish_schema(config: Config) -> str:
-    """Copies the schema below the output folder, to an address that changes with its content; gives that address."""
-    with filesystem.open_read(config.schema_file) as stream:
-        content = stream.read()
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    copy = filesystem.join(config.output, "schema", digest, "schema.pbtxt")
-    if not filesystem.exists(copy):
-        filesystem.make_folder(copy.rpartition("/")[0])
-        with filesystem.open_write_atomic(copy) as stream:
-            stream.write(content)
-    return copy
 
 
 def record_submission(config: Config, window: Window, address: str) -> None:

@@ -44,15 +44,16 @@ def storage(_running: Storage) -> Storage:
 
 @pytest.fixture(scope="module")
 def project(_running: Storage, pushed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project whose local run is known, with its drops in the bucket; only config and schema are local."""
+    """The project whose local run is known, with its drops and schema in the bucket; only the config is local."""
     folder = tmp_path_factory.mktemp("in_bucket")
     _running.put_folder(pushed.folder / "drops", DROPS)
-    for name in ("config.yaml", "schema.pbtxt"):
-        shutil.copy(pushed.folder / name, folder / name)
+    _running.put(f"{DROPS}-schema.pbtxt", (pushed.folder / "schema.pbtxt").read_bytes())
+    shutil.copy(pushed.folder / "config.yaml", folder / "config.yaml")
     project = Project(folder)
 
     def move(config: dict[str, Any]) -> None:
         config["data"]["root"] = DROPS
+        config["schema_file"] = f"{DROPS}-schema.pbtxt"
         config["pipeline_root"] = "gs://artifacts/root"
         config.setdefault("serving", {})["push_directory"] = PUSH
 
@@ -205,7 +206,9 @@ def test_both_servers_load_from_the_bucket(storage: Storage, run: Done, project:
         wait_for(lambda: available(url) == [version + 1] and available(plain_url) == [version + 1])
         assert client.metadata()["model_spec"]["version"] == str(version + 1)
 
-        storage.delete_folder(f"{PUSH}/{version + 1}")
+        done = adclick("rollback", "--config", project.config, "--reason", "too many clicks predicted")
+        assert done.code == 0, done.text
         wait_for(lambda: available(url) == [version] and available(plain_url) == [version])
         rolled_back = adclick("predict", "--config", project.config, "--url", url, "--quiet")
         assert rolled_back.out == predicted.out
+        assert project.status()["models"]["adclick"]["withdrawn"] == [version + 1]
