@@ -15,10 +15,10 @@ run: setup ## Do the main job on sample data: from CSVs and images to a served m
 	@$(ADCLICK) predict --config $(SAMPLE)/config.yaml
 
 test: lint ## Run every check and test
-	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit: setup ## Run the tests that take seconds
-	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile -m "not end_to_end"
+	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not end_to_end"
 
 lint: setup ## Check format, style and types
 	@.venv/bin/ruff format --check --quiet . || { echo "run: make format"; exit 1; }

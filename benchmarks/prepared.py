@@ -93,6 +93,7 @@ def _ingest_drop(config: Config, drop: Drop, folder: Path) -> Path:
         {
             "drop_uri": drop.uri,
             "span": drop.span,
+            "version": drop.version,
             "features": config.features.model_dump_json(),
             "csv": config.csv.model_dump_json(),
             "ingestion": config.ingestion.model_dump_json(),

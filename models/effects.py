@@ -12,9 +12,10 @@ of a variance component (Lin 1997, "Variance component testing in generalised li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ Ints = npt.NDArray[np.integer[Any]]
 _START_DEVIATION = 0.2
 #: Deviations below this, in logits, are taken for none.
 _SMALLEST_DEVIATION = 0.003
+#: What unknown values share is a mean of many, which varies less than one value does: by this much. The few rare values
+#: of the training data say little of the new ones that come later.
+_UNKNOWN_SHARE = 0.25
 _CYCLES = 12
 _CYCLES_WITH_COMBINATIONS = 8
 
@@ -39,12 +43,22 @@ class EffectTable:
         sizes: Number of values of each.
         deviation: Prior standard deviation of the effects, in logits.
         effects: float64 [product of sizes], in row-major order of the fields' values.
+        unknown: The position of the effect that all unknown values share; None if there is none.
     """
 
     fields: tuple[int, ...]
     sizes: tuple[int, ...]
     deviation: float
     effects: Floats
+    unknown: int | None = None
+
+    @property
+    def deviations(self) -> Floats:
+        """The prior standard deviation of each effect, in logits."""
+        every = np.full(int(np.prod(self.sizes, dtype=np.int64)), self.deviation)
+        if self.unknown is not None:
+            every[self.unknown] *= _UNKNOWN_SHARE
+        return every
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -92,6 +106,7 @@ def estimate_effects(
     largest_combination: int,
     evidence: float,
     most_combinations: int = 32,
+    unknown: Mapping[int, int] = MappingProxyType({}),
 ) -> Effects:
     """Estimates the additive model.
 
@@ -102,10 +117,11 @@ def estimate_effects(
         largest_combination: Combinations of fields whose sizes multiply to more than this are not tried.
         evidence: How many standard deviations of its score test a combination must show to be taken.
         most_combinations: At most so many are taken, the most evident.
+        unknown: By field, the number of the category that its unknown values share, where it has one.
     """
     fit = _Fit(categories, np.asarray(clicked, np.float64), np.zeros(len(clicked)))
     for field, size in enumerate(sizes):
-        fit.add((field,), (size,), _START_DEVIATION)
+        fit.add((field,), (size,), _START_DEVIATION, unknown.get(field))
     fit.run(_CYCLES)
     pairs = [pair for pair in combinations(range(len(sizes)), 2) if _cells(pair, sizes) <= largest_combination]
     taken = fit.add_evident(pairs, sizes, evidence, most_combinations)
@@ -125,7 +141,7 @@ def refit_effects(
     """Estimates the effects of the same tables anew, given what else moves each impression's logit, [rows]."""
     fit = _Fit(categories, np.asarray(clicked, np.float64), offset)
     for table in effects.tables:
-        fit.add(table.fields, table.sizes, max(table.deviation, _SMALLEST_DEVIATION))
+        fit.add(table.fields, table.sizes, max(table.deviation, _SMALLEST_DEVIATION), table.unknown)
     fit.run(_CYCLES)
     return fit.result()
 
@@ -150,8 +166,10 @@ class _Fit:
         self._tables: list[EffectTable] = []
         self._cells: list[npt.NDArray[np.int64]] = []
 
-    def add(self, fields: tuple[int, ...], sizes: tuple[int, ...], deviation: float) -> None:
-        table = EffectTable(fields, sizes, deviation, np.zeros(int(np.prod(sizes, dtype=np.int64))))
+    def add(
+        self, fields: tuple[int, ...], sizes: tuple[int, ...], deviation: float, unknown: int | None = None
+    ) -> None:
+        table = EffectTable(fields, sizes, deviation, np.zeros(int(np.prod(sizes, dtype=np.int64))), unknown)
         self._tables.append(table)
         self._cells.append(table.cells(self._categories))
 
@@ -167,13 +185,17 @@ class _Fit:
 
     def _step(self, table: EffectTable, cells: npt.NDArray[np.int64]) -> EffectTable:
         probability = _sigmoid(self._logits)
-        precision = 1 / table.deviation**2
+        precision = 1 / table.deviations**2
         score = np.bincount(cells, self._clicked - probability, len(table.effects))
         information = np.bincount(cells, probability * (1 - probability), len(table.effects))
         effects = table.effects + (score - table.effects * precision) / (information + precision)
         self._logits += (effects - table.effects)[cells]
         seen = information > 0
-        variance = float((effects[seen] ** 2 + 1 / (information[seen] + precision)).mean())
+        if table.unknown is not None:
+            seen[table.unknown] = False
+        if not seen.any():
+            return replace(table, effects=effects)
+        variance = float((effects[seen] ** 2 + 1 / (information + precision)[seen]).mean())
         return replace(table, effects=effects, deviation=variance**0.5)
 
     def add_evident(
@@ -216,7 +238,7 @@ class _Fit:
         for table, cells in zip(self._tables, self._cells, strict=True):
             if table.deviation >= _SMALLEST_DEVIATION:
                 information = np.bincount(cells, weight, len(table.effects))
-                pull += (1 / (information + 1 / table.deviation**2))[cells]
+                pull += (1 / (information + 1 / table.deviations**2))[cells]
         leverage = np.minimum(pull * weight, 0.5)
         without = _sigmoid(self._logits - pull * (self._clicked - probability) / (1 - leverage))
         return float((without.mean() - self._clicked.mean()) / weight.mean())

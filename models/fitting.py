@@ -19,6 +19,7 @@ import tensorflow as tf
 from models.click_metrics import count, estimate, log_losses
 from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
+from models.image_effects import learn_image_effects
 from models.network import CATEGORIES, MULTIPLES, NUMBERS, ClickNetwork
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Batch, Columns, CreativeStore, Hiding, batches
@@ -41,24 +42,22 @@ class Fit:
     """A fitted network and how it came about.
 
     Attributes:
-        network: With the weights of the best epoch.
+        network: With the weights of the best epoch, or those from before the first where they were better.
         history: By metric, its value after each epoch.
+        best_log_loss: That of these weights on the held-out impressions.
         is_warm: Whether it started from the weights of an earlier model.
         cold_because: Why it did not although it was to; None if it did, or was not to.
     """
 
     network: ClickNetwork
     history: dict[str, list[float]]
+    best_log_loss: float
     is_warm: bool = False
     cold_because: str | None = None
 
     @property
     def epochs(self) -> int:
         return len(self.history["val_log_loss"])
-
-    @property
-    def best_log_loss(self) -> float:
-        return min(self.history["val_log_loss"])
 
 
 def fit(
@@ -105,20 +104,28 @@ def fit(
         [field.size for field in layout.singles],
         largest_combination=network_settings.largest_combination,
         evidence=network_settings.combination_evidence,
+        unknown={index: field.unknown for index, field in enumerate(layout.singles) if field.unknown is not None},
     )
     network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
     cold_because = None if warm_start is None else warm_start(network)
     image_ids = fields_of_one_creative(train, layout) if store is not None else []
     hiding = Hiding.of(layout, training.unknown_rate, dict.fromkeys(image_ids, training.creative_id_rate))
     predictor = Predictor(network, store)
+    is_warm = warm_start is not None and cold_because is None
+    knows_images = False
+    if store is not None and not is_warm:
+        positions = [index for index, field in enumerate(layout.singles) if field.name in image_ids]
+        knows_images = learn_image_effects(network, newest, store, effects, positions, training.seed)
+    if knows_images:
+        _refit_effects(network, effects, newest, predictor)
     steps = _Steps(network, store, training, hiding, predictor)
     epoch_seeds = np.random.SeedSequence(training.seed).generate_state(training.max_epochs)
     history: dict[str, list[float]] = {}
     best, patience = np.inf, training.patience
-    is_warm = warm_start is not None and cold_because is None
+    start_loss = predictor.measure(held_out)["log_loss"] if is_warm or knows_images else np.inf
     if is_warm:
-        best = predictor.measure(held_out)["log_loss"]
-    weights = [variable.numpy() for variable in network.variables]
+        best = start_loss
+    weights = start_weights = [variable.numpy() for variable in network.variables]
     writer = (
         tf.summary.create_file_writer(str(log_folder)) if log_folder is not None else tf.summary.create_noop_writer()
     )
@@ -141,6 +148,8 @@ def fit(
             break
         steps.optimizer.learning_rate.assign(steps.optimizer.learning_rate * _DECAY)
     writer.close()
+    if start_loss < best:
+        best, weights = start_loss, start_weights
     _assign(network, weights)
     before = predictor.predict(held_out)
     _refit_effects(network, effects, newest, predictor)
@@ -152,7 +161,7 @@ def fit(
         exact = training.model_copy(update={"mixed_precision": False})
         network = ClickNetwork(layout, network_settings, exact, image_size, len(train), effects)
         _assign(network, trained)
-    return Fit(network, history, is_warm, cold_because)
+    return Fit(network, history, best, is_warm, cold_because)
 
 
 def _is_worse(prediction: Floats32, other: Floats32, clicked: Floats32) -> bool:

@@ -168,7 +168,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         for column, table in enumerate(effects.tables):
             self.effect_strides[list(table.fields), column] = table.strides
         start = np.concatenate([*(table.effects for table in effects.tables), np.zeros(1)])
-        deviation = np.concatenate([np.full(len(table.effects), table.deviation) for table in effects.tables] + [[1.0]])
+        deviation = np.concatenate([table.deviations for table in effects.tables] + [[1.0]])
         # The penalty of a table without effects is capped, lest it drown the loss.
         self._effect_start = start[:, None].astype(np.float32)
         self._effect_penalty = (0.5 / (np.maximum(deviation, _LEAST_DEVIATION) ** 2 * rows))[:, None].astype(np.float32)
@@ -203,6 +203,9 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             self.creative_width = network.image_tower.embedding_dimension + 1
             self.unknown_creative = self.add_weight(
                 shape=(1, self.creative_width - 1), initializer="zeros", name="unknown_creative"
+            )
+            self.creative_effect = self.add_weight(
+                shape=(self.creative_width, 1), initializer="zeros", name="creative_effect"
             )
             width += self.creative_width
         self.crosses = [
@@ -299,12 +302,19 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             crossed = cross(inputs, crossed)
         hidden = self.hidden(inputs, training=training) if self.hidden.layers else inputs
         both = [tf.cast(crossed, tf.float32), tf.cast(hidden, tf.float32)]
-        return self.linear(tf.concat(both, axis=1))[:, 0]
+        logit = self.linear(tf.concat(both, axis=1))
+        if self.image_tower is not None:
+            logit += tf.matmul(inputs[:, -self.creative_width :], self.creative_effect)
+        return logit[:, 0]
 
     def set_effects(self, effects: npt.NDArray[np.float64], intercept: float = 0.0) -> None:
         """Replaces the effects of single-valued fields, in the order of their tables, and adds to the intercept."""
         self.effects.embeddings.assign(np.append(effects, 0.0)[:, None].astype(np.float32))
         self.linear.bias.assign_add([intercept])
+
+    def set_image_effect(self, kernel: npt.NDArray[np.float32], of_any: float) -> None:
+        """Has the logit take `kernel` times the tower's embedding of a creative, and `of_any` for having one at all."""
+        self.creative_effect.assign(np.append(np.float32(of_any), kernel)[:, None])
 
     def penalty(self) -> tf.Tensor:
         """What the priors of effects and embeddings add to the mean log loss, a scalar."""

@@ -197,28 +197,30 @@ class ModelRepository:
         """Waits for a version to be available, and returns its number.
 
         Raises:
-            UnavailableError: None was in time; says what is wrong with those that are there.
+            UnavailableError: None was in time, or all have failed; says what is wrong with those that are there.
         """
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while not self._serving:
                 remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise UnavailableError(self._none_available(timeout_seconds))
+                if remaining <= 0 or self._all_failed():
+                    raise UnavailableError(self._none_available())
                 self._changed.wait(remaining)
             return max(self._serving)
 
-    def _none_available(self, timeout_seconds: float) -> str:
+    def _all_failed(self) -> bool:
+        """Whether there are versions and none is still to be tried: one that failed is not, until its files change."""
+        statuses = self.statuses()
+        return bool(statuses) and all(status.state is State.END and status.error_message for status in statuses)
+
+    def _none_available(self) -> str:
         problems = [
             f"version {status.version} is {status.state.value}"
             + (f" ({status.error_code.name}: {status.error_message})" if status.error_message else "")
             for status in self.statuses()
         ]
         found = "; ".join(problems) or "no numbered folder with a SavedModel is there"
-        return (
-            f"no version of {self.name} under {self.config.base_path} became available within {timeout_seconds:g} s: "
-            f"{found}"
-        )
+        return f"no version of {self.name} under {self.config.base_path} became available: {found}"
 
     def _poll_until_stopped(self) -> None:
         while not self._stopping.is_set():

@@ -9,11 +9,15 @@ import pytest
 
 from tests.end_to_end.harness import Project, small_project
 
+#: They take minutes: begun last, one of them would run while other workers have nothing left to do.
+_LONGEST = ("test_six_months.py", "test_beam_engines.py", "test_platform.py", "test_google_cloud_storage.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.end_to_end)
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Columns, CreativeStore
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
-ADS, CREATIVES = 60, 40
+ADS, CREATIVES = 150, 100
 LAYOUT = InputLayout((CategoryField("ad", 1, ADS + 1, ADS), CategoryField("site", 1, 5, 4)), (), True)
 NETWORK = NetworkSettings(embedding_dimension=4, hidden_units=(8,))
 

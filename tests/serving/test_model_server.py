@@ -326,7 +326,7 @@ class TestRepository:
         publish_broken(Path(repository.config.base_path), 3)
         repository.poll()
         with pytest.raises(UnavailableError, match=r"version 3 is END \(DATA_LOSS: Can't parse"):
-            repository.wait_until_available(0)
+            repository.wait_until_available(600)
 
     def test_refuses_a_base_path_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="Could not find base path"):
