@@ -11,17 +11,19 @@ models").
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from models.effects import Effects
 from models.network import ClickNetwork
 from models.training_data import Columns, CreativeStore
 
 Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
 
 #: With fewer creatives than this there is nothing to generalise from.
 _LEAST_CREATIVES = 50
@@ -62,26 +64,15 @@ def learn_image_effects(
     order = np.random.default_rng(seed).permutation(known)
     kept_back, taught = np.split(order, [round(len(order) * _HELD_OUT_SHARE)])
     weight /= weight[known].mean()
-    head = keras.layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=seed))
-    model = keras.Sequential([tower, head])
-    model.compile(keras.optimizers.Adam(_LEARNING_RATE), loss="mse", jit_compile=False)
-    stop = keras.callbacks.EarlyStopping(patience=_PATIENCE, restore_best_weights=True)
-    untrained = tower.get_weights()
-    model.fit(
-        _Residuals(store, taught, residual, weight, seed),
-        validation_data=_Residuals(store, kept_back, residual, weight),
-        epochs=max(1, min(_MOST_PASSES, _MOST_IMAGES // len(known))),
-        callbacks=[stop],
-        verbose=0,
-    )
-    explained = model.predict(_Residuals(store, kept_back, residual, weight), verbose=0)[:, 0]
+    learner = _Learner(tower, store, residual, weight, seed)
+    before = tower.get_weights()
+    explained = learner.learn(taught, kept_back, max(1, min(_MOST_PASSES, _MOST_IMAGES // len(known))))
     mean = np.average(residual[taught], weights=weight[taught])
     gain = weight[kept_back] * ((residual[kept_back] - mean) ** 2 - (residual[kept_back] - explained) ** 2)
     if gain.mean() < _EVIDENCE * gain.std() / np.sqrt(len(gain)):
-        tower.set_weights(untrained)
+        tower.set_weights(before)
         return False
-    kernel, bias = head.get_weights()
-    network.set_image_effect(kernel[:, 0], float(bias[0]))
+    network.set_image_effect(*learner.head)
     return True
 
 
@@ -111,31 +102,65 @@ def creative_residuals(
     return residual, weight
 
 
-class _Residuals(keras.utils.PyDataset):  # type: ignore[misc]
-    """Images with the residuals of their creatives and the weights of these, read batch by batch."""
+class _Learner:
+    """Fits a tower and a linear head on it to the residuals of creatives."""
 
-    def __init__(
-        self,
-        store: CreativeStore,
-        positions: npt.NDArray[np.int64],
-        residual: Floats,
-        weight: Floats,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__()
+    def __init__(self, tower: keras.Model, store: CreativeStore, residual: Floats, weight: Floats, seed: int) -> None:
+        self._tower = tower
         self._store = store
-        self._positions = positions
         self._residual = residual
         self._weight = weight
-        self._random = None if seed is None else np.random.default_rng(seed)
+        self._random = np.random.default_rng(seed)
+        width = tower.output_shape[-1]
+        self._kernel = tf.Variable(self._random.normal(0, 0.01, (width, 1)), dtype=tf.float32)
+        self._bias = tf.Variable(0.0)
+        self._optimizer = keras.optimizers.Adam(_LEARNING_RATE)
+        self._variables = [*(variable.value for variable in tower.trainable_variables), self._kernel, self._bias]
+        self._optimizer.build(self._variables)
+        self._step = tf.function(self._take, autograph=False, reduce_retracing=True)
+        self._explain = tf.function(self._call, autograph=False, reduce_retracing=True)
 
-    def __len__(self) -> int:
-        return -(-len(self._positions) // _BATCH)
+    @property
+    def head(self) -> tuple[npt.NDArray[np.float32], float]:
+        """The weights of the embedding, float32 [embedding_dimension], and what any image adds."""
+        return self._kernel.numpy()[:, 0], float(self._bias.numpy())
 
-    def __getitem__(self, index: int) -> tuple[Any, Any, Any]:
-        chosen = self._positions[index * _BATCH : (index + 1) * _BATCH]
-        return self._store.images(chosen), self._residual[chosen, None], self._weight[chosen]
+    def learn(self, taught: Positions, kept_back: Positions, passes: int) -> Floats:
+        """Keeps the weights that explain the creatives kept back best; gives what they explain of these."""
+        best, patience = np.inf, _PATIENCE
+        weights: list[npt.NDArray[np.generic]] = []
+        explained = np.zeros(len(kept_back))
+        for _ in range(passes):
+            for chosen in self._batches(self._random.permutation(taught)):
+                self._step(
+                    tf.constant(self._store.images(chosen)),
+                    tf.constant(self._residual[chosen], tf.float32),
+                    tf.constant(self._weight[chosen], tf.float32),
+                )
+            parts = [self._explain(tf.constant(self._store.images(c))).numpy() for c in self._batches(kept_back)]
+            found = np.concatenate(parts).astype(np.float64)
+            loss = float((self._weight[kept_back] * (self._residual[kept_back] - found) ** 2).mean())
+            if loss < best:
+                best, patience, explained = loss, _PATIENCE, found
+                weights = [*self._tower.get_weights(), self._kernel.numpy(), self._bias.numpy()]
+                continue
+            patience -= 1
+            if not patience:
+                break
+        *tower, kernel, bias = weights
+        self._tower.set_weights(tower)
+        self._kernel.assign(kernel)
+        self._bias.assign(bias)
+        return explained
 
-    def on_epoch_end(self) -> None:
-        if self._random is not None:
-            self._positions = self._random.permutation(self._positions)
+    def _batches(self, positions: Positions) -> Iterator[Positions]:
+        for start in range(0, len(positions), _BATCH):
+            yield positions[start : start + _BATCH]
+
+    def _call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return (tf.matmul(self._tower(images, training=training), self._kernel) + self._bias)[:, 0]
+
+    def _take(self, images: tf.Tensor, residual: tf.Tensor, weight: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(weight * tf.square(residual - self._call(images, training=True)))
+        self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
