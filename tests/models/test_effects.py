@@ -83,3 +83,17 @@ def test_the_same_data_give_the_same_effects() -> None:
     first, second = estimate(categories, clicked), estimate(categories, clicked)
     assert first.intercept == second.intercept
     np.testing.assert_array_equal(first.logits(categories), second.logits(categories))
+
+
+def test_a_few_rare_values_do_not_speak_for_all_unknown_ones() -> None:
+    random = np.random.default_rng(1)
+    categories, clicked, _ = draw(20_000)
+    unknown = SIZES[0] - 1
+    few = categories[:, 0] == unknown
+    clicked[few & (random.random(len(few)) < 0.95)] = 0
+    categories[few & (random.random(len(few)) < 0.9), 0] = 0
+    free = estimate(categories, clicked)
+    shrunk = estimate_effects(categories, clicked, SIZES, largest_combination=0, evidence=3, unknown={0: unknown})
+    assert free.tables[0].effects[unknown] < -0.4
+    assert -0.2 < shrunk.tables[0].effects[unknown] < 0
+    assert shrunk.tables[0].deviation == pytest.approx(free.tables[0].deviation, rel=0.1)
