@@ -15,14 +15,27 @@ from benchmarks.measure import ROOT, machine, python_module
 
 SHORT = {
     "ingestion": ["--rows", "200000"],
-    "batch_prediction": ["--rows", "400000", "--creatives", "200", "--baseline-rows", "5000"],
+    "batch_prediction": ["--rows", "200000", "--creatives", "200", "--baseline-rows", "2000"],
     "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
     "bucket": ["--images", "500"],
-    "whole_run": ["--rows", "1000", "100000", "--growth-from", "50000"],
-    "months": ["--rows", "70000", "--creatives", "500"],
-    "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "8"],
-    "quality": ["--rows", "60000", "--creatives", "800", "--seeds", "1", "--control-rows", "20000"],
-    "serving": ["--seconds", "4", "--requests", "20000"],
+    "whole_run": ["--rows", "1000", "50000", "--growth-from", "25000"],
+    "months": ["--rows", "70000", "--creatives", "500", "--anew-only"],
+    "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "5"],
+    "quality": [
+        "--rows",
+        "60000",
+        "--creatives",
+        "800",
+        "--seeds",
+        "1",
+        "--control-rows",
+        "20000",
+        "--rival",
+        "lightgbm_target_encoding",
+        "--rival",
+        "dcn",
+    ],
+    "serving": ["--seconds", "3", "--requests", "20000"],
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],

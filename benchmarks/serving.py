@@ -34,6 +34,7 @@ from benchmarks.measure import ROOT, Result, more, python_module, report
 
 MODEL = "adclick"
 PREDICT = f"/v1/models/{MODEL}:predict"
+_SERVED_WITHIN_SECONDS = 30
 _CLIENTS = 64
 _MANY_ADS = 100
 _LEAST_ADS = 20_000
@@ -271,11 +272,21 @@ def measure_life(project: Path, base: Path, folder: Path, seconds: float) -> lis
             output, _ = process.communicate()
             met = Load(**json.loads(output))
             results.append(Result(f"{name}: failed requests", met.failed, met.requests, "requests", met.failed, "<= 0"))
-        states = httpx.get(f"{server.url}/v1/models/{MODEL}", trust_env=False).json()["model_version_status"]
-        served = [int(status["version"]) for status in states if status["state"] == "AVAILABLE"]
-        if served != [newest]:
-            raise RuntimeError(f"version {newest} should be served, not {served}: {states}")
+        _wait_until_served(server.url, newest)
     return results
+
+
+def _wait_until_served(url: str, version: int) -> None:
+    """Waits for a version to be the only one available: a short load ends before an older one is loaded again."""
+    deadline = time.monotonic() + _SERVED_WITHIN_SECONDS
+    while True:
+        states = httpx.get(f"{url}/v1/models/{MODEL}", trust_env=False).json()["model_version_status"]
+        served = [int(status["version"]) for status in states if status["state"] == "AVAILABLE"]
+        if served == [version]:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"version {version} should be served, not {served}: {states}")
+        time.sleep(0.2)
 
 
 def measure_endurance(project: Path, base: Path, folder: Path, requests: int) -> list[Result]:

@@ -24,7 +24,7 @@ METRICS = dict.fromkeys(
 
 def score(data: str, seed: int, model: str, log_loss: float, auc: float = 0.7) -> Score:
     values = {**METRICS, "log_loss": log_loss, "auc": auc, "normalised_entropy": log_loss, "new_ads_log_loss": log_loss}
-    return Score(data=data, seed=seed, model=model, **values)
+    return Score(data=data, rows=500_000, seed=seed, model=model, **values)
 
 
 def test_gains_are_counted_in_deviations_of_the_seeds() -> None:
