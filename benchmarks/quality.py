@@ -252,7 +252,7 @@ def summarise(scores: Sequence[Score]) -> None:
     """Prints mean ± deviation over the seeds, a table per data set."""
     console = Console(width=150)
     frame = pd.DataFrame([asdict(score) for score in scores])
-    columns = [name for name in frame.columns if name not in ("data", "seed", "model")]
+    columns = [name for name in frame.columns if name not in ("data", "rows", "seed", "model")]
     for data, part in frame.groupby("data", sort=False):
         table = Table(title=f"{data}: {part['seed'].nunique()} seeds", title_justify="left", show_edge=False)
         table.add_column("model")
