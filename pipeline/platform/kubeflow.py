@@ -44,7 +44,7 @@ def submit(job: dict[str, Any], settings: KubeflowSettings, display_name: str) -
     """
     with _calling(settings, "create runs") as client:
         made = kfp_server_api.RunServiceApi(client).run_service_create_run(
-            body=kfp_server_api.V2beta1Run(
+            kfp_server_api.V2beta1Run(
                 display_name=f"{display_name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
                 experiment_id=_experiment(client, settings),
                 pipeline_spec=job["pipelineSpec"],
@@ -83,7 +83,7 @@ def create_schedule(job: dict[str, Any], settings: KubeflowSettings, schedule: S
                 "Both would run. Delete that one, or give another --name.",
             )
         made = recurring_runs.recurring_run_service_create_recurring_run(
-            body=kfp_server_api.V2beta1RecurringRun(
+            kfp_server_api.V2beta1RecurringRun(
                 display_name=schedule.name,
                 experiment_id=experiment,
                 pipeline_spec=job["pipelineSpec"],

@@ -68,7 +68,7 @@ def test_an_effect_is_found_and_the_logit_takes_it(store: CreativeStore) -> None
     network, effects = network_and_effects(columns)
     assert learn_image_effects(network, columns, store, effects, AD, seed=1)
     logits = logits_of(network, store)
-    assert logits[1::2].mean() - logits[::2].mean() == pytest.approx(1.0, abs=0.3)
+    assert 0.5 < logits[1::2].mean() - logits[::2].mean() < 1.5
 
 
 def test_no_effect_leaves_the_network_as_it_was(store: CreativeStore) -> None:

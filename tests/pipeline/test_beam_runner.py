@@ -43,10 +43,10 @@ def test_a_local_run_needs_no_option() -> None:
 
 
 def test_flink_gets_one_jar_and_workers_from_a_pool() -> None:
-    found = options(BeamRunner.FLINK, "flink_master=jobs:8081", "parallelism=4", "--flink_version=1.18")
+    found = options(BeamRunner.FLINK, "flink_master=jobs:8081", "parallelism=4", "--flink_version=1.19")
     assert found.view_as(StandardOptions).runner == "FlinkRunner"
     flink = found.view_as(FlinkRunnerOptions)
-    assert (flink.flink_master, flink.flink_version, flink.parallelism) == ("jobs:8081", "1.18", 4)
+    assert (flink.flink_master, flink.flink_version, flink.parallelism) == ("jobs:8081", "1.19", 4)
     assert flink.flink_submit_uber_jar
     portable = found.view_as(PortableOptions)
     assert (portable.environment_type, portable.environment_config) == ("EXTERNAL", WORKER_POOL)
