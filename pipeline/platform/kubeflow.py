@@ -110,7 +110,7 @@ def _experiment(client: kfp_server_api.ApiClient, settings: KubeflowSettings) ->
     for existing in found.experiments or []:
         return str(existing.experiment_id)
     made = experiments.experiment_service_create_experiment(
-        body=kfp_server_api.V2beta1Experiment(display_name=settings.experiment, namespace=settings.namespace or None),
+        kfp_server_api.V2beta1Experiment(display_name=settings.experiment, namespace=settings.namespace or None),
         _request_timeout=_TIMEOUT_SECONDS,
     )
     return str(made.experiment_id)
