@@ -58,7 +58,8 @@ if ! .venv/bin/uv --version >/dev/null 2>&1; then
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock.txt
 fi
 export UV_PYTHON_DOWNLOADS=never
-.venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
+# Compiled now, on all cores: who runs adclick may not be allowed to write there, and would compile it at every start.
+.venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 .venv/bin/python -m compileall -q pipeline components models schema serving
 echo "$want" >"$stamp"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel, ConfigDict
 
+from components import filesystem
 from components.ad_example_gen.executor import DROP_FILES
 from components.code_version import CODE_VERSION
 from models.evaluation import read_metrics
@@ -115,9 +115,9 @@ class _Store:
         outputs: dict[str, list[Any]] = {}
         settings: dict[str, dict[str, Any]] = {}
         for execution in executions:
-            node = self._node(execution.id)
+            node = node_of(self._store, execution.id)
             settings[node] = _parameters(execution)
-            for key, artifacts in self._outputs(execution.id).items():
+            for key, artifacts in outputs_of(self._store, execution.id).items():
                 outputs[f"{node}.{key}"] = artifacts
         months = [
             self._month(settings[name.partition(".")[0]], artifacts[0], outputs)
@@ -184,25 +184,6 @@ class _Store:
             wanted = {event.artifact_id for event in read if event.type == metadata_store_pb2.Event.INPUT}
         return list(found.values())
 
-    def _outputs(self, execution_id: int) -> dict[str, list[Any]]:
-        events = [
-            event
-            for event in self._store.get_events_by_execution_ids([execution_id])
-            if event.type == metadata_store_pb2.Event.OUTPUT
-        ]
-        artifacts = {
-            found.id: found for found in self._store.get_artifacts_by_id([event.artifact_id for event in events])
-        }
-        outputs: dict[str, list[Any]] = {}
-        for event in events:
-            outputs.setdefault(event.path.steps[0].key, []).append(artifacts[event.artifact_id])
-        return outputs
-
-    def _node(self, execution_id: int) -> str:
-        contexts = self._store.get_contexts_by_execution(execution_id)
-        # A node's context is called after the pipeline and the node.
-        return next(str(context.name).partition(".")[2] for context in contexts if context.type == "node")
-
     def _runs(self, artifact_id: int) -> list[str]:
         events = self._store.get_events_by_artifact_ids([artifact_id])
         return sorted(
@@ -211,6 +192,27 @@ class _Store:
             for context in self._store.get_contexts_by_execution(execution_id)
             if context.type == "pipeline_run"
         )
+
+
+def outputs_of(store: Any, execution_id: int) -> dict[str, list[Any]]:
+    """By output key, the artifacts that an execution made or reused, as the metadata store has them."""
+    events = [
+        event
+        for event in store.get_events_by_execution_ids([execution_id])
+        if event.type == metadata_store_pb2.Event.OUTPUT
+    ]
+    artifacts = {found.id: found for found in store.get_artifacts_by_id([event.artifact_id for event in events])}
+    outputs: dict[str, list[Any]] = {}
+    for event in events:
+        outputs.setdefault(event.path.steps[0].key, []).append(artifacts[event.artifact_id])
+    return outputs
+
+
+def node_of(store: Any, execution_id: int) -> str:
+    """The component that an execution is of."""
+    contexts = store.get_contexts_by_execution(execution_id)
+    # A node's context is called after the pipeline and the node.
+    return next(str(context.name).partition(".")[2] for context in contexts if context.type == "node")
 
 
 def _parameters(execution: Any) -> dict[str, Any]:
@@ -228,14 +230,11 @@ def _parameters(execution: Any) -> dict[str, Any]:
 
 
 def _drop_files(examples_uri: str) -> list[DropFileRecord]:
-    file = Path(examples_uri) / DROP_FILES
-    if "://" not in examples_uri:
-        content = file.read_bytes() if file.exists() else b"[]"
-    else:
-        import tensorflow as tf
-
-        with tf.io.gfile.GFile(f"{examples_uri}/{DROP_FILES}", "rb") as stream:
-            content = stream.read()
+    path = filesystem.join(examples_uri, DROP_FILES)
+    if not filesystem.exists(path):
+        return []
+    with filesystem.open_read(path) as stream:
+        content = stream.read()
     return [DropFileRecord.model_validate(found) for found in json.loads(content)]
 
 

@@ -31,7 +31,7 @@ from pipeline.config import Config
 from pipeline.console import Steps, watching
 from pipeline.dag import create_pipeline
 from pipeline.drops import Drop, find_drops, gaps
-from pipeline.lineage import evaluation_records
+from pipeline.lineage import evaluation_records, node_of, outputs_of
 from pipeline.run_record import (
     DropRecord,
     MonthRecord,
@@ -238,16 +238,11 @@ def _outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dic
         newest = max(runs, key=lambda run: run.create_time_since_epoch)
         artifact_types = {kind.id: kind for kind in store.get_artifact_types()}
         for execution in store.get_executions_by_context(newest.id):
-            contexts = store.get_contexts_by_execution(execution.id)
-            # A node's context is called after the pipeline and the node.
-            node = next(context.name.partition(".")[2] for context in contexts if context.type == "node")
-            events = store.get_events_by_execution_ids([execution.id])
-            made = [event for event in events if event.type == metadata_store_pb2.Event.OUTPUT]
-            artifacts = {found.id: found for found in store.get_artifacts_by_id([event.artifact_id for event in made])}
-            for event in made:
-                found = artifacts[event.artifact_id]
-                artifact = artifact_utils.deserialize_artifact(artifact_types[found.type_id], found)
-                outputs.setdefault(f"{node}.{event.path.steps[0].key}", []).append(artifact)
+            node = node_of(store, execution.id)
+            for key, found in outputs_of(store, execution.id).items():
+                outputs.setdefault(f"{node}.{key}", []).extend(
+                    artifact_utils.deserialize_artifact(artifact_types[one.type_id], one) for one in found
+                )
     return outputs
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from models.description import read_description
 from models.images import to_decodable
 from models.requests import MISSING, text_or_bytes
 from pipeline.config import Config, load_config
+from pipeline.monitor.times import seconds_since_1970
 from schema.errors import AdclickError, ConfigError
 from schema.feature_table import FeatureTable, MultiValued, RawType
 from serving.client.client import ModelServerClient
@@ -161,10 +161,7 @@ def _typed(name: str, value: Any, features: FeatureTable) -> Any:
 
 
 def _seconds(value: Any) -> int:
-    if isinstance(value, str):
-        moment = datetime.fromisoformat(value)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    return int(value)
+    return int(seconds_since_1970(value) if isinstance(value, str) else value)
 
 
 def instance_from_csv(file: str, row: int, features: FeatureTable, csv: CsvSettings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config import load_config
 from pipeline.report.write import write_report
-from pipeline.run_record import RECORD_FILE, RunRecord, record_folder, runs_folder
+from pipeline.run_record import read_record, run_ids
 from schema.errors import ConfigError
 
 
@@ -19,10 +19,9 @@ def run_report(run_id: str | None, config: Path | None, output: Path | None) -> 
     if config is None and output is None:
         raise ConfigError("give --config FILE or --output DIR")
     folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
-    known = sorted(file.parent.name for file in runs_folder(folder).glob(f"*/{RECORD_FILE}"))
+    known = run_ids(folder)
     if not known:
         raise ConfigError(f"{folder}: no run yet", "Run `adclick run` first.")
     if run_id is not None and run_id not in known:
         raise ConfigError(f"{folder}: no run {run_id}", f"There are {', '.join(known[-10:])}.")
-    file = record_folder(folder, run_id or known[-1]) / RECORD_FILE
-    return write_report(folder, RunRecord.model_validate_json(file.read_text(encoding="utf-8")))
+    return write_report(folder, read_record(folder, run_id or known[-1]))

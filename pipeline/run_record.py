@@ -150,7 +150,17 @@ def write_record(output: str, record: RunRecord) -> None:
     partial.replace(folder / RECORD_FILE)
 
 
+def run_ids(output: str) -> list[str]:
+    """The runs that have a record, the oldest first."""
+    return sorted(file.parent.name for file in runs_folder(output).glob(f"*/{RECORD_FILE}"))
+
+
+def read_record(output: str, run_id: str) -> RunRecord:
+    """The record of a run."""
+    file = record_folder(output, run_id) / RECORD_FILE
+    return RunRecord.model_validate_json(file.read_text(encoding="utf-8"))
+
+
 def read_records(output: str) -> list[RunRecord]:
     """All records, the oldest first."""
-    files = sorted(runs_folder(output).glob(f"*/{RECORD_FILE}"))
-    return [RunRecord.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
+    return [read_record(output, run_id) for run_id in run_ids(output)]

@@ -19,7 +19,7 @@ from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import read_drift
 from schema.errors import DataRefused
 
-_ANOMALIES_FILE = "SchemaDiff.pb"
+ANOMALIES_FILE = "SchemaDiff.pb"
 
 
 class DataBlessing(tfx_artifact.Artifact):
@@ -112,7 +112,7 @@ def _read_anomalies(artifacts: Sequence[types.Artifact]) -> list[tuple[str, anom
     for artifact in artifacts:
         for split in artifact_utils.decode_split_names(artifact.split_names):
             folder = artifact_utils.get_split_uri([artifact], split)
-            content = io_utils.read_bytes_file(f"{folder}/{_ANOMALIES_FILE}")
+            content = io_utils.read_bytes_file(f"{folder}/{ANOMALIES_FILE}")
             found.append((split, anomalies_pb2.Anomalies.FromString(content)))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Literal
@@ -200,4 +199,4 @@ def _cells(parts: Sequence[statistics_pb2.FeatureNameStatistics], edges: _Floats
 
 def read_drift(content: str | bytes) -> DriftReport:
     """Reads `drift.json`."""
-    return DriftReport.model_validate(json.loads(content))
+    return DriftReport.model_validate_json(content)

@@ -31,7 +31,6 @@ from pipeline.report.facts import (
     Behaviour,
     CalibrationBin,
     CreativeLift,
-    FeatureImportance,
     Images,
     Picture,
     Reference,
@@ -112,7 +111,7 @@ def observe(config: Config, record: RunRecord) -> Behaviour | None:
         baseline_calibration=() if baseline is None else calibrate(baseline, sample.clicked, truth),
         references=_references(config, record, sample, prediction, baseline, candidate),
         images=_images(config, record, sample, predict, served),
-        importance=tuple(FeatureImportance(one.name, one.increase_in_log_loss, one.deviation) for one in importance),
+        importance=tuple(importance),
         importance_rows=rows,
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
+from components.drift_detector.distances import DriftReport
+from models.explanation import Importance
 from pipeline.run_record import DropRecord, MetricRecord, RunRecord
 from pipeline.sample_data.reference import SoftMetrics
 
@@ -143,42 +144,6 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class FeatureDrift:
-    """How far a column moved from the window's earlier months.
-
-    Attributes:
-        feature: The column.
-        measure: `l_infinity` for names, `jensen_shannon` for quantities.
-        distance: Between 0 and 1.
-        threshold: The schema's bound; None if it has none.
-        action: What going beyond does: `report` or `stop`.
-        beyond: Whether it went beyond.
-    """
-
-    feature: str
-    measure: Literal["l_infinity", "jensen_shannon"]
-    distance: float
-    threshold: float | None
-    action: Literal["report", "stop"]
-    beyond: bool
-
-
-@dataclass(frozen=True)
-class Drift:
-    """What DriftDetector measured.
-
-    Attributes:
-        month: The newest month.
-        compared_with: The months before it.
-        features: The furthest moved first, those beyond their thresholds before all.
-    """
-
-    month: str
-    compared_with: tuple[str, ...]
-    features: tuple[FeatureDrift, ...]
-
-
-@dataclass(frozen=True)
 class CalibrationBin:
     """Impressions of similar prediction.
 
@@ -283,21 +248,6 @@ class Images:
 
 
 @dataclass(frozen=True)
-class FeatureImportance:
-    """How much worse the model predicts when a feature's values are shuffled among impressions.
-
-    Attributes:
-        name: The feature.
-        increase_in_log_loss: In nats.
-        deviation: Standard deviation over the repeats.
-    """
-
-    name: str
-    increase_in_log_loss: float
-    deviation: float
-
-
-@dataclass(frozen=True)
 class Behaviour:
     """What the candidate does on a bounded sample of the held-out impressions.
 
@@ -318,7 +268,7 @@ class Behaviour:
     baseline_calibration: tuple[CalibrationBin, ...] = ()
     references: References | None = None
     images: Images | None = None
-    importance: tuple[FeatureImportance, ...] = ()
+    importance: tuple[Importance, ...] = ()
     importance_rows: int = 0
 
 
@@ -384,7 +334,7 @@ class Report:
         written: When the report was.
         months: The oldest first.
         features: The newest month's columns, as declared.
-        drift: None where the run measured none.
+        drift: The furthest moved first, those beyond their thresholds before all; None where the run measured none.
         history: By metric, its value after each epoch.
         behaviour: None where no model was trained.
         steps: In the order of the run.
@@ -396,7 +346,7 @@ class Report:
     written: datetime
     months: tuple[Month, ...] = ()
     features: tuple[Feature, ...] = ()
-    drift: Drift | None = None
+    drift: DriftReport | None = None
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     behaviour: Behaviour | None = None
     steps: tuple[Step, ...] = ()

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from components import filesystem
+from components.drift_detector.component import DRIFT_FILE
+from components.drift_detector.distances import DriftReport, read_drift
 from models.trainer import HISTORY_FILE
 from pipeline.config import Config
 from pipeline.report.behaviour import observe
-from pipeline.report.facts import Behaviour, Drift, Feature, FeatureDrift, Lineage, Month, Report
+from pipeline.report.facts import Behaviour, Feature, Lineage, Month, Report
 from pipeline.report.ingestion import read_month
 from pipeline.report.lineage import read_lineage, time_steps
 from pipeline.report.statistics import read_features
 from pipeline.run_record import RunRecord
 
-_DRIFT_FILE = "drift.json"
 _STORE_FILE = "metadata.sqlite"
 
 _Part = TypeVar("_Part")
@@ -66,15 +67,14 @@ def gather(output: str, record: RunRecord) -> Report:
     )
 
 
-def _drift(record: RunRecord) -> Drift | None:
+def _drift(record: RunRecord) -> DriftReport | None:
     for output, uris in record.artifacts.items():
         component, _, name = output.partition(".")
         if component.startswith("DriftDetector") and name == "drift" and uris:
-            with filesystem.open_read(filesystem.join(uris[-1], _DRIFT_FILE)) as stream:
-                found = json.loads(stream.read())
-            features = [FeatureDrift(**feature) for feature in found["features"]]
-            features.sort(key=lambda one: (not one.beyond, -one.distance))
-            return Drift(found["month"], tuple(found["compared_with"]), tuple(features))
+            with filesystem.open_read(filesystem.join(uris[-1], DRIFT_FILE)) as stream:
+                found = read_drift(stream.read())
+            furthest = sorted(found.features, key=lambda one: (not one.beyond, -one.distance))
+            return found.model_copy(update={"features": tuple(furthest)})
     return None
 
 

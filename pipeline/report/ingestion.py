@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components import filesystem
-from components.data_gate.component import describe_anomalies
+from components.data_gate.component import ANOMALIES_FILE, describe_anomalies
 from models.creatives import OK, read_creatives
 from pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantinedRow
 from pipeline.run_record import DropRecord, RunRecord
@@ -21,7 +21,6 @@ _IMAGES_PER_STATUS = 3
 _CREATIVES_TO_READ = 20_000
 _VALUE_LENGTH = 48
 _TEXT_LENGTH = 240
-_ANOMALIES_FILE = "SchemaDiff.pb"
 SPLITS = ("train", "eval")
 
 
@@ -92,7 +91,7 @@ def _anomalies(uris: Sequence[str]) -> tuple[Anomaly, ...] | None:
     found = []
     for uri in uris:
         for split in SPLITS:
-            path = filesystem.join(uri, f"Split-{split}", _ANOMALIES_FILE)
+            path = filesystem.join(uri, f"Split-{split}", ANOMALIES_FILE)
             if filesystem.exists(path):
                 with filesystem.open_read(path) as stream:
                     anomalies = anomalies_pb2.Anomalies.FromString(stream.read())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.run_record import RECORD_FILE, REPORT_FILE, RunRecord, record_folder
+from pipeline.run_record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, record_folder
 
 
 def write_report(output: str, record: RunRecord) -> Path:
@@ -44,12 +44,11 @@ def report_at_end(output: str, run_id: str, console: Console) -> Iterator[None]:
 
 
 def _write_or_warn(output: str, run_id: str, console: Console) -> None:
-    file = record_folder(output, run_id) / RECORD_FILE
     # A wrong config or input location ends a run before it is one.
-    if not file.exists():
+    if not (record_folder(output, run_id) / RECORD_FILE).exists():
         return
     try:
-        path = write_report(output, RunRecord.model_validate_json(file.read_text(encoding="utf-8")))
+        path = write_report(output, read_record(output, run_id))
     except Exception as error:  # Whatever it is, the run is what it is.
         logging.getLogger("adclick").exception("the report could not be written")
         console.print("warning: the report could not be written:", style="yellow", end=" ")

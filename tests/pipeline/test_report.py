@@ -16,11 +16,10 @@ import pytest
 from rich.console import Console
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components.drift_detector.distances import DriftReport, FeatureDrift
 from pipeline.report.behaviour import calibrate, measure_lifts, wilson_interval
 from pipeline.report.facts import (
     Anomaly,
-    Drift,
-    FeatureDrift,
     Month,
     QuarantinedRow,
     Report,
@@ -188,8 +187,12 @@ def test_what_came_from_the_data_is_text_not_markup() -> None:
 
 
 def test_drift_beyond_its_threshold_is_named_with_what_it_does() -> None:
-    moved = FeatureDrift("device_type", "l_infinity", 0.213, 0.1, "stop", True)
-    text = Page(render(report(record(), drift=Drift("2026-10", ("2026-09",), (moved,))))).text
+    moved = FeatureDrift(
+        feature="device_type", measure="l_infinity", distance=0.213, threshold=0.1, action="stop", beyond=True
+    )
+    text = Page(
+        render(report(record(), drift=DriftReport(month="2026-10", compared_with=("2026-09",), features=(moved,))))
+    ).text
     assert "How far 2026-10 moved from 2026-09" in text and "beyond: stops the run" in text and "0.213" in text
 
 
