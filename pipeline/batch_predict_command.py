@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components import filesystem
-from components.ad_example_gen.chunks import ReadOptions, list_csv_files, open_drop_file
+from components.ad_example_gen.chunks import ReadOptions, open_drop_file
+from components.ad_example_gen.drop_files import list_csv_files
 from components.batch_prediction import (
     Form,
     PredictionCounts,

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from components import filesystem
-from components.ad_example_gen.component import drop_fingerprint
-from components.ad_example_gen.executor import CSV_PATTERNS
+from components.ad_example_gen.drop_files import CSV_PATTERNS, drop_fingerprint
 from schema.errors import ConfigError
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")

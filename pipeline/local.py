@@ -30,7 +30,7 @@ from pipeline.beam_runner import BeamRunner, beam_arguments
 from pipeline.config import Config
 from pipeline.console import Steps, watching
 from pipeline.dag import create_pipeline
-from pipeline.drops import Drop, find_drops, gaps
+from pipeline.drops import Drop, gaps
 from pipeline.lineage import evaluation_records, node_of, outputs_of
 from pipeline.run_record import (
     DropRecord,
@@ -40,7 +40,7 @@ from pipeline.run_record import (
     read_records,
     write_record,
 )
-from pipeline.schema_file import publish_schema, read_schema
+from pipeline.schema_file import publish_schema
 from schema.errors import DataRefused
 from serving.versions import whole_versions
 
@@ -124,8 +124,8 @@ def _check_buckets(config: Config) -> None:
 
 def run_local(
     config: Config,
+    found: Sequence[Drop],
     *,
-    month: str | None = None,
     use_cache: bool = True,
     beam_runner: BeamRunner = BeamRunner.DIRECT,
     beam_options: Sequence[str] = (),
@@ -136,7 +136,7 @@ def run_local(
 
     Args:
         config: The config.
-        month: The newest month of the window; the newest there is if None.
+        found: The months of the window, from `find_drops`.
         use_cache: Whether components whose inputs are unchanged are reused.
         beam_runner: Where Beam's work is done.
         beam_options: Options for Beam, see `beam_arguments`.
@@ -147,13 +147,11 @@ def run_local(
         The record of the run, whose state is `pushed`, `held` or `model_refused`.
 
     Raises:
-        ConfigError: The data root or the schema does not fit the config.
+        ConfigError: Beam's options do not fit together.
         DataRefused: The data is not fit to train on; the record says so too.
         AdclickError: A bucket denies something, or does not answer.
     """
     beam_pipeline_args = beam_arguments(beam_runner, beam_options, config)
-    read_schema(config)
-    found = find_drops(config.data.root, config.data.window, month)
     _check_buckets(config)
     schema_file = publish_schema(config)
     records = read_records(config.output)

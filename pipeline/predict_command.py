@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from components import filesystem
-from components.ad_example_gen.chunks import ReadOptions, list_csv_files, open_drop_file, plan_chunks, read_chunk
+from components.ad_example_gen.chunks import ReadOptions, open_drop_file, plan_chunks, read_chunk
+from components.ad_example_gen.drop_files import list_csv_files
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings
 from models.description import read_description
 from models.images import to_decodable

@@ -28,8 +28,6 @@ from components.ad_example_gen.settings import CsvSettings
 from schema.errors import DataRefused
 from schema.feature_table import FeatureTable
 
-CSV_PATTERNS = ("*.csv", "*.tsv", "*.txt", "*.csv.gz", "*.tsv.gz", "*.txt.gz")
-
 _BOM = b"\xef\xbb\xbf"
 _OTHER_UNICODE = (b"\xff\xfe", b"\xfe\xff")
 #: A first line is looked for in so much of a file.
@@ -82,25 +80,6 @@ class Chunk:
     length: int
     first_line: int
     overlong: bool = False
-
-
-def list_csv_files(drop_uri: str) -> list[str]:
-    """Addresses of the CSV files of a drop, a folder or one file, sorted.
-
-    Raises:
-        DataRefused: There is none.
-    """
-    if not filesystem.exists(drop_uri):
-        raise DataRefused(f"{drop_uri}: no such file or folder", "Correct data.root in the config, or give --data.")
-    if not filesystem.isdir(drop_uri):
-        return [drop_uri]
-    files = filesystem.list_files(drop_uri, CSV_PATTERNS)
-    if not files:
-        raise DataRefused(
-            f"{drop_uri}: holds no CSV file",
-            f"Files are looked for directly in the folder, as {', '.join(CSV_PATTERNS)}.",
-        )
-    return files
 
 
 class _Stream(Protocol):

@@ -8,14 +8,8 @@ from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components import filesystem
 from components.ad_example_gen.executor import AdExampleGenExecutor
 from components.artifacts import Creatives, Quarantine
-
-
-def drop_fingerprint(drop_uri: str) -> str:
-    """A text that changes when any file of a drop does, CSV or image: by relative path, size and modification time."""
-    return filesystem.fingerprint(drop_uri)
 
 
 class AdExampleGenSpec(ComponentSpec):
@@ -74,7 +68,7 @@ class AdExampleGen(BaseBeamComponent):
             drop_uri: The folder of CSV files, or one CSV file.
             span: The month as a number, such as 202610; 0 for an unnamed drop.
             version: The delivery of the month, from 1; a month that is delivered again gets the next.
-            fingerprint: `drop_fingerprint(drop_uri)`; a drop whose fingerprint is known is not read again.
+            fingerprint: `drop_files.drop_fingerprint(drop_uri)`; a drop whose fingerprint is known is not read again.
             features: The feature table's JSON.
             csv: `CsvSettings` as JSON.
             ingestion: `IngestionSettings` as JSON.

@@ -14,14 +14,13 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
 from components import filesystem
-from components.ad_example_gen.chunks import CSV_PATTERNS, DropFile, ReadOptions, list_csv_files, open_drop_file
+from components.ad_example_gen.chunks import DropFile, ReadOptions, open_drop_file
+from components.ad_example_gen.drop_files import list_csv_files
 from components.ad_example_gen.pipeline import IngestionPlan, ingest, record_files
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from components.code_version import CODE_VERSION, code_version
 from schema.errors import DataRefused
 from schema.feature_table import FeatureTable, parse_feature_table
-
-__all__ = ["COUNTS_FILE", "CSV_PATTERNS", "AdExampleGenExecutor"]
 
 #: All counts of an ingestion, as JSON, in the quarantine artifact.
 COUNTS_FILE = "ingestion.json"

@@ -20,8 +20,9 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from components.ad_example_gen import reasons
-from components.ad_example_gen.component import AdExampleGen, drop_fingerprint
+from components.ad_example_gen.component import AdExampleGen
 from components.ad_example_gen.creatives import read_creative
+from components.ad_example_gen.drop_files import drop_fingerprint
 from components.ad_example_gen.executor import AdExampleGenExecutor
 from components.ad_example_gen.pipeline import choose_eval_from
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline import cli
 from pipeline.console import Steps, watching
+from pipeline.init import run_init
 from schema.errors import AdclickError, ConfigError, DataRefused, ModelHeld, ModelRefused, SkewFound, SubmissionRefused
 
 COMMANDS = [
@@ -74,6 +75,37 @@ def test_a_wrong_command_ends_with_2_and_names_what(
     done = subprocess.run([str(executable), *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == code
     assert named in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("month", "schema", "named"),
+    [
+        ("2020-01", None, "no folder 2020-01"),
+        ("2026-10", "no schema", "schema.pbtxt"),
+        ("2026-10", "", "the schema does not describe"),
+    ],
+)
+def test_a_wrong_month_or_schema_is_named_before_tensorflow_is_loaded(
+    month: str, schema: str | None, named: str, tmp_path: Path
+) -> None:
+    drop = tmp_path / "drops" / "2026-10"
+    drop.mkdir(parents=True)
+    (drop / "log.csv").write_text("clicked,ad\n" + "0,a\n1,b\n0,b\n1,a\n" * 50)
+    run_init(tmp_path / "drops", tmp_path, force=False)
+    if schema is not None:
+        (tmp_path / "schema.pbtxt").write_text(schema)
+    code = f"""
+import sys
+from pipeline import cli
+sys.argv = ["adclick", "run", "--config", {str(tmp_path / "config.yaml")!r}, "--month", {month!r}]
+try:
+    cli.main()
+except SystemExit as end:
+    print(end.code, sorted({{"tensorflow", "tfx"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "2 []"
+    assert named in done.stderr
 
 
 def test_exit_codes_differ() -> None:
