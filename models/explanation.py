@@ -13,6 +13,7 @@ import tensorflow as tf
 from models.click_metrics import log_losses
 from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_DEFAULT, parse_examples
+from models.loading import load_model
 from models.training_data import record_datasets
 
 Array = npt.NDArray[Any]
@@ -118,7 +119,7 @@ def model_importance(
         ValueError: There is no example.
     """
     description = read_description(model_folder)
-    model = tf.saved_model.load(model_folder)
+    model = load_model(model_folder)
     signature = model.signatures[SERVING_DEFAULT]
     features = description.features
     records = tf.constant(_drawn(example_files, rows, np.random.default_rng(seed)), tf.string)

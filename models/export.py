@@ -71,7 +71,8 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         creatives_file: str | None,
     ) -> None:
         super().__init__()
-        self._network = network
+        # Past tf.Module's tracking: only the weights are to be saved, not Keras's own signatures of every layer.
+        object.__setattr__(self, "_network", network)
         self._features = features
         self._layout: InputLayout = network.layout
         self._image_size = image_size

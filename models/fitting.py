@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.adam import Adam
 from models.click_metrics import count, estimate, log_losses
 from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
@@ -216,11 +217,10 @@ class _Steps:
         self._store = store
         self._training = training
         self._hiding = hiding
-        self.optimizer = keras.optimizers.Adam(training.learning_rate)
-        self.optimizer.build(network.trainable_variables)
         self._variables = [variable.value for variable in network.trainable_variables]
+        self.optimizer = Adam(self._variables, training.learning_rate)
         self._embeddings = None if store is None else tf.Variable(predictor.embeddings())
-        self._step = tf.function(self._take, autograph=False, reduce_retracing=True)
+        self._step = tf.function(self._take, input_signature=_batch_specs(network), autograph=False)
 
     def epoch(self, train: Columns, seed: int) -> float:
         """Passes once over the data; gives the mean log loss on the way."""
@@ -258,8 +258,23 @@ class _Steps:
             )
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(clicked, logit))
             total = loss + self._network.penalty()
-        self.optimizer.apply(tape.gradient(total, self._variables), self._network.trainable_variables)
+        self.optimizer.apply(tape.gradient(total, self._variables))
         return loss
+
+
+def _batch_specs(network: ClickNetwork) -> list[Any]:
+    """What a training step takes, of any number of impressions and images, so that it is traced once."""
+    layout = network.layout
+    inputs = {
+        CATEGORIES: tf.TensorSpec([None, len(layout.singles)], tf.int32),
+        NUMBERS: tf.TensorSpec([None, len(layout.numbers)], tf.float32),
+    }
+    if layout.multiples:
+        inputs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
+    number = tf.TensorSpec([None], tf.int32)
+    size = None if network.image_tower is None else network.image_tower.input_shape[1]
+    images = tf.TensorSpec([None, size, size, 3], tf.uint8)
+    return [inputs, number, number, number, images, tf.TensorSpec([None], tf.float32)]
 
 
 class Predictor:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from models.adam import Adam
 from models.effects import Effects
 from models.network import ClickNetwork
 from models.training_data import Columns, CreativeStore
@@ -114,11 +115,12 @@ class _Learner:
         width = tower.output_shape[-1]
         self._kernel = tf.Variable(self._random.normal(0, 0.01, (width, 1)), dtype=tf.float32)
         self._bias = tf.Variable(0.0)
-        self._optimizer = keras.optimizers.Adam(_LEARNING_RATE)
         self._variables = [*(variable.value for variable in tower.trainable_variables), self._kernel, self._bias]
-        self._optimizer.build(self._variables)
-        self._step = tf.function(self._take, autograph=False, reduce_retracing=True)
-        self._explain = tf.function(self._call, autograph=False, reduce_retracing=True)
+        self._optimizer = Adam(self._variables, _LEARNING_RATE)
+        images = tf.TensorSpec([None, *tower.input_shape[1:]], tf.uint8)
+        number = tf.TensorSpec([None], tf.float32)
+        self._step = tf.function(self._take, input_signature=[images, number, number], autograph=False)
+        self._explain = tf.function(self._call, input_signature=[images], autograph=False)
 
     @property
     def head(self) -> tuple[npt.NDArray[np.float32], float]:
@@ -163,4 +165,4 @@ class _Learner:
     def _take(self, images: tf.Tensor, residual: tf.Tensor, weight: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(weight * tf.square(residual - self._call(images, training=True)))
-        self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
+        self._optimizer.apply(tape.gradient(loss, self._variables))

@@ -21,6 +21,7 @@ from models.export import (
     SCORE,
     SERVING_DEFAULT,
 )
+from models.loading import load_model
 from models.requests import MISSING
 from schema.feature_table import Column, MultiValued, RawType
 
@@ -47,7 +48,7 @@ class Scorer:
 
     def __init__(self, model_folder: str) -> None:
         self.description: ModelDescription = read_description(model_folder)
-        self._model = tf.saved_model.load(model_folder)
+        self._model = load_model(model_folder)
         self.known_creatives = _creative_keys(model_folder)
 
     def embed(self, images: Sequence[bytes]) -> Floats32:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from tfx.utils import path_utils
@@ -24,6 +23,7 @@ from components.example_files import example_batches
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import InputLayout
 from models.fitting import fit, predict
+from models.loading import load_model
 from models.trainer import TrainingData
 from models.training_data import Columns
 from pipeline.config import Config
@@ -110,7 +110,7 @@ def compare(config: Config, record: RunRecord) -> Comparison:
 
 def _served(model: str, files: Sequence[str]) -> Floats:
     """The served model's probabilities of the held-out impressions, in the order of their columns."""
-    signature = tf.saved_model.load(model).signatures[SERVING_EXAMPLES]
+    signature = load_model(model).signatures[SERVING_EXAMPLES]
     scores = [
         signature(examples=examples)[CLICK_PROBABILITY].numpy()
         for file in sorted(files)

@@ -21,6 +21,7 @@ from models.click_metrics import FOLDS, SliceCounts, add, count
 from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from models.features import known_name
+from models.loading import load_model
 
 #: The columns and values of a slice, ordered by column; empty for all impressions.
 SliceKey = tuple[tuple[str, Any], ...]
@@ -55,7 +56,7 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
 
     def setup(self) -> None:
         """Loads the models and the candidate's vocabularies."""
-        self._models = {name: tf.saved_model.load(folder) for name, folder in self._plan.models.items()}
+        self._models = {name: load_model(folder) for name, folder in self._plan.models.items()}
         folder = self._plan.models[self._plan.candidate]
         description = read_description(folder)
         self._label = description.features.label_name

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
+from models.loading import load_model
 from models.requests import requests_from_examples
 from schema.feature_table import FeatureTable
 from serving.client.client import ModelServerClient
@@ -27,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 def disagreements(
     model_base: Path,
+    evaluated_model: str,
     examples: Sequence[bytes],
     creatives: Mapping[str, bytes],
     features: FeatureTable,
@@ -35,6 +37,7 @@ def disagreements(
 
     Args:
         model_base: A folder of versions.
+        evaluated_model: The SavedModel that was evaluated; the newest version should be its copy.
         examples: Serialized held-out examples.
         creatives: By creative key, an image file's bytes.
         features: The feature table.
@@ -43,8 +46,7 @@ def disagreements(
         What keeps the model from being served, in a line each; empty if every signature answers and all agree with the
         probabilities that are evaluated.
     """
-    version = max(int(folder.name) for folder in model_base.iterdir() if folder.name.isdecimal())
-    evaluate = tf.saved_model.load(str(model_base / str(version))).signatures[SERVING_EXAMPLES]
+    evaluate = load_model(evaluated_model).signatures[SERVING_EXAMPLES]
     evaluated = evaluate(examples=tf.constant(list(examples)))[CLICK_PROBABILITY].numpy().astype(np.float64)
     found: list[str] = []
     if not np.all((evaluated >= 0) & (evaluated <= 1)):

@@ -60,10 +60,11 @@ class ServingValidatorExecutor(base_executor.BaseExecutor):
         examples = _first_records(split_files(input_dict["examples"], "eval"), exec_properties["requests"])
         features = parse_feature_table(exec_properties["features"])
         with tempfile.TemporaryDirectory(prefix="adclick-serving-validator-") as folder:
-            io_utils.copy_dir(path_utils.serving_model_path(model.uri), f"{folder}/1")
+            candidate = path_utils.serving_model_path(model.uri)
+            io_utils.copy_dir(candidate, f"{folder}/1")
             creatives = _known_creatives(input_dict["creatives"], features)
             requests = write_warmup_requests(f"{folder}/1", examples[:_WARMUP_EXAMPLES], creatives, features)
-            reasons = disagreements(Path(folder), examples, creatives, features)
+            reasons = disagreements(Path(folder), candidate, examples, creatives, features)
             blessing = artifact_utils.get_single_instance(output_dict["blessing"])
             io_utils.copy_file(requests, f"{blessing.uri}/{WARMUP_REQUESTS}")
         blessing.set_int_custom_property("blessed", int(not reasons))

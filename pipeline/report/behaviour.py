@@ -24,6 +24,7 @@ from models.description import ModelDescription, read_description
 from models.explanation import permutation_importance
 from models.export import CLICK_PROBABILITY, SERVING_DEFAULT, parse_examples
 from models.images import to_decodable
+from models.loading import load_model
 from models.training_data import record_datasets
 from pipeline.comparison import SERVED, as_logged
 from pipeline.config import Config
@@ -122,7 +123,7 @@ def _model_folder(record: RunRecord, output: str) -> str:
 
 
 def _predictor(folder: str) -> Predict:
-    model = tf.saved_model.load(folder)
+    model = load_model(folder)
 
     def predict(columns: Columns) -> Floats:
         rows = len(next(iter(columns.values())))

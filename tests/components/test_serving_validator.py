@@ -30,7 +30,7 @@ def images(model: TinyModel) -> dict[str, bytes]:
 
 
 def test_a_sound_model_has_nothing_against_it(tiny_model: TinyModel, base: Path) -> None:
-    assert disagreements(base, tiny_model.examples, images(tiny_model), FEATURES) == []
+    assert disagreements(base, str(base / "1"), tiny_model.examples, images(tiny_model), FEATURES) == []
 
 
 def test_a_creative_whose_embedding_is_not_its_images_is_refused(
@@ -41,7 +41,7 @@ def test_a_creative_whose_embedding_is_not_its_images_is_refused(
     keys, embeddings = zip(*(line.split("\t") for line in asset.read_text().splitlines()), strict=True)
     shifted = [*embeddings[1:], embeddings[0]]
     asset.write_text("".join(f"{key}\t{value}\n" for key, value in zip(keys, shifted, strict=True)))
-    found = disagreements(base, tiny_model.examples, images(tiny_model), FEATURES)
+    found = disagreements(base, str(base / "1"), tiny_model.examples, images(tiny_model), FEATURES)
     assert any("differ" in reason and "embedding" in reason for reason in found)
 
 
@@ -62,7 +62,7 @@ def test_a_signature_that_answers_otherwise_is_refused(
     signatures["serving_default"] = tf.function(upside_down).get_concrete_function(**specs)
     tf.saved_model.save(loaded, str(base / "2"), signatures=signatures)
 
-    found = disagreements(base, tiny_model.examples, images(tiny_model), FEATURES)
+    found = disagreements(base, str(base / "2"), tiny_model.examples, images(tiny_model), FEATURES)
 
     assert any(reason.startswith("serving_default: a served probability differs") for reason in found)
 
@@ -77,7 +77,7 @@ def test_a_model_that_only_python_can_load_is_refused(tiny_model: TinyModel, bas
 
     tf.saved_model.save(network, str(base / "2"), signatures={"serving_examples": serving_examples})
 
-    found = disagreements(base, tiny_model.examples, images(tiny_model), FEATURES)
+    found = disagreements(base, str(base / "2"), tiny_model.examples, images(tiny_model), FEATURES)
 
     assert any("cannot be served" in reason for reason in found), found
 
@@ -96,7 +96,7 @@ def test_a_candidate_gets_warm_up_requests_that_it_answers(tiny_model: TinyModel
     warm_up(servable, str(base / "1"), 2, metrics)
     servable.close()
     assert f'model_warmup_latency_count{{model_path="{base / "1"}",status="OK"}} 1' in metrics.text().decode()
-    assert disagreements(base, tiny_model.examples, images(tiny_model), FEATURES) == []
+    assert disagreements(base, str(base / "1"), tiny_model.examples, images(tiny_model), FEATURES) == []
 
 
 def test_a_candidate_that_refuses_its_warm_up_is_refused(tiny_model: TinyModel, base: Path) -> None:
@@ -105,5 +105,5 @@ def test_a_candidate_that_refuses_its_warm_up_is_refused(tiny_model: TinyModel, 
         log = prediction_log_pb2.PredictionLog()
         log.predict_log.request.model_spec.signature_name = "serving_default"
         writer.write(log.SerializeToString())
-    (reason,) = disagreements(base, tiny_model.examples, {}, FEATURES)
+    (reason,) = disagreements(base, str(base / "1"), tiny_model.examples, {}, FEATURES)
     assert "input size does not match signature" in reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -52,6 +53,7 @@ def impressions(rows: int, *, of_bright: float) -> Columns:
 def network_and_effects(columns: Columns) -> tuple[ClickNetwork, Effects]:
     sizes = [field.size for field in LAYOUT.singles]
     effects = estimate_effects(columns.categories, columns.clicked, sizes, largest_combination=0, evidence=3)
+    keras.utils.set_random_seed(1)
     settings = NetworkSettings(embedding_dimension=4, hidden_units=(8,))
     return ClickNetwork(LAYOUT, settings, TrainingSettings(), IMAGE_SIZE, len(columns), effects), effects
 

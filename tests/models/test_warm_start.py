@@ -47,9 +47,10 @@ def retrain(
 
 
 def embeddings(model: Path) -> np.ndarray:
-    return tf.train.load_variable(
-        str(model / "variables/variables"), "_network/embeddings/_embeddings/.ATTRIBUTES/VARIABLE_VALUE"
-    )
+    """The longest of the model's weights that has columns."""
+    reader = tf.train.load_checkpoint(str(model / "variables/variables"))
+    names = [name for name, shape in reader.get_variable_to_shape_map().items() if len(shape) == 2 and shape[1] > 1]
+    return max((reader.get_tensor(name) for name in names), key=len)
 
 
 def ads(model: Path) -> list[bytes]:

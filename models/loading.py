@@ -1,0 +1,34 @@
+"""Exported models, loaded once for all the steps that one process runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import tensorflow as tf
+
+#: The candidate and the baseline.
+_KEPT = 2
+#: Written with every SavedModel; no two have the same.
+_FINGERPRINT = "fingerprint.pb"
+
+
+def load_model(folder: str) -> Any:
+    """The SavedModel in a folder, as `tf.saved_model.load` gives it; the two last asked for are kept.
+
+    Loading costs seconds, most of them rebuilding functions in Python. A folder that was written anew is loaded anew.
+
+    Raises:
+        OSError: There is no SavedModel.
+    """
+    path = os.path.join(folder, _FINGERPRINT)
+    if not tf.io.gfile.exists(path):
+        return tf.saved_model.load(folder)
+    with tf.io.gfile.GFile(path, "rb") as stream:
+        return _load(folder, stream.read())
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _load(folder: str, fingerprint: bytes) -> Any:
+    return tf.saved_model.load(folder)
