@@ -12,9 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-import google.protobuf
-from google.protobuf import json_format
-
+from serving.compatibility import message_with_all_fields
 from serving.errors import (
     Code,
     InvalidArgumentError,
@@ -52,13 +50,6 @@ _CORS = [
 _MOST_BODY_BYTES = 2**30
 #: Bodies up to this size are parsed between other requests' bytes; larger ones in a thread of their own.
 _SMALL_BODY_BYTES = 2**17
-
-# The option's name changed with protobuf 5.
-_WITH_DEFAULTS = (
-    "always_print_fields_with_no_presence"
-    if int(google.protobuf.__version__.split(".")[0]) >= 5
-    else "including_default_value_fields"
-)
 
 
 def create_app(
@@ -236,10 +227,8 @@ def status_json(statuses: tuple[VersionStatus, ...]) -> bytes:
 
 def metadata_json(metadata: ModelMetadata) -> bytes:
     """The body of an answer about the signatures."""
-    options: dict[str, Any] = {"preserving_proto_field_name": True, _WITH_DEFAULTS: True}
     signatures = {
-        name: json_format.MessageToDict(definition, **options)
-        for name, definition in sorted(metadata.signature_defs.items())
+        name: message_with_all_fields(definition) for name, definition in sorted(metadata.signature_defs.items())
     }
     spec = {"name": metadata.name, "signature_name": "", "version": str(metadata.version)}
     return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}})

@@ -117,6 +117,12 @@ def test_the_model_says_what_it_takes(tiny_model: TinyModel, servable: Servable)
     assert list((tiny_model.folder.parent / "logs").rglob("events.out.tfevents.*")), "TensorBoard logs"
 
 
+def test_the_network_is_saved_as_its_weights_alone(tiny_model: TinyModel) -> None:
+    reader = tf.train.load_checkpoint(str(tiny_model.folder / "variables/variables"))
+    names = {name.partition("/")[0] for name in reader.get_variable_to_shape_map()}
+    assert names - {"_CHECKPOINTABLE_OBJECT_GRAPH"} == {"weights"}
+
+
 def test_creatives_are_added_by_the_models_own_tower(tiny_model: TinyModel, tmp_path: Path) -> None:
     shutil.copytree(tiny_model.folder, tmp_path / "model")
     new = make_creatives(5, seed=2)
