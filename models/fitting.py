@@ -21,7 +21,7 @@ from models.click_metrics import count, estimate, log_losses
 from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
 from models.image_effects import learn_image_effects
-from models.network import CATEGORIES, MULTIPLES, NUMBERS, ClickNetwork
+from models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, ClickNetwork
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Batch, Columns, CreativeStore, Hiding, batches
 
@@ -262,19 +262,27 @@ class _Steps:
         return loss
 
 
-def _batch_specs(network: ClickNetwork) -> list[Any]:
-    """What a training step takes, of any number of impressions and images, so that it is traced once."""
-    layout = network.layout
-    inputs = {
+def _input_specs(layout: InputLayout) -> dict[str, tf.TensorSpec]:
+    """What the network takes of any number of impressions, but for their creatives."""
+    specs = {
         CATEGORIES: tf.TensorSpec([None, len(layout.singles)], tf.int32),
         NUMBERS: tf.TensorSpec([None, len(layout.numbers)], tf.float32),
     }
     if layout.multiples:
-        inputs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
-    number = tf.TensorSpec([None], tf.int32)
+        specs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
+    return specs
+
+
+def _image_spec(network: ClickNetwork) -> tf.TensorSpec:
     size = None if network.image_tower is None else network.image_tower.input_shape[1]
-    images = tf.TensorSpec([None, size, size, 3], tf.uint8)
-    return [inputs, number, number, number, images, tf.TensorSpec([None], tf.float32)]
+    return tf.TensorSpec([None, size, size, 3], tf.uint8)
+
+
+def _batch_specs(network: ClickNetwork) -> list[Any]:
+    """What a training step takes, of any number of impressions and images, so that it is traced once."""
+    number = tf.TensorSpec([None], tf.int32)
+    clicked = tf.TensorSpec([None], tf.float32)
+    return [_input_specs(network.layout), number, number, number, _image_spec(network), clicked]
 
 
 class Predictor:
@@ -288,9 +296,11 @@ class Predictor:
     def __init__(self, network: ClickNetwork, store: CreativeStore | None) -> None:
         self._network = network
         self._store = store
-        # Not attributes of the network: its export would take them for parts of the model.
-        self._embed: Any = tf.function(network.embed_images, autograph=False, reduce_retracing=True)
-        self._score: Any = tf.function(network.score, autograph=False, reduce_retracing=True)
+        specs = _input_specs(network.layout)
+        if store is not None:
+            specs[CREATIVES] = tf.TensorSpec([None, network.creative_width], tf.float32)
+        self._embed: Any = tf.function(network.embed_images, input_signature=[_image_spec(network)], autograph=False)
+        self._score: Any = tf.function(network.call, input_signature=[specs], autograph=False)
 
     def embed_creatives(self) -> Iterator[tuple[npt.NDArray[np.int64], Floats32]]:
         """Positions in the store, some at a time, with their embeddings float32 [some, creative_width]."""
@@ -324,14 +334,10 @@ class Predictor:
         return {"log_loss": found["log_loss"], "auc": found["auc"]}
 
     def _probabilities(self, batch: Batch, table: Floats32 | None) -> Floats32:
-        multiples = batch.inputs.get(MULTIPLES)
-        logit = self._score(
-            tf.constant(batch.inputs[CATEGORIES]),
-            None if multiples is None else tf.constant(multiples),
-            tf.constant(batch.inputs[NUMBERS]),
-            None if table is None else tf.constant(table[batch.creative]),
-        )
-        return np.asarray(tf.sigmoid(logit))
+        inputs = {name: tf.constant(values) for name, values in batch.inputs.items()}
+        if table is not None:
+            inputs[CREATIVES] = tf.constant(table[batch.creative])
+        return np.asarray(tf.sigmoid(self._score(inputs)))[:, 0]
 
 
 def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> Floats32:
