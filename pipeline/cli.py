@@ -130,15 +130,16 @@ def run(
         console = result_console(real)
         if not quiet:
             console.print(f"Run {run_id}. Data: {settings.data.root}. Log: {log_file}", highlight=False, soft_wrap=True)
-        with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"), _no_collection():
+        with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"):
+            with _no_collection():
+                from pipeline.drops import find_drops
+                from pipeline.schema_file import read_schema
             # What is wrong with the input is said before TensorFlow and TFX are loaded.
-            from pipeline.drops import find_drops
-            from pipeline.schema_file import read_schema
-
             read_schema(settings)
             drops = find_drops(settings.data.root, settings.data.window, month)
-            from pipeline.local import run_local
-            from pipeline.summary import print_comparison, print_summary
+            with _no_collection():
+                from pipeline.local import run_local
+                from pipeline.summary import print_comparison, print_summary
         with report_at_end(settings.output, run_id, console):
             record = run_local(
                 settings,
