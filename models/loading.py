@@ -17,7 +17,8 @@ _FINGERPRINT = "fingerprint.pb"
 def load_model(folder: str) -> Any:
     """The SavedModel in a folder, as `tf.saved_model.load` gives it; the two last asked for are kept.
 
-    Loading costs seconds, most of them rebuilding functions in Python. A folder that was written anew is loaded anew.
+    Loading costs seconds, most of them rebuilding functions in Python. A folder that was written anew is loaded anew;
+    one whose creatives are extended in place must be so before it is first asked for.
 
     Raises:
         OSError: There is no SavedModel.

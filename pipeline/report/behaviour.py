@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from tfx.utils import path_utils
 
 from components import filesystem
+from components.ad_example_gen.executor import COUNTS_FILE
 from components.click_evaluator.scoring import read_vocabulary
 from models.creatives import OK, Creative, read_creatives
 from models.description import ModelDescription, read_description
@@ -140,7 +141,7 @@ def _draw(config: Config, record: RunRecord, description: ModelDescription) -> S
     """Every so many-th held-out impression, so that all of the held-out time is in the sample."""
     features = description.features
     newest = record.drops[-1]
-    with filesystem.open_read(filesystem.join(newest.quarantine_uri, "ingestion.json")) as stream:
+    with filesystem.open_read(filesystem.join(newest.quarantine_uri, COUNTS_FILE)) as stream:
         held_out = int(json.loads(stream.read())["rows_eval"])
     step = -(-held_out // _SAMPLE_ROWS)
     records = tf.constant(
