@@ -1,0 +1,1 @@
+"""What `adclick stream` does: the config's part of it, and what a person sees."""

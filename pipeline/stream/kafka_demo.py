@@ -1,0 +1,183 @@
+"""The demo over Kafka: a broker of this machine, the stages in a thread, and a reader of their topics."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.config.settings import Config
+from pipeline.stream.command import deployment_of
+from schema.errors import AdclickError
+from stream.alerts.alert import read_alert
+from stream.clicks import read_scored
+from stream.demo import Tally, batches
+from stream.events import Event, iso_time
+from stream.features.operator import FeatureOperator
+from stream.history.backfill import HISTORY_POSITION
+from stream.kafka.local_broker import local_broker
+from stream.kafka.topics import check_topics, wanted_topics
+from stream.metrics import StreamMetrics
+from stream.runner import run_stream
+from stream.settings import KafkaSettings, StreamSettings, TopicsSettings
+from stream.state.rocksdb import RocksState
+
+_START_SECONDS = 180.0
+_DRAIN_SECONDS = 30.0
+_IDLE = "500ms"
+
+
+@contextmanager
+def kafka_player(
+    config: Config,
+    settings: StreamSettings,
+    before: Sequence[Event],
+    played: Sequence[Event],
+    rate: float,
+    tally: Tally,
+    work: Path,
+    console: Console,
+) -> Iterator[Iterator[None]]:
+    """Starts broker and stages; yields what plays the events and fills the tally, a step at a time.
+
+    Raises:
+        ConfigError: Java or Maven are missing.
+        AdclickError: The stages did not start.
+    """
+    with local_broker(work / "kafka", tell=console.print) as broker:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        settings = _as_played(settings, kafka, played, rate)
+        check_topics(kafka, settings.topics, make=True)
+        console.print(f"Going through the {len(before):,} events before …")
+        store = RocksState(work / "state")
+        operator = FeatureOperator(settings, store)
+        for event in before:
+            operator.process(event)
+        operator.commit(HISTORY_POSITION)
+        store.close()
+        stopping, ready = threading.Event(), threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                run_stream(deployment_of(config, settings, work / "state"), stopping, StreamMetrics(), ready.set)
+            except BaseException as error:
+                failures.append(error)
+                ready.set()
+
+        thread = threading.Thread(target=run, name="stream", daemon=True)
+        thread.start()
+        if not ready.wait(_START_SECONDS):
+            raise AdclickError(f"the stream did not start within {_START_SECONDS:.0f} s")
+        try:
+            yield _play(settings, config, played, rate, tally, failures)
+        finally:
+            stopping.set()
+            thread.join(_DRAIN_SECONDS)
+
+
+def _play(
+    settings: StreamSettings,
+    config: Config,
+    played: Sequence[Event],
+    rate: float,
+    tally: Tally,
+    failures: list[BaseException],
+) -> Iterator[None]:
+    from confluent_kafka import Consumer, Producer
+
+    servers = settings.kafka.bootstrap_servers
+    producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 0})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "demo",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 5,
+        }
+    )
+    topics = settings.topics
+    consumer.subscribe([topics.scored_clicks.name, topics.alerts.name])
+    sent: dict[str, float] = {}
+    clicks = sum(event.kind == "clicks" for event in played)
+
+    def receive(timeout: float) -> None:
+        for message in consumer.consume(2_000, timeout):
+            if message.error() is not None:
+                continue
+            if message.topic() == topics.alerts.name:
+                tally.take([], [read_alert(message.value())])
+                continue
+            scored = read_scored(message.value())
+            tally.delays.append(time.monotonic() - sent.get(scored.click.id, time.monotonic()))
+            tally.take([scored], [])
+
+    writers = {kind: _writer(settings, config, kind) for kind in ("impressions", "clicks")}
+    try:
+        for due in batches(len(played), rate):
+            for event in played[due]:
+                if event.kind == "clicks":
+                    sent[event.id] = time.monotonic()
+                topic = topics.clicks if event.kind == "clicks" else topics.impressions
+                producer.produce(topic.name, json.dumps(writers[event.kind](event)).encode())
+            producer.poll(0)
+            tally.events = due.stop
+            receive(0)
+            if failures:
+                raise failures[0]
+            yield
+        producer.flush(_DRAIN_SECONDS)
+        end = time.monotonic() + _DRAIN_SECONDS
+        while tally.clicks < clicks and time.monotonic() < end and not failures:
+            receive(0.1)
+            yield
+        if failures:
+            raise failures[0]
+    finally:
+        consumer.close()
+
+
+def _as_played(settings: StreamSettings, kafka: KafkaSettings, played: Sequence[Event], rate: float) -> StreamSettings:
+    """The stream as it is played here: over this broker, and faster than it was.
+
+    So many times faster than events came, so many times longer may one be out of order by the time of events.
+    """
+    iso = {"time_format": "iso8601"}
+    events = {"clicks": settings.events.clicks.model_copy(update=iso)}
+    if settings.events.impressions is not None:
+        events["impressions"] = settings.events.impressions.model_copy(update=iso)
+    faster = (played[-1].time - played[0].time) / 1_000_000 / max(len(played) / rate, 1e-9) if played else 1.0
+    topics = {key: {**topic.model_dump(), "partitions": 1} for key, topic in wanted_topics(settings.topics).items()}
+    return settings.model_copy(
+        update={
+            "kafka": kafka,
+            "events": settings.events.model_copy(update=events),
+            "topics": TopicsSettings(**topics),
+            "max_out_of_orderness": f"{max(settings.disorder, settings.disorder * faster) / 1_000_000:.6f}s",
+            "idle_after": _IDLE,
+        }
+    )
+
+
+def _writer(settings: StreamSettings, config: Config, kind: str) -> Any:
+    """Writes an event as its source would."""
+    events = settings.events.clicks if kind == "clicks" else settings.events.impressions
+    assert events is not None
+    sources = config.features
+
+    def write(event: Event) -> dict[str, Any]:
+        fields = {
+            sources.source_of(name) if name in sources.root else name: value for name, value in event.fields.items()
+        }
+        named = {} if events.id is None else {events.id: event.id}
+        return {**fields, **named, events.time: iso_time(event.time)}
+
+    return write

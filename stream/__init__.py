@@ -1,0 +1,1 @@
+"""Events as they come: features over windows of time, the model's judgement of each click, and alerts."""

@@ -1,0 +1,1 @@
+"""Alerts: one for one wave of suspicious clicks, and how people and programs are told."""

@@ -1,0 +1,33 @@
+"""The kinds of features: a line each, here and in the type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stream.features.count import Count
+from stream.features.distinct import Distinct
+from stream.features.feature import Feature
+from stream.features.hour_entropy import HourEntropy
+from stream.features.share_with_impression import ShareWithImpression
+from stream.features.sums import Mean, Sum
+from stream.features.time_since_last import TimeSinceLast
+from stream.features.time_to_click import TimeToClick
+
+KINDS: tuple[type[Feature], ...] = (
+    Count,
+    Distinct,
+    Sum,
+    Mean,
+    TimeSinceLast,
+    TimeToClick,
+    ShareWithImpression,
+    HourEntropy,
+)
+
+#: A feature as a config declares it.
+AnyFeature = Annotated[
+    Count | Distinct | Sum | Mean | TimeSinceLast | TimeToClick | ShareWithImpression | HourEntropy,
+    Field(discriminator="kind"),
+]

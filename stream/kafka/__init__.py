@@ -1,0 +1,1 @@
+"""Apache Kafka: connection, topics, transactions, and a broker of this machine."""

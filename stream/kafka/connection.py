@@ -1,0 +1,112 @@
+"""What librdkafka is told of the broker: addresses, TLS, SASL, and what each role needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from schema.errors import AdclickError, ConfigError
+from stream.settings import KafkaSettings
+
+#: How long an answer of the broker is waited for where a person waits, in seconds.
+ANSWER_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class BrokerUnreachable(AdclickError):
+    """The broker cannot be reached, or refuses; nothing was lost: what was not committed is done again."""
+
+    exit_code = 2
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client is given.
+
+    Raises:
+        ConfigError: A file that holds a secret cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "security.protocol": settings.security_protocol,
+        # A broker that restarts is found again at once, not after ten seconds.
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        "logger": logger,
+    }
+    named = {
+        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.username": settings.sasl_username,
+        "ssl.ca.location": settings.authority_file,
+        "ssl.certificate.location": settings.certificate_file,
+        "ssl.key.location": settings.key_file,
+    }
+    options |= {name: str(value) for name, value in named.items() if value}
+    if settings.sasl_password_file is not None:
+        try:
+            options["sasl.password"] = settings.sasl_password_file.read_text().rstrip("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{settings.sasl_password_file}: cannot be read: {error}", "Correct stream.kafka.sasl_password_file."
+            ) from None
+    return options | dict(settings.options)
+
+
+def consumer_options(settings: KafkaSettings, group: str, **others: Any) -> dict[str, Any]:
+    """What a consumer of committed events is given; it commits nothing by itself."""
+    return (
+        client_options(settings)
+        | {
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            # The broker answers as soon as there is anything.
+            "fetch.wait.max.ms": 100,
+            "fetch.min.bytes": 1,
+            # Else the wait after an empty answer costs the latency of the next event.
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": 32_768,
+        }
+        | others
+    )
+
+
+def producer_options(settings: KafkaSettings, **others: Any) -> dict[str, Any]:
+    """What a producer whose every message is acknowledged by all replicas is given."""
+    return (
+        client_options(settings)
+        | {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 0,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 1_000_000,
+        }
+        | others
+    )
+
+
+def admin_client(settings: KafkaSettings) -> Any:
+    """A client for topics."""
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient(client_options(settings))
+
+
+def unreachable(settings: KafkaSettings, error: object) -> BrokerUnreachable:
+    """What a person should know where the broker does not answer."""
+    return BrokerUnreachable(
+        f"Kafka at {settings.bootstrap_servers} does not answer: {error}",
+        "Is it running, and do --bootstrap-servers and stream.kafka (security_protocol, SASL, TLS) fit it? "
+        "`adclick stream demo --kafka` starts one on this machine.",
+    )
+
+
+def error_text(error: Any) -> str:
+    """A Kafka error in words."""
+    described: Mapping[str, Any] | Any = error.args[0] if getattr(error, "args", None) else error
+    return str(getattr(described, "str", lambda: described)())

@@ -1,0 +1,76 @@
+"""The stream's manifests: valid for Kubernetes, as closed as the others, and of the names that the config has."""
+
+from __future__ import annotations
+
+import kubernetes_validate
+import pytest
+
+from schema.times import microseconds_of
+from stream.kafka.topics import wanted_topics
+from stream.settings import KafkaSettings, TopicsSettings
+from tests.deploy.conftest import DEPLOY
+from tests.deploy.test_kubernetes import VERSIONS, Manifests, assert_understood, build, may_reach, of  # noqa: F401
+
+STAGES = {"stream-features": "features", "stream-scorer": "score", "stream-alerts": "alerts"}
+#: What operators of others define; kubernetes-validate knows nothing of them.
+CUSTOM = {"KafkaTopic": "kafka.strimzi.io/v1", "ScaledObject": "keda.sh/v1alpha1"}
+
+
+@pytest.fixture(scope="module")
+def manifests(build) -> Manifests:  # type: ignore[no-untyped-def]  # noqa: F811
+    return build("overlays/one-node-stream")
+
+
+def test_kubernetes_takes_what_is_its_own(manifests: Manifests) -> None:
+    for manifest in manifests:
+        assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "adclick"
+        if manifest["kind"] in CUSTOM:
+            assert manifest["apiVersion"] == CUSTOM[manifest["kind"]]
+            continue
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_topics_are_the_config_s(manifests: Manifests) -> None:
+    found = {
+        name: (topic["spec"]["partitions"], int(topic["spec"]["config"]["retention.ms"]))
+        for name, topic in of(manifests, "KafkaTopic").items()
+    }
+    wanted = wanted_topics(TopicsSettings()).values()
+    assert found == {one.name: (one.partitions, microseconds_of(one.retention) // 1000) for one in wanted}
+
+
+def test_the_stages_are_closed_and_their_arguments_the_command_s(manifests: Manifests) -> None:
+    for name, stage in STAGES.items():
+        deployment = of(manifests, "Deployment")[name]["spec"]
+        spec = deployment["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False
+        (container,) = spec["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["image"] == "adclick-pipeline:local"
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+        assert container["args"][container["args"].index("--stages") + 1] == stage
+        assert container["args"][0] == "stream"
+        assert_understood(container["args"])
+        if stage != "score":
+            assert deployment["replicas"] == 1 and deployment["strategy"] == {"type": "Recreate"}
+        ((source, ports),) = may_reach(manifests, {"app.kubernetes.io/name": name})
+        assert ports == [{"port": "metrics"}]
+        assert source["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+
+
+def test_scorers_follow_the_lag_of_their_own_group(manifests: Manifests) -> None:
+    scaled = of(manifests, "ScaledObject")["stream-scorer"]["spec"]
+    topic = TopicsSettings().featured_clicks
+    assert scaled["scaleTargetRef"]["name"] in of(manifests, "Deployment")
+    # KEDA sets the number.
+    assert "replicas" not in of(manifests, "Deployment")["stream-scorer"]["spec"]
+    assert scaled["maxReplicaCount"] == topic.partitions
+    (trigger,) = scaled["triggers"]
+    assert trigger["metadata"]["topic"] == topic.name
+    assert trigger["metadata"]["consumerGroup"] == f"{KafkaSettings().group}-scorer"
+
+
+def test_deploy_s_readme_names_what_the_cluster_must_have() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    assert "components/stream" in text and "KEDA" in text and "Strimzi" in text
