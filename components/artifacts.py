@@ -33,3 +33,10 @@ class Drift(Artifact):
 
     TYPE_NAME = "AdclickDrift"
     PROPERTIES = {"span": _SPAN}
+
+
+class Copies(Artifact):
+    """Which rows of a month stand elsewhere too: `copies.json`, see `components.copy_detector.report`."""
+
+    TYPE_NAME = "AdclickCopies"
+    PROPERTIES = {"span": _SPAN}

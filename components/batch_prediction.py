@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components import filesystem
 from components.ad_example_gen.chunks import DropFile, ReadOptions, TypedChunk
 from components.ad_example_gen.pipeline import (
     ReadDropFiles,
@@ -39,6 +38,7 @@ from components.ad_example_gen.settings import IngestionSettings
 from models.extension import pixels_as_png
 from models.scoring import Scorer
 from schema.feature_table import FeatureTable
+from storage import filesystem
 
 Form = Literal["parquet", "csv"]
 
@@ -65,7 +65,7 @@ class PredictionPlan:
         form: What the shards are written as.
         gzip: Whether they are compressed with gzip.
         image_folder: What image addresses are relative to.
-        drop_bytes: Size of the CSV files; decides how finely the work is parted.
+        drop_bytes: Size of the files; decides how finely the work is parted.
         output_folder: Where the shards go.
         quarantine_folder: Where quarantined rows go.
         work_folder: Where chunks are set aside, and where the counts go; the caller's to delete.

@@ -8,13 +8,14 @@ import pyarrow as pa
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
-from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+from components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
 from models.training_data import record_datasets
 from schema.feature_table import FeatureTable, RawType
+from storage import filesystem
 
 #: Larger batches decode more slowly: they leave the processor's cache.
 _BATCH_ROWS = 8_192
@@ -26,16 +27,38 @@ def split_files(artifacts: Sequence[types.Artifact], split: str) -> list[str]:
     files: list[str] = []
     for artifact in artifacts:
         folder = artifact_utils.get_split_uri([artifact], split)
-        if fileio.exists(folder):
-            files += sorted(fileio.glob(io_utils.all_files_pattern(folder)))
+        if filesystem.exists(folder):
+            files += filesystem.list_files(folder)
     return files
+
+
+def training_files(newest: Sequence[types.Artifact], earlier: Sequence[types.Artifact]) -> list[str]:
+    """TFRecord files of what a window's model is trained on: earlier months whole, the oldest first, then the newest's.
+
+    Args:
+        newest: The examples of the newest month.
+        earlier: Those of the others; where they have no span, in the order of time.
+    """
+    by_time = sorted(earlier, key=lambda artifact: artifact.span)
+    whole = [file for artifact in by_time for split in SPLITS for file in split_files([artifact], split)]
+    return whole + split_files(newest, TRAIN)
+
+
+def validation_files(newest: Sequence[types.Artifact]) -> list[str]:
+    """TFRecord files of what the training of a window's model stops and chooses by."""
+    return split_files(newest, VALIDATION)
+
+
+def evaluation_files(newest: Sequence[types.Artifact]) -> list[str]:
+    """TFRecord files of what a window's model is judged by, and by nothing else."""
+    return split_files(newest, EVALUATION)
 
 
 def creative_files(artifacts: Sequence[types.Artifact]) -> list[str]:
     """TFRecord files of creatives of every artifact, the newest month's first."""
     # By the month first: on a platform ids are hashes.
     ordered = sorted(artifacts, key=lambda artifact: (artifact.span, artifact.id), reverse=True)
-    return [file for artifact in ordered for file in sorted(fileio.glob(f"{artifact.uri}/creatives-*"))]
+    return [file for artifact in ordered for file in filesystem.list_files(artifact.uri, ["creatives-*"])]
 
 
 def example_decoder(features: FeatureTable, columns: Sequence[str]) -> ExamplesToRecordBatchDecoder:

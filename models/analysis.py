@@ -22,7 +22,8 @@ import tensorflow as tf
 from tfx_bsl import sketches
 
 from models.features import MISSING_VALUE, vocabulary_columns
-from schema.feature_table import Bucketised, FeatureTable, MultiValued, Numeric
+from models.outliers import usual_range
+from schema.feature_table import FeatureTable, Numeric
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,6 +32,10 @@ _SUMMARY = "analysis.json"
 _QUANTILES = 1_000
 _SKETCH_ERROR = 1 / _QUANTILES
 _SKETCH_ROWS = 1 << 40
+#: How far beyond the range of training a quantity is believed, as a share of that range.
+_MARGIN = 0.1
+#: Smaller standard deviations are none: a float32 cannot be divided by them.
+_SMALLEST_DEVIATION = 1e-30
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Analyzer:
             if isinstance(column, Numeric) and column.scaling != "none"
         }
         # The buckets of the Transform graph need some; the others say later whether traffic is as it was in training.
-        quantities = [name for name, column in inputs.items() if isinstance(column, Numeric | Bucketised)]
+        quantities = [name for name, column in inputs.items() if column.is_quantity]
         self._values: dict[str, list[pa.Table]] = {name: [] for name in self._vocabularies}
         self._moments = {name: Moments(0, 0.0, 0.0) for name in self._scalings}
         self._sketches = {name: sketches.QuantilesSketch(_SKETCH_ERROR, _SKETCH_ROWS, 1) for name in quantities}
@@ -110,7 +115,7 @@ class Analyzer:
         """Counts a batch: a column of lists per feature, a list without a value where it is missing."""
         for name, column in self._vocabularies.items():
             lists = batch[name]
-            if isinstance(column, MultiValued):
+            if column.is_list:
                 values = pc.list_flatten(lists)
                 missing = 0
             else:
@@ -173,27 +178,106 @@ def vocabulary(counts: pa.Table, min_count: int, max_size: int) -> list[bytes]:
 
 
 def boundaries(parts: Sequence[Distribution], buckets: int) -> list[float]:
-    """What separates `buckets` buckets with about as many values each; fewer where values repeat."""
+    """What separates `buckets` buckets with about as many values each; fewer where values repeat.
+
+    A value that fills a bucket alone, as the 0 of a count that is mostly 0, has it alone; the others share the rest.
+    """
     if not parts:
         return [0.0]
+    values, weights = _weighted_quantiles(parts)
+    distinct, where = np.unique(values, return_inverse=True)
+    share = np.bincount(where, weights) / weights.sum()
+    edges: set[float] = set()
+    own: list[int] = []
+    for index in np.argsort(-share, kind="stable").tolist():
+        around = {float(edge) for edge in distinct[index : index + 2].astype(np.float32)} - {float(distinct[0])}
+        if share[index] * buckets < 1 or len(edges | around) >= buckets:
+            break
+        edges |= around
+        own.append(index)
+    rest = np.isin(where, own, invert=True)
+    left = buckets - len(edges)
+    if rest.any() and left > 1:
+        place = (np.cumsum(weights[rest]) - weights[rest] / 2) / weights[rest].sum()
+        edges |= set(np.interp(np.arange(1, left) / left, place, values[rest]).astype(np.float32).tolist())
+    return sorted(edges) or [float(np.float32(distinct[0]))]
+
+
+@dataclass(frozen=True)
+class QuantityScale:
+    """How a quantity is clipped and scaled.
+
+    Attributes:
+        low: What the model reads of any lower value; in the column's own unit.
+        high: What it reads of any higher one.
+        mean: Subtracted from the clipped value, after its logarithm where that is taken.
+        deviation: What is left is divided by; above 0.
+    """
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+
+
+def quantity_scale(moments: Moments | None, parts: Sequence[Distribution], scaling: str) -> QuantityScale:
+    """What a quantity is clipped to, and how it is scaled: what training held, with a margin, but for outliers.
+
+    A few sentinels or infinities would otherwise decide mean and deviation, and press all other values together.
+
+    Args:
+        moments: Of the values scaled by `scale`; None where the column is not centred.
+        parts: The distributions of the months that are trained on.
+        scaling: The column's.
+    """
+    if not parts:
+        return QuantityScale(0.0, 0.0, 0.0, 1.0)
+    values, weights = _weighted_quantiles(parts)
+    values = scale(values, scaling)
+    usual_low, usual_high = usual_range(values, weights)
+    least, most = values[0], values[-1]
+    margin = _MARGIN * (most - least)
+    low, high = max(least - margin, usual_low), min(most + margin, usual_high)
+    mean, deviation = 0.0, 1.0
+    if moments is not None:
+        mean, deviation = moments.mean, moments.deviation
+        if least < low or most > high:
+            kept = (values >= low) & (values <= high)
+            mean = float(np.average(values[kept], weights=weights[kept]))
+            deviation = math.sqrt(np.average(np.square(values[kept] - mean), weights=weights[kept]))
+        if deviation < _SMALLEST_DEVIATION:
+            deviation = 1.0
+    largest = float(np.finfo(np.float32).max)
+    limits = np.clip(_unscale(np.array([low, high]), scaling), -largest, largest)
+    return QuantityScale(float(limits[0]), float(limits[1]), mean, deviation)
+
+
+def _unscale(quantities: Floats, scaling: str) -> Floats:
+    if scaling == "log":
+        return np.asarray(np.sign(quantities) * np.expm1(np.abs(quantities)))
+    return quantities
+
+
+def _weighted_quantiles(parts: Sequence[Distribution]) -> tuple[Floats, Floats]:
+    """The quantiles of several distributions in order, and how many values each stands for."""
     values = np.concatenate([part.quantiles for part in parts])
     weights = np.concatenate([np.full(len(part.quantiles), part.count / len(part.quantiles)) for part in parts])
     order = np.argsort(values, kind="stable")
-    share = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
-    wanted = np.arange(1, buckets) / buckets
-    return sorted(set(np.interp(wanted, share, values[order]).astype(np.float32).tolist()))
+    return values[order], weights[order]
 
 
 def write_analysis(analysis: Analysis, folder: str) -> None:
     """Writes an analysis to a folder of its own."""
     tf.io.gfile.makedirs(folder)
-    for name, table in analysis.values.items():
-        with tf.io.gfile.GFile(os.path.join(folder, f"{name}.parquet"), "wb") as stream:
+    # Names may be longer than a file system's, and hold what it cannot.
+    files = {name: f"values-{number}.parquet" for number, name in enumerate(sorted(analysis.values))}
+    for name, file in files.items():
+        with tf.io.gfile.GFile(os.path.join(folder, file), "wb") as stream:
             sink = pa.BufferOutputStream()
-            pq.write_table(table, sink)
+            pq.write_table(analysis.values[name], sink)
             stream.write(sink.getvalue().to_pybytes())
     summary: dict[str, Any] = {
-        "values": sorted(analysis.values),
+        "values": files,
         "moments": {name: [found.count, found.mean, found.squares] for name, found in analysis.moments.items()},
         "distributions": {
             name: [{"count": part.count, "quantiles": part.quantiles.tolist()} for part in parts]
@@ -209,8 +293,11 @@ def read_analysis(folder: str) -> Analysis:
     with tf.io.gfile.GFile(os.path.join(folder, _SUMMARY), "r") as stream:
         summary = json.loads(stream.read())
     values = {}
-    for name in summary["values"]:
-        with tf.io.gfile.GFile(os.path.join(folder, f"{name}.parquet"), "rb") as stream:
+    files = summary["values"]
+    if isinstance(files, list):  # As it was written before any text could be a column's name.
+        files = {name: f"{name}.parquet" for name in files}
+    for name, file in files.items():
+        with tf.io.gfile.GFile(os.path.join(folder, file), "rb") as stream:
             values[name] = pq.read_table(pa.BufferReader(stream.read()))
     return Analysis(
         values,

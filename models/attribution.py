@@ -14,6 +14,7 @@ at noon, no image.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
@@ -23,7 +24,7 @@ import tensorflow as tf
 
 from models.features import MISSING_VALUE, CategoryField, column_of_field, derived_times
 from models.network import ClickNetwork
-from schema.feature_table import Categorical, FeatureTable
+from schema.feature_table import Categorical, Column, FeatureTable
 
 #: Points on the path from the baseline to the impression; decide how exactly contributions add up.
 _STEPS = 256
@@ -73,17 +74,20 @@ class Attribution:
         singles = [field.name for field in layout.singles]
         multiples = [field.name for field in layout.multiples]
         dimension = network.embeddings.output_dim
-        images = [str(features.image_name)] * network.creative_width
+        images = [] if features.image_name is None else [features.tensor_names[features.image_name]]
         self._input_columns = np.concatenate(
             [
                 np.repeat(shares(singles), dimension, axis=0),
                 shares([*layout.numbers]),
                 np.repeat(shares(multiples), dimension, axis=0),
-                shares(images),
+                np.repeat(shares(images), network.creative_width, axis=0),
             ]
-        )
+        ).argmax(axis=1)
         self._multiple_columns = shares(multiples)
-        self._categories = np.array([[_baseline_category(field, features) for field in layout.singles]], np.int32)
+        self._text_columns = shares([field.name for field in layout.texts])
+        times = derived_times(features)
+        baseline = [_baseline_category(one, features.root[column[one.name]], times) for one in layout.singles]
+        self._categories = np.array([baseline], np.int32)
         self._multiples = np.full((1, sum(field.width for field in layout.multiples)), -1, np.int32)
         taken, coefficients = _shapley(network.effect_strides)
         self._subsets = len(taken)
@@ -101,7 +105,12 @@ class Attribution:
             self._pixel_tower = keras.Model(scaled.output, network.image_tower.output)
 
     def explain(
-        self, categories: tf.Tensor, multiples: tf.Tensor | None, numbers: tf.Tensor, creatives: tf.Tensor | None
+        self,
+        categories: tf.Tensor,
+        multiples: tf.Tensor | None,
+        numbers: tf.Tensor,
+        creatives: tf.Tensor | None,
+        texts: tf.Tensor | None = None,
     ) -> Attributed:
         """Explains impressions, given as to `ClickNetwork.score`."""
         network = self._network
@@ -111,7 +120,10 @@ class Attribution:
         effects, end = network.embed_inputs(categories, multiples, numbers, creatives)
         no_effects, start = network.embed_inputs(nothing, none, tf.zeros_like(numbers[:1]), unknown)
         slopes = self._mean_slopes(start, end)
-        contributions = tf.matmul((end - start) * slopes, self._input_columns)
+        # A matrix of inputs by columns would be the largest part of the model where there are many.
+        by_input = tf.transpose((end - start) * slopes)
+        by_column = tf.math.unsorted_segment_sum(by_input, self._input_columns, len(self.columns))
+        contributions = tf.transpose(by_column)
         interactions = network.interactions(tf.concat([start, end], axis=0))
         baseline, logit = interactions[:1], interactions[1:]
         for index, (effect, no_effect) in enumerate(zip(effects, no_effects, strict=True)):
@@ -120,6 +132,10 @@ class Attribution:
         cells = tf.matmul(categories, self._taken_strides) + tf.matmul(nothing, self._other_strides)
         values = network.effects(cells + self._effect_offsets)[:, :, 0]
         contributions += tf.matmul(values, self._effect_columns)
+        if texts is not None:
+            # The effect of no text is none, and that of a text stands alone.
+            contributions += tf.matmul(texts, self._text_columns)
+            logit += tf.reduce_sum(texts, axis=1)
         # The first subset is none of a table's fields, the last one all of them.
         by_subset = tf.reduce_sum(tf.reshape(values, [-1, self._subsets, values.shape[1] // self._subsets]), axis=2)
         return Attributed(contributions, logit + by_subset[:, -1], baseline + by_subset[:, 0], end)
@@ -173,12 +189,12 @@ class Attribution:
         return tf.reduce_sum(way * total / _PIXEL_STEPS, axis=2)
 
 
-def _baseline_category(field: CategoryField, features: FeatureTable) -> int:
+def _baseline_category(field: CategoryField, column: Column, times: Mapping[str, str]) -> int:
     if field.unknown is not None:
         return field.unknown
-    if field.name in derived_times(features):
-        return _BASELINE_TIMES[field.name]
-    if isinstance(features.root.get(field.name), Categorical):
+    if field.name in times:
+        return _BASELINE_TIMES[times[field.name]]
+    if isinstance(column, Categorical):
         return int(tf.strings.to_hash_bucket_fast(MISSING_VALUE, field.size))
     # Buckets, of which the last one stands for missing quantities.
     return (field.size - 1) // 2

@@ -24,7 +24,8 @@ class Creative:
             read whole, its status, a hyphen and as many digits of the hash of its address.
         status: `ok`, `missing`, `corrupt` or `oversized`.
         source: The file's address.
-        error: Why the status is not `ok`.
+        error: Why the status is not `ok`, in words.
+        cause: The likely cause in one word, where the status does not say it.
         image: The pixels, uint8 RGB, size × size × 3 bytes row by row; None unless the status is `ok`.
         width: Pixels of the original; 0 if unknown.
         height: Pixels of the original; 0 if unknown.
@@ -37,6 +38,7 @@ class Creative:
     image: bytes | None = None
     width: int = 0
     height: int = 0
+    cause: str = ""
 
 
 def write_record(creative: Creative) -> bytes:
@@ -53,6 +55,7 @@ def write_record(creative: Creative) -> bytes:
         "status": text(creative.status),
         "source": text(creative.source),
         "error": text(creative.error),
+        "cause": text(creative.cause),
         "width": number(creative.width),
         "height": number(creative.height),
     }
@@ -76,6 +79,7 @@ def read_record(record: bytes) -> Creative:
         image=features["image"].bytes_list.value[0] if "image" in features else None,
         width=features["width"].int64_list.value[0],
         height=features["height"].int64_list.value[0],
+        cause=text("cause"),
     )
 
 

@@ -8,9 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 from schema.errors import ConfigError
 from schema.feature_table import FeatureTable
+from storage import bucket
+from storage.bucket import is_bucket_address
 
 _FOLDER = "assets.extra"
 _FILE = "adclick.json"
+#: In the folders of an evaluation and of its blessing: the thresholds by false-positive rate.
+THRESHOLDS_FILE = "fraud_thresholds.json"
 
 
 class ModelDescription(BaseModel):
@@ -20,6 +24,10 @@ class ModelDescription(BaseModel):
         features: The columns it was trained on.
         image_size: Edge of the images in pixels.
         negative_sampling_rate: The share of unclicked impressions that the log kept.
+        limits: By numeric column, the least and the largest value that the model tells apart: what lies beyond is read
+            as the nearer of them. Empty for models of before they were written down.
+        fraud_thresholds: By false-positive rate, such as 0.001, the probability from which on no more of the held-out
+            rows with a negative label lay. Alerts of the stream go by it. Written when the model is pushed.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -27,16 +35,22 @@ class ModelDescription(BaseModel):
     features: FeatureTable
     image_size: int
     negative_sampling_rate: float = 1.0
+    limits: dict[str, tuple[float, float]] = {}
+    fraud_thresholds: dict[str, float] = {}
 
 
 def write_description(model_folder: str, description: ModelDescription) -> None:
     """Writes the description into a SavedModel."""
+    folder = os.path.join(model_folder, _FOLDER)
+    content = description.model_dump_json(indent=1)
+    if is_bucket_address(folder):
+        bucket.write(f"{folder}/{_FILE}", content.encode())
+        return
     import tensorflow as tf
 
-    folder = os.path.join(model_folder, _FOLDER)
     tf.io.gfile.makedirs(folder)
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "w") as stream:
-        stream.write(description.model_dump_json(indent=1))
+        stream.write(content)
 
 
 def read_description(model_folder: str) -> ModelDescription:
@@ -45,10 +59,16 @@ def read_description(model_folder: str) -> ModelDescription:
     Raises:
         ConfigError: It has none.
     """
+    path = os.path.join(model_folder, _FOLDER, _FILE)
+    unknown = ConfigError(f"{model_folder}: not a model of ours: it has no {_FOLDER}/{_FILE}", "Give --config.")
+    if is_bucket_address(path):
+        try:
+            return ModelDescription.model_validate_json(bucket.read(path))
+        except FileNotFoundError:
+            raise unknown from None
     import tensorflow as tf
 
-    path = os.path.join(model_folder, _FOLDER, _FILE)
     if not tf.io.gfile.exists(path):
-        raise ConfigError(f"{model_folder}: not a model of ours: it has no {_FOLDER}/{_FILE}", "Give --config.")
+        raise unknown
     with tf.io.gfile.GFile(path, "r") as stream:
         return ModelDescription.model_validate_json(stream.read())

@@ -12,29 +12,23 @@ import apache_beam as beam
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.metrics import metric_types, metric_util
-from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.proto import config_pb2, validation_result_pb2
 
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
-from models.features import known_name
+from models.gates import UNDECIDED, Bounds
+from models.metrics import METRICS, of_models
+from models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
+from models.metrics.log_loss import entropy
 from models.settings import EvaluationSettings, ThresholdSettings
 from schema.errors import ConfigError
 from schema.feature_table import FeatureTable
+from storage.literal_path import literal_path
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"
 #: The candidate's metrics less the baseline's; the interval is of the difference on the same impressions.
 CHANGE = "change"
 
-#: By metric, whether more is better; None where neither is.
-METRICS: Mapping[str, bool | None] = {
-    "auc": True,
-    "auc_precision_recall": True,
-    "log_loss": False,
-    "normalised_entropy": False,
-    "calibration_ratio": None,
-}
-COUNT = "example_count"
-MEAN_LABEL = "click_rate"
 _SMALLEST = 1e-7
 #: The jackknife leaves out a twentieth of the impressions at a time; of fewer clicks, too many times none.
 _CLICKS_FOR_INTERVAL = 20
@@ -166,15 +160,15 @@ def _normalised_entropy(
 
 def normalised_entropy(log_loss: float, click_rate: float) -> float:
     """Log loss over the entropy of the click rate, both in nats; NaN where every label is the same."""
-    if not 0 < click_rate < 1:
-        return float("nan")
-    return log_loss / -(click_rate * math.log(click_rate) + (1 - click_rate) * math.log(1 - click_rate))
+    knowing_the_rate = entropy(click_rate)
+    return log_loss / knowing_the_rate if knowing_the_rate else float("nan")
 
 
 def _threshold(settings: ThresholdSettings, has_baseline: bool) -> config_pb2.MetricThreshold:
-    if settings.metric not in METRICS:
+    metrics = of_models()
+    if settings.metric not in metrics:
         raise ConfigError(
-            f"evaluation.thresholds: unknown metric {settings.metric!r}", f"Use one of {', '.join(METRICS)}."
+            f"evaluation.thresholds: unknown metric {settings.metric!r}", f"Use one of {', '.join(metrics)}."
         )
     threshold = config_pb2.MetricThreshold()
     if settings.lower is not None:
@@ -182,7 +176,7 @@ def _threshold(settings: ThresholdSettings, has_baseline: bool) -> config_pb2.Me
     if settings.upper is not None:
         threshold.value_threshold.upper_bound.value = settings.upper
     if settings.max_drop is not None and has_baseline:
-        higher_is_better = METRICS[settings.metric]
+        higher_is_better = metrics[settings.metric].higher_is_better
         if higher_is_better is None:
             raise ConfigError(
                 f"evaluation.thresholds: {settings.metric} has no better direction", "Remove its max_drop."
@@ -205,16 +199,13 @@ def build_eval_config(
         ConfigError: A threshold names an unknown metric, or asks for a drop in a metric without a better direction.
     """
     classes = {
-        "auc": config_pb2.MetricConfig(class_name="AUC"),
-        "auc_precision_recall": config_pb2.MetricConfig(class_name="AUCPrecisionRecall"),
-        "log_loss": config_pb2.MetricConfig(class_name="LogLoss", module=__name__),
-        "normalised_entropy": config_pb2.MetricConfig(class_name="NormalisedEntropy", module=__name__),
-        "calibration_ratio": config_pb2.MetricConfig(class_name="Calibration"),
-        MEAN_LABEL: config_pb2.MetricConfig(class_name="MeanLabel"),
-        COUNT: config_pb2.MetricConfig(class_name="ExampleCount"),
+        metric.name: config_pb2.MetricConfig(
+            class_name=metric.tfma.class_name,
+            module=metric.tfma.module,
+            config=json.dumps({"name": metric.name, **metric.tfma.config}),
+        )
+        for metric in METRICS
     }
-    for name, metric in classes.items():
-        metric.config = json.dumps({"name": name})
     for settings in evaluation.thresholds:
         threshold = _threshold(settings, has_baseline)
         metric = classes[settings.metric]
@@ -226,7 +217,7 @@ def build_eval_config(
         )
     slices = [config_pb2.SlicingSpec()]
     slices += [config_pb2.SlicingSpec(feature_keys=columns) for columns in evaluation.slices]
-    slices += [config_pb2.SlicingSpec(feature_keys=[known_name(name)]) for name in evaluation.new_value_slices]
+    slices += [config_pb2.SlicingSpec(feature_keys=[features.known_name(name)]) for name in evaluation.new_value_slices]
     model = {
         "signature_name": SERVING_EXAMPLES,
         "label_key": features.label_name,
@@ -285,7 +276,7 @@ def slice_name(key: Sequence[tuple[str, Any]]) -> str:
 def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
     """Reads the Evaluator's metrics, the overall slice first."""
     found: dict[tuple[str, str], dict[str, Metric]] = {}
-    for record in tfma.load_metrics(evaluation_uri):
+    for record in tfma.load_metrics(literal_path(evaluation_uri)):
         key = slice_name([(single.column, _slice_value(single)) for single in record.slice_key.single_slice_keys])
         for item in record.metric_keys_and_values:
             if item.key.name.startswith("_"):
@@ -303,13 +294,13 @@ def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
 
 def _meaningful(metrics: Mapping[str, Metric], candidate: Mapping[str, Metric]) -> dict[str, Metric]:
     """Leaves out what too few clicks cannot say: an AUC without a click or a non-click, an interval of a few clicks."""
-    count, rate = candidate[COUNT].value, candidate[MEAN_LABEL].value
+    count, rate = candidate[EXAMPLE_COUNT.name].value, candidate[CLICK_RATE.name].value
     rarer = count * min(rate, 1 - rate)
     kept = dict(metrics)
     if rarer < _CLICKS_FOR_INTERVAL:
         kept = {name: Metric(metric.value) for name, metric in kept.items()}
     if rarer < 0.5:
-        kept |= {name: Metric(float("nan")) for name in ("auc", "auc_precision_recall") if name in kept}
+        kept |= {metric.name: Metric(float("nan")) for metric in METRICS if metric.needs_both_classes}
     return kept
 
 
@@ -331,33 +322,70 @@ def _metric(item: Any) -> Metric | None:
     return metric
 
 
+def bounds_of(threshold: config_pb2.MetricThreshold) -> Bounds:
+    """What a metric, or its change against the last blessed model, may be."""
+    if threshold.HasField("value_threshold"):
+        limits = threshold.value_threshold
+        return Bounds(
+            limits.lower_bound.value if limits.HasField("lower_bound") else -math.inf,
+            limits.upper_bound.value if limits.HasField("upper_bound") else math.inf,
+        )
+    if threshold.HasField("change_threshold"):
+        change = threshold.change_threshold
+        if change.direction == config_pb2.MetricDirection.HIGHER_IS_BETTER:
+            return Bounds(lower=change.absolute.value)
+        return Bounds(upper=change.absolute.value)
+    return Bounds()
+
+
+def gates_of(columns: Sequence[str], eval_config: config_pb2.EvalConfig) -> int:
+    """How many bounds a candidate must keep in a slice by these columns: of values, and of changes."""
+    thresholds = [
+        per_slice.threshold
+        for spec in eval_config.metrics_specs
+        for metric in spec.metrics
+        for per_slice in metric.per_slice_thresholds
+        for slicing in per_slice.slicing_specs
+        if sorted(slicing.feature_keys) == sorted(columns)
+    ]
+    return sum(one.HasField(kind) for one in thresholds for kind in ("value_threshold", "change_threshold"))
+
+
 def read_refusals(evaluation_uri: str) -> list[str]:
     """Says which metric, in which slice, kept the candidate from being blessed; empty if it was blessed."""
-    result = tfma.load_validation_result(evaluation_uri)
+    result = tfma.load_validation_result(literal_path(evaluation_uri))
     if result.validation_ok:
         return []
-    reasons = []
-    for validation in result.metric_validations_per_slice:
-        where = slice_name([(key.column, _slice_value(key)) for key in validation.slice_key.single_slice_keys])
-        for failure in validation.failures:
-            threshold = failure.metric_threshold
-            value = failure.metric_value.double_value.value
-            bounds = []
-            if threshold.HasField("value_threshold"):
-                limits = threshold.value_threshold
-                if limits.HasField("lower_bound"):
-                    bounds.append(f"at least {limits.lower_bound.value:g}")
-                if limits.HasField("upper_bound"):
-                    bounds.append(f"at most {limits.upper_bound.value:g}")
-            if threshold.HasField("change_threshold"):
-                bounds.append(
-                    f"a change against the last blessed model within {threshold.change_threshold.absolute.value:g}"
-                )
-            what = "the change of " if failure.metric_key.is_diff else ""
-            reasons.append(
-                f"{what}{failure.metric_key.name} in slice {where} is {value:.5g}; required: {' and '.join(bounds)}"
-                + (f" ({failure.message})" if failure.message and not bounds else "")
-            )
+    reasons = _failures(result)
     for missing in result.missing_slices:
         reasons.append(f"no held-out impressions in the slice {list(missing.feature_keys)} that a threshold asks for")
     return reasons or ["the Evaluator gave no reason; see its artifacts"]
+
+
+def read_undecided(evaluation_uri: str) -> list[str]:
+    """Says which metrics of a blessed candidate are beyond a threshold as far as chance may have led them."""
+    result = tfma.load_validation_result(literal_path(evaluation_uri))
+    return _failures(result) if result.validation_ok else []
+
+
+def _failures(result: validation_result_pb2.ValidationResult) -> list[str]:
+    """Each metric beyond a threshold; those that are decided come first."""
+    decided, undecided = list[str](), list[str]()
+    for validation in result.metric_validations_per_slice:
+        where = slice_name([(key.column, _slice_value(key)) for key in validation.slice_key.single_slice_keys])
+        for failure in validation.failures:
+            value = failure.metric_value.double_value.value
+            limits = bounds_of(failure.metric_threshold)
+            if failure.metric_threshold.HasField("change_threshold"):
+                allowed = failure.metric_threshold.change_threshold.absolute.value
+                bounds = [f"a change against the last blessed model within {allowed:g}"]
+            else:
+                bounds = [f"at least {limits.lower:g}"] if math.isfinite(limits.lower) else []
+                bounds += [f"at most {limits.upper:g}"] if math.isfinite(limits.upper) else []
+            what = "the change of " if failure.metric_key.is_diff else ""
+            said = failure.message.strip()
+            (undecided if said.startswith(UNDECIDED) else decided).append(
+                f"{what}{failure.metric_key.name} in slice {where} is {value:.5g}; required: {' and '.join(bounds)}"
+                + (f" ({said})" if said and (not bounds or said.startswith(UNDECIDED)) else "")
+            )
+    return decided + undecided

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.click_metrics import log_losses
 from models.description import read_description
-from models.export import CLICK_PROBABILITY, SERVING_DEFAULT, parse_examples
+from models.export import CLICK_PROBABILITY, SERVING_DEFAULT
 from models.loading import load_model
+from models.metrics.counts import log_losses
+from models.requests import parse_examples
 from models.training_data import record_datasets
 
 Array = npt.NDArray[Any]
@@ -119,24 +120,45 @@ def model_importance(
         ValueError: There is no example.
     """
     description = read_description(model_folder)
-    model = load_model(model_folder)
-    signature = model.signatures[SERVING_DEFAULT]
     features = description.features
     records = tf.constant(_drawn(example_files, rows, np.random.default_rng(seed)), tf.string)
     columns = {name: values.numpy() for name, values in parse_examples(records, features).items()}
     spec = {features.label_name: tf.io.FixedLenFeature([], tf.int64, 0)}
     clicked = tf.io.parse_example(records, spec)[features.label_name].numpy()
 
-    def predict(given: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+    # What a sampled log left out counts, as in the Evaluator.
+    weights = np.where(clicked == 1, 1.0, 1 / description.negative_sampling_rate)
+    predict = column_predictor(model_folder)
+    return permutation_importance(predict, columns, clicked, list(columns), repeats, seed, weights)
+
+
+def column_predictor(model_folder: str) -> Predict:
+    """The click probabilities float32 [rows] that an exported model gives of the inputs of `serving_default`.
+
+    It keeps the columns that it was last given: one that is the same array again is not handed to TensorFlow anew.
+
+    Raises:
+        ConfigError: The model is not one of ours.
+    """
+    names = read_description(model_folder).features.tensor_names
+    signature = load_model(model_folder).signatures[SERVING_DEFAULT]
+    last: dict[str, tuple[Array, tf.Tensor]] = {}
+
+    def tensor(name: str, values: Array) -> tf.Tensor:
+        if name not in last or last[name][0] is not values:
+            last[name] = values, tf.constant(values)
+        return last[name][1]
+
+    def predict(columns: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+        tensors = {names[name]: tensor(name, values) for name, values in columns.items()}
+        rows = len(next(iter(columns.values())))
         parts = [
-            signature(**{name: tf.constant(values[start : start + _BATCH_ROWS]) for name, values in given.items()})
-            for start in range(0, len(clicked), _BATCH_ROWS)
+            signature(**{name: values[start : start + _BATCH_ROWS] for name, values in tensors.items()})
+            for start in range(0, rows, _BATCH_ROWS)
         ]
         return np.concatenate([part[CLICK_PROBABILITY].numpy() for part in parts])
 
-    # What a sampled log left out counts, as in the Evaluator.
-    weights = np.where(clicked == 1, 1.0, 1 / description.negative_sampling_rate)
-    return permutation_importance(predict, columns, clicked, list(columns), repeats, seed, weights)
+    return predict
 
 
 def _drawn(files: Iterable[str], count: int, random: np.random.Generator) -> list[bytes]:

@@ -8,25 +8,30 @@ reads, so that `extend_creatives` can add creatives to a model that is already e
 from __future__ import annotations
 
 import base64
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from models.attribution import Attribution
 from models.description import ModelDescription, write_description
-from models.features import InputLayout, transformed_name
 from models.fitting import Predictor
 from models.images import decode_and_resize
 from models.network import ClickNetwork
-from models.requests import MISSING
+from models.preprocessing import ColumnTransform
+from models.requests import TENSOR_TYPES, parse_examples
+from models.text import WordEffects, strongest_words, word_effects
 from models.training_data import CreativeStore
 from models.transform_graph import TransformGraph
-from schema.feature_table import FeatureTable, MultiValued, RawType
+from schema.feature_table import FeatureTable, Text
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
@@ -40,31 +45,38 @@ CONTRIBUTIONS = "contributions"
 LOGIT = "logit"
 BASELINE_LOGIT = "baseline_logit"
 HEAT_MAP = "heat_map"
+WORDS = "words"
+WORD_CONTRIBUTIONS = "word_contributions"
+#: Of each text, so many words are named that add or take the most.
+EXPLAINED_WORDS = 8
 CREATIVES_ASSET = "creatives.tsv"
 
 #: An image value up to this long is a creative's key; no image file is as short.
 _LONGEST_KEY = 64
 _NO_CREATIVE = "<no creative>"
-_TF_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}
+_LARGEST_LOGIT = 16.0
 
 
 def request_specs(features: FeatureTable) -> dict[str, tf.TensorSpec]:
     """The inputs of `serving_default`: a tensor [batch] per column, [batch, values] for multi-valued ones."""
+    tensors = features.tensor_names
     return {
         name: tf.TensorSpec(
-            [None, None] if isinstance(column, MultiValued) else [None], _TF_TYPES[features.raw_type(name)], name
+            [None, None] if column.is_list else [None],
+            TENSOR_TYPES[features.raw_type(name)],
+            tensors[name],
         )
         for name, column in features.model_inputs.items()
     }
 
 
 class ServingModule(tf.Module):  # type: ignore[misc]
-    """The fitted network, the Transform graph and the creatives' embeddings behind the serving signatures."""
+    """The fitted network, the transformation and the creatives' embeddings behind the serving signatures."""
 
     def __init__(
         self,
         network: ClickNetwork,
-        transform_graph: TransformGraph,
+        transform: ColumnTransform,
         features: FeatureTable,
         image_size: int,
         negative_sampling_rate: float,
@@ -74,16 +86,16 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         # Past tf.Module's tracking: only the weights are to be saved, not Keras's own signatures of every layer.
         object.__setattr__(self, "_network", network)
         self._features = features
-        self._layout: InputLayout = network.layout
         self._image_size = image_size
         self._rate = negative_sampling_rate
         self.weights = [variable.value for variable in network.variables]
-        self.transform_graph = transform_graph
+        self.transform = transform
         self.creatives: tf.lookup.StaticHashTable | None = None
         if creatives_file is not None:
             self.creatives = tf.lookup.StaticHashTable(
                 tf.lookup.TextFileInitializer(creatives_file, tf.string, 0, tf.string, 1, delimiter="\t"), ""
             )
+        self._shared = _SharedGraphs.of(self, features, network.creative_width)
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Embeds creatives given by key or encoded bytes, string [n], as float32 [n, creative_width].
@@ -91,6 +103,10 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         A known key is looked up; bytes are decoded and embedded, once for each distinct image; anything else gets the
         embedding of the unknown creative.
         """
+        return self._shared.embed(images)
+
+    def trace_embed(self, images: tf.Tensor) -> tf.Tensor:
+        """Adds the operations of `embed` to a graph."""
         assert self.creatives is not None
         width = self._network.creative_width
         distinct, where = tf.unique(images)
@@ -104,50 +120,50 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         embedded = tf.cond(
             tf.reduce_any(is_image),
             lambda: tf.tensor_scatter_nd_update(
-                embedded, tf.where(is_image), self._embed_bytes(tf.boolean_mask(distinct, is_image))
+                embedded,
+                tf.where(is_image),
+                self._network.embed_images(self._decode(tf.boolean_mask(distinct, is_image))),
             ),
             lambda: embedded,
         )
         return tf.gather(embedded, where)
 
-    def _embed_bytes(self, encoded: tf.Tensor) -> tf.Tensor:
-        return self._network.embed_images(self._decode(encoded))
-
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
-        return tf.map_fn(
-            lambda one: decode_and_resize(one, self._image_size),
-            encoded,
-            fn_output_signature=tf.TensorSpec([self._image_size, self._image_size, 3], tf.uint8),
-        )
+        return _batch_decoder(self._image_size)(encoded)
 
     def probability(self, inputs: Mapping[str, tf.Tensor], creatives: tf.Tensor | None) -> tf.Tensor:
         """Click probabilities float32 [batch] of raw features as requests carry them."""
-        categories, several, numbers = self._transformed(inputs)
-        logit = self._network.score(categories, several, numbers, creatives)
-        probability = tf.sigmoid(logit)
+        columns = [inputs[name] for name in self._shared.columns]
+        return self._shared.probability(columns, [] if creatives is None else [creatives])
+
+    def trace_probability(self, inputs: Mapping[str, tf.Tensor], creatives: tf.Tensor | None) -> tf.Tensor:
+        """Adds the operations of `probability` to a graph."""
+        categories, several, numbers = self._transformed(inputs, creatives)
+        texts, _ = self._texts(inputs)
+        logit = self._network.score(categories, several, numbers, creatives, texts=texts)
+        # Beyond, a probability of float32 is 0 or 1, which nothing is.
+        probability = tf.sigmoid(tf.clip_by_value(logit, -_LARGEST_LOGIT, _LARGEST_LOGIT))
         # He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 6.3.
         return probability / (probability + (1 - probability) / self._rate)
 
-    def _transformed(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+    def _transformed(
+        self, inputs: Mapping[str, tf.Tensor], creatives: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
         """The categories, multi-valued categories and numbers that the network takes, of raw features."""
-        raw = {
-            name: _as_sparse(inputs[name], self._features.raw_type(name))
-            for name in self._features.model_inputs
-            if name != self._features.image_name
-        }
-        transformed = self.transform_graph(raw)
+        # Of a model of images alone, only the creatives tell how many impressions there are.
+        categories, multiples, numbers = self.transform(inputs, rows_of=creatives)
+        return categories, multiples if self.transform.layout.multiples else None, numbers
 
-        def stacked(names: Sequence[str], dtype: tf.DType) -> tf.Tensor:
-            values = [tf.cast(transformed[transformed_name(name)], dtype) for name in names]
-            columns = [value if value.shape.rank == 2 else value[:, None] for value in values]
-            return tf.concat(columns, axis=1)
-
-        batch = tf.shape(next(iter(inputs.values())))[0]
-        numbers = stacked(self._layout.numbers, tf.float32) if self._layout.numbers else tf.zeros([batch, 0])
-        singles = [field.name for field in self._layout.singles]
-        categories = stacked(singles, tf.int32) if singles else tf.zeros([batch, 0], tf.int32)
-        multiples = [field.name for field in self._layout.multiples]
-        return categories, stacked(multiples, tf.int32) if multiples else None, numbers
+    def _texts(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor | None, list[WordEffects]]:
+        """The effects of texts, float32 [batch, texts], and what their words add; None without texts."""
+        fields = self.transform.layout.texts
+        if not fields:
+            return None, []
+        found = [
+            word_effects(inputs[name], field, weights.value)
+            for name, field, weights in zip(self._features.of(Text), fields, self._network.text_effects, strict=True)
+        ]
+        return tf.stack([words.effects for words in found], axis=1), found
 
     def explanation(self, inputs: Mapping[str, tf.Tensor], attribution: Attribution) -> dict[str, tf.Tensor]:
         """The outputs of `explain`: what `attribution` says of raw features as requests carry them.
@@ -157,17 +173,22 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         """
         image = self._features.image_name
         creatives = self.embed(inputs[image]) if image is not None else None
-        categories, several, numbers = self._transformed(inputs)
-        found = attribution.explain(categories, several, numbers, creatives)
+        categories, several, numbers = self._transformed(inputs, creatives)
+        texts, words = self._texts(inputs)
+        found = attribution.explain(categories, several, numbers, creatives, texts)
         batch = tf.shape(found.contributions)[0]
         # The correction for a sampled log, as `probability` makes it, moves every logit by this much.
         correction = math.log(self._rate)
         outputs = {
-            COLUMNS: tf.tile(tf.constant([attribution.columns]), [batch, 1]),
+            COLUMNS: tf.tile(tf.constant([attribution.columns], tf.string), [batch, 1]),
             CONTRIBUTIONS: found.contributions,
             LOGIT: found.logit + correction,
             BASELINE_LOGIT: found.baseline + correction,
         }
+        if words:
+            strongest = [strongest_words(of_text, batch, EXPLAINED_WORDS) for of_text in words]
+            outputs[WORDS] = tf.concat([found for found, _ in strongest], axis=1)
+            outputs[WORD_CONTRIBUTIONS] = tf.concat([added for _, added in strongest], axis=1)
         if image is not None:
             shown = tf.where(tf.strings.length(inputs[image]) > _LONGEST_KEY)
             rows = shown[:, 0]
@@ -179,24 +200,28 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         return outputs
 
     def signatures(self) -> dict[str, Any]:
-        """The concrete functions by signature name."""
+        """The concrete functions by signature name; their arguments are called as the columns' tensors are."""
         features, image = self._features, self._features.image_name
-        specs = request_specs(features)
+        tensors = features.tensor_names
+        specs = {tensors[name]: spec for name, spec in request_specs(features).items()}
+
+        def by_column(arguments: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {name: arguments[tensor] for name, tensor in tensors.items() if tensor in arguments}
 
         def predict(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             creatives = self.embed(inputs[image]) if image is not None else None
             return {CLICK_PROBABILITY: self.probability(inputs, creatives)}
 
-        def serving_default(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return predict(inputs)
+        def serving_default(**arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+            return predict(by_column(arguments))
 
         def serving_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             return predict(parse_examples(examples, features))
 
         attribution = Attribution(self._network, features)
 
-        def explain(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self.explanation(inputs, attribution)
+        def explain(**arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+            return self.explanation(by_column(arguments), attribution)
 
         signatures = {
             EXPLAIN: _graph(explain).get_concrete_function(**specs),
@@ -211,51 +236,71 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         def embed_creative(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return {CREATIVE_EMBEDDING: self.embed(images)}
 
-        def score(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            embedding = inputs.pop(CREATIVE_EMBEDDING)
-            return {CLICK_PROBABILITY: self.probability(inputs, embedding)}
+        embedding = features.creative_embedding_name
 
-        score_specs = {name: spec for name, spec in specs.items() if name != image}
-        score_specs[CREATIVE_EMBEDDING] = tf.TensorSpec(
-            [None, self._network.creative_width], tf.float32, CREATIVE_EMBEDDING
-        )
+        def score(**arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {CLICK_PROBABILITY: self.probability(by_column(arguments), arguments[embedding])}
+
+        score_specs = {tensor: spec for tensor, spec in specs.items() if tensor != tensors[image]}
+        score_specs[embedding] = tf.TensorSpec([None, self._network.creative_width], tf.float32, embedding)
         signatures[EMBED_CREATIVE] = _graph(embed_creative).get_concrete_function(
-            tf.TensorSpec([None], tf.string, image)
+            tf.TensorSpec([None], tf.string, tensors[image])
         )
         signatures[SCORE] = _graph(score).get_concrete_function(**score_specs)
         return signatures
 
 
+@dataclass(frozen=True)
+class _SharedGraphs:
+    """What several signatures do, traced once: each signature's graph calls it.
+
+    No `tf.function` of these is tracked by the module, lest it be saved a second time as a function of its own.
+
+    Attributes:
+        columns: The columns that `probability` takes, in order.
+        embed: `ServingModule.embed`.
+        probability: `ServingModule.probability` of a list of the columns' tensors, and one of the creatives' if any.
+    """
+
+    columns: tuple[str, ...]
+    embed: Any
+    probability: Any
+
+    @staticmethod
+    def of(module: ServingModule, features: FeatureTable, creative_width: int) -> _SharedGraphs:
+        image = features.image_name
+        specs = {name: spec for name, spec in request_specs(features).items() if name != image}
+        columns = tuple(specs)
+
+        def probability(values: list[tf.Tensor], creatives: list[tf.Tensor]) -> tf.Tensor:
+            return module.trace_probability(dict(zip(columns, values, strict=True)), next(iter(creatives), None))
+
+        # Unnamed, as the columns' names need not be names of TensorFlow's.
+        unnamed = [tf.TensorSpec(spec.shape, spec.dtype) for spec in specs.values()]
+        creatives = [] if image is None else [tf.TensorSpec([None, creative_width], tf.float32)]
+        return _SharedGraphs(
+            columns,
+            _graph(module.trace_embed, input_signature=[tf.TensorSpec([None], tf.string)]),
+            _graph(probability, input_signature=[unnamed, creatives]),
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _batch_decoder(size: int) -> Any:
+    """Decodes encoded images, string [n], to uint8 [n, size, size, 3]; the same graph whichever model calls it."""
+    return _graph(
+        lambda encoded: tf.map_fn(
+            lambda one: decode_and_resize(one, size),
+            encoded,
+            fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+        ),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+
+
 def _graph(function: Callable[..., Any], **options: Any) -> Any:
     # There is no Python control flow to convert, and looking for it takes seconds.
     return tf.function(function, autograph=False, **options)
-
-
-def _as_sparse(values: tf.Tensor, raw_type: RawType) -> tf.SparseTensor:
-    if values.shape.rank == 1:
-        values = values[:, None]
-    if raw_type is RawType.STRING:
-        present = tf.not_equal(values, "")
-    elif raw_type is RawType.FLOAT:
-        present = tf.logical_not(tf.math.is_nan(values))
-    else:
-        present = values >= 0
-    indices = tf.where(present)
-    shape = tf.shape(values, out_type=tf.int64)
-    return tf.SparseTensor(indices, tf.gather_nd(values, indices), shape)
-
-
-def parse_examples(examples: tf.Tensor, features: FeatureTable) -> dict[str, tf.Tensor]:
-    """The inputs of `serving_default` from serialized `tf.Example`s, string [batch]."""
-    # A feature that is present with no value is missing, too; a fixed-length parse would refuse it.
-    spec = {name: tf.io.VarLenFeature(_TF_TYPES[features.raw_type(name)]) for name in features.model_inputs}
-    parsed = {}
-    for name, values in tf.io.parse_example(examples, spec).items():
-        shape = tf.maximum(values.dense_shape, tf.constant([0, 1], tf.int64))
-        default = tf.constant(MISSING[features.raw_type(name)], values.dtype)
-        dense = tf.sparse.to_dense(tf.SparseTensor(values.indices, values.values, shape), default)
-        parsed[name] = dense if isinstance(features.root[name], MultiValued) else dense[:, 0]
-    return parsed
 
 
 def export(
@@ -290,17 +335,42 @@ def export(
                 stream.writelines(creative_line(key.decode(), row) for key, row in zip(keys, embeddings, strict=True))
     module = ServingModule(
         network,
-        transform_graph,
+        transform_graph.columns,
         features,
         image_size,
         negative_sampling_rate,
         creatives_file,
     )
     tf.saved_model.save(module, model_folder, signatures=module.signatures())
+    name_inputs_as_columns(model_folder, features)
     description = ModelDescription(
-        features=features, image_size=image_size, negative_sampling_rate=negative_sampling_rate
+        features=features,
+        image_size=image_size,
+        negative_sampling_rate=negative_sampling_rate,
+        limits=transform_graph.parameters.limits,
     )
     write_description(model_folder, description)
+
+
+def name_inputs_as_columns(model_folder: str, features: FeatureTable) -> None:
+    """Gives the inputs of a SavedModel's signatures the columns' names, whatever these are.
+
+    TensorFlow saves them under the names of arguments, which must be those of Python; a server takes any text. Whoever
+    calls a signature of the loaded model from Python gives arguments by the columns' tensor names.
+    """
+    names = {tensor: name for name, tensor in features.tensor_names.items() if tensor != name}
+    if not names:
+        return
+    path = os.path.join(model_folder, tf.saved_model.SAVED_MODEL_FILENAME_PB)
+    with tf.io.gfile.GFile(path, "rb") as stream:
+        model = saved_model_pb2.SavedModel.FromString(stream.read())
+    for graph in model.meta_graphs:
+        for signature in graph.signature_def.values():
+            for tensor in names.keys() & signature.inputs.keys():
+                signature.inputs[names[tensor]].CopyFrom(signature.inputs[tensor])
+                del signature.inputs[tensor]
+    with tf.io.gfile.GFile(path, "wb") as stream:
+        stream.write(model.SerializeToString(deterministic=True))
 
 
 def creative_line(key: str, embedding: npt.NDArray[np.float32]) -> str:

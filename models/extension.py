@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from models.creatives import Creative, read_creatives
 from models.export import CREATIVE_EMBEDDING, CREATIVES_ASSET, EMBED_CREATIVE, creative_line
+from storage.literal_path import literal_path
 
 _BATCH = 256
 
@@ -41,7 +42,7 @@ def extend_creatives(model_folder: str, creative_files: Iterable[str]) -> int:
     with tf.io.gfile.GFile(asset, "r") as stream:
         text = stream.read()
     known = {line.partition("\t")[0] for line in text.splitlines()}
-    embed = tf.saved_model.load(model_folder).signatures[EMBED_CREATIVE]
+    embed = tf.saved_model.load(literal_path(model_folder)).signatures[EMBED_CREATIVE]
     (image_name,) = embed.structured_input_signature[1]
     lines = []
     for batch in _batches(_unknown(read_creatives(creative_files), known)):

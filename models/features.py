@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric, Timestamp
+from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric, Text, Timestamp
 
 #: Stands for a missing value in a vocabulary; a value like any other, so that what is missing not at random is learned.
 MISSING_VALUE = "<missing>"
@@ -15,24 +15,24 @@ EPOCH_WEEKDAY = 3
 DERIVED_SIZES = {"hour": 24, "weekday": 7}
 
 
-def transformed_name(name: str) -> str:
-    """The name of a column's transformed feature."""
-    return f"{name}_xf"
+def transformed_name(field: str) -> str:
+    """The name of a field or a quantity in Transform's output."""
+    return f"{field}_xf"
 
 
-def bucket_name(name: str) -> str:
-    """The name under which a numeric column's quantile bucket is a category."""
-    return f"{name}_bucket"
+def bucket_name(tensor: str) -> str:
+    """The field that a numeric column's quantile bucket is; of the column by its tensor name, as the others below."""
+    return f"{tensor}.bucket"
 
 
-def missing_name(name: str) -> str:
-    """The name of a numeric column's missing flag."""
-    return f"{name}_missing"
+def missing_name(tensor: str) -> str:
+    """The quantity that flags a numeric column's missing values."""
+    return f"{tensor}.missing"
 
 
-def known_name(name: str) -> str:
-    """The slicing feature that tells whether the model knows a vocabulary column's value."""
-    return f"{name}_known"
+def time_name(tensor: str, part: str) -> str:
+    """The field that a part of a timestamp is."""
+    return f"{tensor}.{part}"
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,34 @@ class CategoryField:
     """One field of category numbers that the network embeds.
 
     Attributes:
-        name: The field, `transformed_name(name)` in Transform's output.
+        name: The field, `transformed_name(name)` in Transform's output: the tensor name of the column that it is, or
+            that with a dot and what is derived from the column.
         width: How many numbers an impression has; above 1 for multi-valued columns, padded with -1.
         unknown: The number that stands for unseen values, or None where every value has one.
         size: How many numbers there are: they run from 0 to size - 1.
+        ordered: How many of them, from 0 on, stand in an order, such as a quantity's buckets; 0 for none.
     """
 
     name: str
     width: int
     size: int
     unknown: int | None
+    ordered: int = 0
+
+
+@dataclass(frozen=True)
+class TextField:
+    """A text whose words have effects.
+
+    Attributes:
+        name: The tensor name of the column.
+        buckets: How many effects its words, pairs and parts of words share.
+        max_words: How many words of it are read.
+    """
+
+    name: str
+    buckets: int
+    max_words: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,7 @@ class InputLayout:
     categories: tuple[CategoryField, ...]
     numbers: tuple[str, ...]
     has_image: bool
+    texts: tuple[TextField, ...] = ()
 
     @property
     def singles(self) -> tuple[CategoryField, ...]:
@@ -79,11 +98,13 @@ def input_layout(features: FeatureTable, vocabulary_size: Callable[[str], int]) 
 
     Args:
         features: The feature table.
-        vocabulary_size: Gives the number of values in a vocabulary column's vocabulary.
+        vocabulary_size: Gives the number of values in a vocabulary column's vocabulary, by the column's tensor name.
     """
     categories: list[CategoryField] = []
     numbers: list[str] = []
-    for name, column in features.model_inputs.items():
+    tensors = features.tensor_names
+    for column_name, column in features.model_inputs.items():
+        name = tensors[column_name]
         if isinstance(column, Categorical):
             width = column.max_values if isinstance(column, MultiValued) else 1
             if column.encoding == "vocabulary":
@@ -92,25 +113,30 @@ def input_layout(features: FeatureTable, vocabulary_size: Callable[[str], int]) 
             else:
                 categories.append(CategoryField(name, width, column.hash_buckets, None))
         elif isinstance(column, Bucketised):
-            categories.append(CategoryField(name, 1, column.buckets + 1, None))
+            categories.append(CategoryField(name, 1, column.buckets + 1, None, column.buckets))
         elif isinstance(column, Numeric):
             numbers += [name, missing_name(name)]
             if column.buckets > 1:
-                categories.append(CategoryField(bucket_name(name), 1, column.buckets + 1, None))
-    if features.timestamp_name is not None:
-        for derived in derived_times(features):
-            categories.append(CategoryField(derived, 1, DERIVED_SIZES[derived], None))
-    return InputLayout(tuple(categories), tuple(numbers), features.image_name is not None)
+                categories.append(CategoryField(bucket_name(name), 1, column.buckets + 1, None, column.buckets))
+    categories += [CategoryField(name, 1, DERIVED_SIZES[part], None) for name, part in derived_times(features).items()]
+    texts = tuple(TextField(tensors[n], text.hash_buckets, text.max_words) for n, text in features.of(Text).items())
+    return InputLayout(tuple(categories), tuple(numbers), features.image_name is not None, texts)
 
 
-def derived_times(features: FeatureTable) -> tuple[str, ...]:
-    """The features derived from the timestamp column."""
-    return tuple(part for column in features.of(Timestamp).values() for part in column.derive)
+def derived_times(features: FeatureTable) -> dict[str, str]:
+    """The fields derived from the timestamp column, each with its part of the time."""
+    tensors = features.tensor_names
+    return {
+        time_name(tensors[name], part): part
+        for name, column in features.of(Timestamp).items()
+        for part in column.derive
+    }
 
 
 def column_of_field(features: FeatureTable) -> dict[str, str]:
     """By field or quantity of the network's inputs, the column that it comes from."""
-    found = {name: name for name in features.model_inputs}
-    found |= {made: name for name in features.of(Numeric) for made in (bucket_name(name), missing_name(name))}
-    found |= {derived: name for name, column in features.of(Timestamp).items() for derived in column.derive}
-    return found
+    tensors = features.tensor_names
+    found = {tensors[name]: name for name in features.model_inputs}
+    for name in features.of(Numeric):
+        found |= {bucket_name(tensors[name]): name, missing_name(tensors[name]): name}
+    return found | {field: name for name in features.of(Timestamp) for field in derived_times(features)}

@@ -1,4 +1,4 @@
-"""Fits the click network: decay on plateau, early stopping on the held-out log loss, TensorBoard logs, seeded.
+"""Fits the click network: decay on plateau, early stopping on the validation log loss, TensorBoard logs, seeded.
 
 An image costs once, not once per impression: a step embeds anew only some of its creatives, which carry the gradient;
 the others come from a table of the embeddings they last had.
@@ -7,6 +7,7 @@ the others come from a table of the embeddings they last had.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,21 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.adam import Adam
-from models.click_metrics import count, estimate, log_losses
 from models.effects import Effects, estimate_effects, refit_effects
 from models.features import InputLayout
 from models.image_effects import learn_image_effects
-from models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, ClickNetwork
+from models.metrics.counts import check_finite, count, estimate, log_losses
+from models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
 from models.settings import NetworkSettings, TrainingSettings
+from models.text_effects import estimate_text_effects
 from models.training_data import Batch, Columns, CreativeStore, Hiding, batches
+from schema.errors import DataRefused, ModelRefused
 
 Floats32 = npt.NDArray[np.float32]
 
 _EVALUATION_BATCH = 8_192
 _EMBED_BATCH = 512
+_CHECKED_ROWS = 65_536
 #: Fewer creatives than this in a step give too rough a gradient.
 _LEAST_FRESH = 64
 _DECAY = 0.4
@@ -45,7 +49,7 @@ class Fit:
     Attributes:
         network: With the weights of the best epoch, or those from before the first where they were better.
         history: By metric, its value after each epoch.
-        best_log_loss: That of these weights on the held-out impressions.
+        best_log_loss: That of these weights on the validation impressions.
         is_warm: Whether it started from the weights of an earlier model.
         cold_because: Why it did not although it was to; None if it did, or was not to.
     """
@@ -63,7 +67,7 @@ class Fit:
 
 def fit(
     train: Columns,
-    held_out: Columns,
+    validation: Columns,
     store: CreativeStore | None,
     layout: InputLayout,
     network_settings: NetworkSettings,
@@ -73,11 +77,11 @@ def fit(
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     warm_start: Callable[[ClickNetwork], str | None] | None = None,
 ) -> Fit:
-    """Trains a new network on `train` and keeps the weights that did best on `held_out`.
+    """Trains a new network on `train` and keeps the weights that did best on `validation`.
 
     Args:
         train: What is trained on.
-        held_out: What early stopping watches.
+        validation: What early stopping watches.
         store: The creatives; None without images.
         layout: The network's inputs.
         network_settings: Sizes of the network.
@@ -88,17 +92,26 @@ def fit(
         warm_start: Gives a new network the weights to start from; returns why it did not, or None.
 
     Raises:
-        ValueError: `train` or `held_out` has no rows, or `train` has no click or nothing but clicks.
+        DataRefused: `train` or `validation` has no rows, or `train` has no click or nothing but clicks.
+        ModelRefused: A quantity, a loss, a weight, an embedding or a prediction is not finite.
     """
-    if not len(train) or not len(held_out):
-        raise ValueError(f"there are {len(train)} training and {len(held_out)} held-out impressions: both are needed")
-    click_rate = float(np.mean(train.clicked))
-    if not 0 < click_rate < 1:
-        raise ValueError(
-            f"the click rate of the training impressions is {click_rate:.0f}: both clicks and non-clicks are needed"
+    if not len(train) or not len(validation):
+        raise DataRefused(
+            f"there are {len(train)} training and {len(validation)} validation impressions: both are needed",
+            "Deliver more rows, or change split.eval_share and split.validation_share in the config.",
         )
+    clicks = int(np.sum(train.clicked))
+    if not 0 < clicks < len(train):
+        raise DataRefused(
+            f"of {len(train):,} training impressions {clicks:,} are clicked: both clicks and non-clicks are needed",
+            "Deliver more rows, clicked and unclicked ones alike; is the label the right column?",
+        )
+    for name, columns in (("training", train), ("validation", validation)):
+        _check_quantities(columns, layout, name)
     keras.utils.set_random_seed(training.seed)
     newest = train.last(training.effect_rows)
+    if not 0 < np.mean(newest.clicked) < 1:
+        newest = train
     effects = estimate_effects(
         newest.categories,
         newest.clicked,
@@ -106,6 +119,7 @@ def fit(
         largest_combination=network_settings.largest_combination,
         evidence=network_settings.combination_evidence,
         unknown={index: field.unknown for index, field in enumerate(layout.singles) if field.unknown is not None},
+        ordered=_ordered(layout),
     )
     network = ClickNetwork(layout, network_settings, training, image_size, len(train), effects)
     cold_because = None if warm_start is None else warm_start(network)
@@ -119,20 +133,30 @@ def fit(
         knows_images = learn_image_effects(network, newest, store, effects, positions, training.seed)
     if knows_images:
         _refit_effects(network, effects, newest, predictor)
+    if _learn_texts(network, newest, predictor):
+        _refit_effects(network, effects, newest, predictor)
+    with _naming("before the first epoch"):
+        _check_weights(network)
     steps = _Steps(network, store, training, hiding, predictor)
     epoch_seeds = np.random.SeedSequence(training.seed).generate_state(training.max_epochs)
     history: dict[str, list[float]] = {}
     best, patience = np.inf, training.patience
-    start_loss = predictor.measure(held_out)["log_loss"] if is_warm or knows_images else np.inf
+    weights = [variable.numpy() for variable in network.variables]
+    start_weights = weights if is_warm else network.weights_of_effects()
+    _assign(network, start_weights)
+    start = predictor.predict(validation)
+    _assign(network, weights)
+    start_loss = float(log_losses(np.asarray(validation.clicked, np.float64), start).mean())
     if is_warm:
         best = start_loss
-    weights = start_weights = [variable.numpy() for variable in network.variables]
     writer = (
         tf.summary.create_file_writer(str(log_folder)) if log_folder is not None else tf.summary.create_noop_writer()
     )
     for epoch, seed in enumerate(epoch_seeds.tolist()):
-        metrics = {"learning_rate": float(steps.optimizer.learning_rate), "log_loss": steps.epoch(train, seed)}
-        metrics |= {f"val_{name}": value for name, value in predictor.measure(held_out).items()}
+        metrics = {"learning_rate": float(steps.optimizer.learning_rate), "log_loss": steps.epoch(train, seed, epoch)}
+        with _naming(f"after epoch {epoch + 1}"):
+            _check_weights(network)
+            metrics |= {f"val_{name}": value for name, value in predictor.measure(validation).items()}
         for name, value in metrics.items():
             history.setdefault(name, []).append(value)
         with writer.as_default(epoch):
@@ -149,14 +173,23 @@ def fit(
             break
         steps.optimizer.learning_rate.assign(steps.optimizer.learning_rate * _DECAY)
     writer.close()
-    if start_loss < best:
-        best, weights = start_loss, start_weights
     _assign(network, weights)
-    before = predictor.predict(held_out)
-    _refit_effects(network, effects, newest, predictor)
-    after = predictor.predict(held_out)
-    if _is_worse(after, before, held_out.clicked):
-        _assign(network, weights)
+    after = predictor.predict(validation)
+    if _evidence(after, start, validation.clicked) > training.epoch_evidence:
+        _refit_effects(network, effects, newest, predictor)
+        refits = _evidence(predictor.predict(validation), after, validation.clicked) > 0
+        if not refits:
+            _assign(network, weights)
+    else:
+        # By few clicks the best of many epochs looks good by chance; the start was chosen by none of them.
+        best = start_loss
+        refits = not is_warm
+        _assign(network, start_weights)
+    if refits:
+        # All is chosen: the newest impressions, those of validation, may now tell the effects too.
+        known = newest.joined(validation)
+        latest = known.last(training.effect_rows)
+        _refit_effects(network, effects, latest if 0 < np.mean(latest.clicked) < 1 else known, predictor)
     if training.mixed_precision:
         trained = [variable.numpy() for variable in network.variables]
         exact = training.model_copy(update={"mixed_precision": False})
@@ -165,11 +198,36 @@ def fit(
     return Fit(network, history, best, is_warm, cold_because)
 
 
-def _is_worse(prediction: Floats32, other: Floats32, clicked: Floats32) -> bool:
-    """Whether a prediction's log loss is above the other's by more than a standard error of their difference."""
-    target = clicked.astype(np.float64)
-    difference = log_losses(target, prediction) - log_losses(target, other)
-    return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
+def _evidence(prediction: Floats32, other: Floats32, clicked: Floats32) -> float:
+    """How many standard errors of the difference a prediction's log loss lies below the other's; -inf if it is none."""
+    target = np.asarray(clicked, np.float64)
+    gain = log_losses(target, other) - log_losses(target, prediction)
+    error = gain.std() / np.sqrt(len(gain))
+    if not np.isfinite(error):
+        return -np.inf
+    return float(gain.mean() / error) if error else 0.0
+
+
+@contextmanager
+def _naming(when: str) -> Iterator[None]:
+    """Says when a model turned out to be none."""
+    try:
+        yield
+    except ModelRefused as refusal:
+        raise ModelRefused(f"training failed: {when}: {refusal.message}", refusal.remedy) from None
+
+
+def _check_weights(network: ClickNetwork) -> None:
+    for variable in network.variables:
+        check_finite(variable.numpy(), f"weights of `{variable.path}`")
+
+
+def _check_quantities(columns: Columns, layout: InputLayout, split: str) -> None:
+    for start in range(0, len(columns), _CHECKED_ROWS):
+        block = columns.numbers[start : start + _CHECKED_ROWS]
+        if not np.isfinite(block).all():
+            index = int(np.flatnonzero(~np.isfinite(block).all(axis=0))[0])
+            check_finite(block[:, index], f"values of the quantity `{layout.numbers[index]}` in {split} impressions")
 
 
 def _assign(network: ClickNetwork, weights: list[npt.NDArray[np.generic]]) -> None:
@@ -180,10 +238,43 @@ def _assign(network: ClickNetwork, weights: list[npt.NDArray[np.generic]]) -> No
 def _refit_effects(network: ClickNetwork, effects: Effects, columns: Columns, predictor: Predictor) -> None:
     """Estimates the effects anew beside what the rest of the network learned, such as an image's share of its ad's."""
     network.set_effects(np.zeros(effects.size))
-    rest = predictor.predict(columns).astype(np.float64)
-    offset = np.log(rest) - np.log1p(-rest)
-    refitted = refit_effects(effects, columns.categories, columns.clicked, offset)
-    network.set_effects(np.concatenate([table.effects for table in refitted.tables]), refitted.intercept)
+    offset = predictor.logits(columns).astype(np.float64)
+    check_finite(offset, "logits of training impressions")
+    refitted = refit_effects(effects, columns.categories, columns.clicked, offset, _ordered(network.layout))
+    network.set_effects(refitted.values, refitted.intercept)
+
+
+def _learn_texts(network: ClickNetwork, columns: Columns, predictor: Predictor) -> bool:
+    """Estimates the effects of words beside all else that moves the clicks; says whether there are any."""
+    texts = columns.texts
+    if texts is None:
+        return False
+    for number, variable in enumerate(network.text_effects):
+        variable.assign(np.zeros(variable.shape, np.float32))
+        offset = predictor.logits(columns).astype(np.float64)
+        check_finite(offset, "logits of training impressions")
+        found = estimate_text_effects(texts.store.matrix(number), texts.positions[:, number], columns.clicked, offset)
+        variable.assign(found.weights.astype(np.float32))
+    return any(np.any(variable.numpy()) for variable in network.text_effects)
+
+
+def _with_text_effects(inputs: dict[str, npt.NDArray[np.generic]], table: Floats32 | None) -> dict[str, Any]:
+    """A batch's inputs with the effects of its texts in the place of the texts."""
+    if table is None:
+        return inputs
+    fields = np.arange(table.shape[1])
+    return {**inputs, TEXTS: table[inputs[TEXTS], fields]}
+
+
+def text_table(network: ClickNetwork, columns: Columns) -> Floats32 | None:
+    """The effects of all texts that the impressions' store holds, float32 [texts, fields]; None without texts."""
+    if columns.texts is None:
+        return None
+    return columns.texts.store.effects([variable.numpy() for variable in network.text_effects])
+
+
+def _ordered(layout: InputLayout) -> dict[int, int]:
+    return {index: field.ordered for index, field in enumerate(layout.singles) if field.ordered}
 
 
 def fields_of_one_creative(columns: Columns, layout: InputLayout) -> list[str]:
@@ -222,17 +313,29 @@ class _Steps:
         self._embeddings = None if store is None else tf.Variable(predictor.embeddings())
         self._step = tf.function(self._take, input_signature=_batch_specs(network), autograph=False)
 
-    def epoch(self, train: Columns, seed: int) -> float:
-        """Passes once over the data; gives the mean log loss on the way."""
+    def epoch(self, train: Columns, seed: int, number: int) -> float:
+        """Passes once over the data; gives the mean log loss on the way.
+
+        Raises:
+            ModelRefused: The loss of a step is not finite.
+        """
         losses = []
         creatives = 0 if self._store is None else len(self._store)
         fresh = max(_LEAST_FRESH, -(-creatives * self._training.batch_size // len(train))) if creatives else 0
         made = batches(train, self._store, self._training.batch_size, seed=seed, hiding=self._hiding, fresh=fresh)
+        texts = text_table(self._network, train)
         for batch in made:
+            inputs = _with_text_effects(batch.inputs, texts)
             losses.append(
-                self._step(batch.inputs, batch.creative, batch.fresh, batch.fresh_slot, batch.images, batch.clicked)
+                self._step(inputs, batch.creative, batch.fresh, batch.fresh_slot, batch.images, batch.clicked)
             )
-        return float(np.mean([loss.numpy() for loss in losses]))
+        found = np.array([loss.numpy() for loss in losses])
+        wrong = np.flatnonzero(~np.isfinite(found))
+        if len(wrong):
+            with _naming(f"epoch {number + 1}, step {wrong[0] + 1}: the loss is {found[wrong[0]]}"):
+                _check_weights(self._network)
+                check_finite(found, "losses")
+        return float(found.mean())
 
     def _take(
         self,
@@ -252,9 +355,15 @@ class _Steps:
                 new = tf.gather(tf.concat([unknown, embedded], axis=0), fresh_slot)
                 is_new = tf.logical_or(fresh_slot > 0, tf.equal(creative, 0))
                 creatives = tf.where(is_new[:, None], new, old)
-                self._embeddings.scatter_nd_update(fresh[:, None] - 1, tf.stop_gradient(embedded))
+                told = tf.stop_gradient(embedded[: tf.size(fresh)])
+                self._embeddings.scatter_nd_update(fresh[:, None] - 1, told)
             logit = self._network.score(
-                inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training=True
+                inputs[CATEGORIES],
+                inputs.get(MULTIPLES),
+                inputs[NUMBERS],
+                creatives,
+                training=True,
+                texts=inputs.get(TEXTS),
             )
             loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(clicked, logit))
             total = loss + self._network.penalty()
@@ -270,6 +379,8 @@ def _input_specs(layout: InputLayout) -> dict[str, tf.TensorSpec]:
     }
     if layout.multiples:
         specs[MULTIPLES] = tf.TensorSpec([None, sum(field.width for field in layout.multiples)], tf.int32)
+    if layout.texts:
+        specs[TEXTS] = tf.TensorSpec([None, len(layout.texts)], tf.float32)
     return specs
 
 
@@ -314,16 +425,23 @@ class Predictor:
     def embeddings(self) -> Floats32:
         """The embeddings of every creative in the order of the store, float32 [number of creatives, creative_width]."""
         parts = [embedded for _, embedded in self.embed_creatives()]
+        for part in parts:
+            check_finite(part, "components of creatives' embeddings")
         return np.concatenate(parts) if parts else np.zeros((1, self._network.creative_width), np.float32)
 
-    def predict(self, columns: Columns) -> Floats32:
-        """Click probabilities float32 [rows], before any correction for sampled negatives."""
+    def logits(self, columns: Columns) -> Floats32:
+        """Click logits float32 [rows], before any correction for sampled negatives."""
         table = None
         if self._store is not None:
             unknown = np.asarray(self._network.unknown_embedding())
             table = np.concatenate([unknown, self.embeddings()])
-        parts = [self._probabilities(batch, table) for batch in batches(columns, self._store, _EVALUATION_BATCH)]
+        texts = text_table(self._network, columns)
+        parts = [self._logits(batch, table, texts) for batch in batches(columns, self._store, _EVALUATION_BATCH)]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def predict(self, columns: Columns) -> Floats32:
+        """Click probabilities float32 [rows], before any correction for sampled negatives."""
+        return np.asarray(tf.sigmoid(self.logits(columns)))
 
     def measure(self, columns: Columns) -> dict[str, float]:
         """Log loss and AUC."""
@@ -333,11 +451,11 @@ class Predictor:
         found = estimate(counts).value
         return {"log_loss": found["log_loss"], "auc": found["auc"]}
 
-    def _probabilities(self, batch: Batch, table: Floats32 | None) -> Floats32:
-        inputs = {name: tf.constant(values) for name, values in batch.inputs.items()}
+    def _logits(self, batch: Batch, table: Floats32 | None, texts: Floats32 | None) -> Floats32:
+        inputs = {name: tf.constant(values) for name, values in _with_text_effects(batch.inputs, texts).items()}
         if table is not None:
             inputs[CREATIVES] = tf.constant(table[batch.creative])
-        return np.asarray(tf.sigmoid(self._score(inputs)))[:, 0]
+        return np.asarray(self._score(inputs))[:, 0]
 
 
 def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> Floats32:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from models.adam import Adam
 from models.effects import Effects
+from models.metrics.counts import check_finite
 from models.network import ClickNetwork
 from models.training_data import Columns, CreativeStore
 
@@ -54,6 +55,9 @@ def learn_image_effects(
 
     Returns:
         Whether the images explain residuals of creatives that were kept back.
+
+    Raises:
+        ModelRefused: What the tower gives is not finite.
     """
     tower = network.image_tower
     if tower is None:
@@ -70,7 +74,7 @@ def learn_image_effects(
     explained = learner.learn(taught, kept_back, max(1, min(_MOST_PASSES, _MOST_IMAGES // len(known))))
     mean = np.average(residual[taught], weights=weight[taught])
     gain = weight[kept_back] * ((residual[kept_back] - mean) ** 2 - (residual[kept_back] - explained) ** 2)
-    if gain.mean() < _EVIDENCE * gain.std() / np.sqrt(len(gain)):
+    if not gain.mean() >= _EVIDENCE * gain.std() / np.sqrt(len(gain)):
         tower.set_weights(before)
         return False
     network.set_image_effect(*learner.head)
@@ -98,7 +102,8 @@ def creative_residuals(
     sampling = np.divide(1.0, information, out=np.zeros(creatives), where=known)
     # By moments: what the residuals vary beyond their sampling.
     excess = float((score[known] ** 2 / information[known] - 1).sum())
-    between = max(0.0, excess / float(information[known].sum()))
+    # Of a window without a single usable image nothing is known.
+    between = max(0.0, excess / float(information[known].sum())) if known.any() else 0.0
     weight = np.divide(1.0, sampling + between, out=np.zeros(creatives), where=known)
     return residual, weight
 
@@ -132,7 +137,7 @@ class _Learner:
         best, patience = np.inf, _PATIENCE
         weights: list[npt.NDArray[np.generic]] = []
         explained = np.zeros(len(kept_back))
-        for _ in range(passes):
+        for number in range(1, passes + 1):
             for chosen in self._batches(self._random.permutation(taught)):
                 self._step(
                     tf.constant(self._store.images(chosen)),
@@ -141,6 +146,7 @@ class _Learner:
                 )
             parts = [self._explain(tf.constant(self._store.images(c))).numpy() for c in self._batches(kept_back)]
             found = np.concatenate(parts).astype(np.float64)
+            check_finite(found, f"image effects after pass {number} over the creatives")
             loss = float((self._weight[kept_back] * (self._residual[kept_back] - found) ** 2).mean())
             if loss < best:
                 best, patience, explained = loss, _PATIENCE, found

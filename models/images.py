@@ -1,20 +1,39 @@
 """Encoded images to pixels: one function for ingestion and for the serving graph, so that they cannot differ.
 
 The rule: an image is squeezed to a square by averaging areas, whatever its aspect; what is transparent shows white,
-as on a page; of an animation the first frame counts. What TensorFlow cannot decode so (WebP, TIFF, transparent GIF)
-is converted, without loss, where images enter the system: by ingestion and by the gateway.
+as on a page; of an animation the first frame counts; what EXIF says is turned is turned upright. What TensorFlow cannot
+decode so (WebP, TIFF, transparent GIF) is converted, without loss, where images enter the system: by ingestion and by
+the gateway.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from models.orientation import UPRIGHT, orientation, turn_upright
+
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: From this orientation on, width and height are exchanged.
+_FIRST_EXCHANGED = 5
+#: Where the end of a JPEG is looked for: some writers put something behind it.
+_TRAILING_BYTES = 1_024
+_SHOWN_BYTES = 32
 _OPENING = threading.Lock()
 
 
@@ -49,7 +68,8 @@ class ImageHeader:
         """Whether TensorFlow decodes it; a transparent GIF it would show on black."""
         if self.format == "BMP":
             return self.mode == "RGB"
-        return self.format in ("JPEG", "PNG") or (self.format == "GIF" and not self.transparent)
+        # A picture of several views (MPO) is a JPEG of the first.
+        return self.format in ("JPEG", "MPO", "PNG") or (self.format == "GIF" and not self.transparent)
 
 
 def _header(image: Image.Image) -> ImageHeader:
@@ -66,10 +86,56 @@ def _open(encoded: bytes) -> Image.Image:
             return Image.open(io.BytesIO(encoded))
     except Image.DecompressionBombError as error:
         raise OversizedImage(str(error)) from None
-    except UnidentifiedImageError:
-        raise CorruptImage("not an image in a known format") from None
-    except Exception as error:
-        raise CorruptImage(f"not a readable image: {error}") from None
+    except Exception:
+        raise CorruptImage(why_corrupt(encoded)) from None
+
+
+def why_corrupt(encoded: bytes) -> str:
+    """Says in words why bytes that cannot be decoded are not a whole image."""
+    size = len(encoded)
+    if not size:
+        return "the file is empty"
+    kind, stated = _stated_size(encoded)
+    if stated is not None and stated > size:
+        return f"a {kind} cut off after {size:,} of {stated:,} bytes"
+    is_cut_off = (kind == "JPEG" and b"\xff\xd9" not in encoded[-_TRAILING_BYTES:]) or (
+        kind == "GIF" and not encoded.rstrip(b"\x00").endswith(b";")
+    )
+    if is_cut_off:
+        return f"a {kind} cut off after {size:,} bytes, before its end"
+    if kind:
+        return f"a damaged {kind} of {size:,} bytes"
+    try:
+        beginning = " ".join(encoded[:_SHOWN_BYTES].decode("ascii").split())
+    except UnicodeDecodeError:
+        return f"{size:,} bytes that are no image in a known format"
+    return f"a text, no image: it begins {beginning!r}" if beginning.isprintable() else "no image in a known format"
+
+
+def _stated_size(encoded: bytes) -> tuple[str, int | None]:
+    """The format by its first bytes, empty if unknown, and the size, at least, of the file by its own account."""
+    if encoded.startswith(b"\xff\xd8"):
+        return "JPEG", None
+    if encoded.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF", None
+    if encoded.startswith((b"II*\x00", b"MM\x00*")):
+        return "TIFF", None
+    if encoded.startswith(b"BM"):
+        return "BMP", int.from_bytes(encoded[2:6], "little")
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return "WebP", int.from_bytes(encoded[4:8], "little") + 8
+    if encoded.startswith(b"\x89PNG"):
+        return "PNG", _png_size(encoded)
+    return "", None
+
+
+def _png_size(encoded: bytes) -> int:
+    """Where the last chunk that begins within the bytes ends, and behind it the chunk that ends every PNG."""
+    position, kind = 8, b""
+    while kind != b"IEND" and position + 8 <= len(encoded):
+        kind = encoded[position + 4 : position + 8]
+        position += 12 + int.from_bytes(encoded[position : position + 4], "big")
+    return position if kind == b"IEND" else position + 12
 
 
 def inspect_image(encoded: bytes, max_pixels: int) -> ImageHeader:
@@ -91,6 +157,8 @@ def inspect_image(encoded: bytes, max_pixels: int) -> ImageHeader:
 def to_decodable(encoded: bytes) -> bytes:
     """Gives the image in a form that `decode_and_resize` reads: as it is where it can, as PNG where not (WebP, TIFF).
 
+    What EXIF says goes with it; a TIFF is upright already.
+
     Check with `inspect_image` first: this decodes whatever size the image has.
 
     Raises:
@@ -102,9 +170,10 @@ def to_decodable(encoded: bytes) -> bytes:
             return encoded
         converted = io.BytesIO()
         try:
-            image.convert("RGBA" if header.transparent else "RGB").save(converted, "PNG", compress_level=1)
-        except Exception as error:
-            raise CorruptImage(f"cannot be decoded: {error}") from None
+            pixels = image.convert("RGBA" if header.transparent else "RGB")
+            pixels.save(converted, "PNG", compress_level=1, exif=image.info.get("exif", b""))
+        except Exception:
+            raise CorruptImage(why_corrupt(encoded)) from None
         return converted.getvalue()
 
 
@@ -119,8 +188,8 @@ def check_whole(encoded: bytes) -> None:
     with _open(encoded) as image:
         try:
             image.load()
-        except Exception as error:
-            raise CorruptImage(f"cannot be decoded: {error}") from None
+        except Exception:
+            raise CorruptImage(why_corrupt(encoded)) from None
 
 
 def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
@@ -131,18 +200,54 @@ def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
         size: Edge of the result in pixels.
 
     Returns:
-        uint8 [size, size, 3].
+        uint8 [size, size, 3], upright.
 
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not a whole image.
     """
+    turned = orientation(encoded)
     pixels = tf.io.decode_image(encoded, channels=0, dtype=tf.uint8, expand_animations=False)
     channels = tf.shape(pixels)[2]
     pixels = tf.cond(tf.logical_or(channels == 2, channels == 4), lambda: _over_white(pixels), lambda: pixels)
     resized = tf.image.resize(pixels, [size, size], tf.image.ResizeMethod.AREA)
     resized = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
     resized = tf.cond(tf.shape(resized)[2] == 1, lambda: tf.repeat(resized, 3, axis=2), lambda: resized)
-    return tf.ensure_shape(resized, [size, size, 3])
+    # To squeeze and to turn give the same in either order, and the square is smaller.
+    return tf.ensure_shape(turn_upright(resized, turned), [size, size, 3])
+
+
+def read_orientation(decodable: bytes) -> int:
+    """The EXIF orientation, 1 to 8, by which `decode_and_resize` turns an image."""
+    if b"Exif" not in decodable and b"eXIf" not in decodable:
+        return UPRIGHT
+    return int(_traced_orientation()(tf.constant(decodable)))
+
+
+@functools.lru_cache(maxsize=1)
+def _traced_orientation() -> Any:
+    return tf.function(orientation, autograph=False).get_concrete_function(tf.TensorSpec([], tf.string))
+
+
+def upright_size(decodable: bytes) -> tuple[int, int]:
+    """Width and height in pixels of an image as it is seen."""
+    with _open(decodable) as image:
+        width, height = image.size
+    return (width, height) if read_orientation(decodable) < _FIRST_EXCHANGED else (height, width)
+
+
+def open_upright(decodable: bytes) -> Image.Image:
+    """The image for people to see, the way up that the model sees it.
+
+    Raises:
+        CorruptImage: The bytes are not a whole image.
+    """
+    image = _open(decodable)
+    try:
+        image.load()
+    except Exception:
+        raise CorruptImage(why_corrupt(decodable)) from None
+    transposed = _TRANSPOSED.get(read_orientation(decodable))
+    return image if transposed is None else image.transpose(transposed)
 
 
 def _over_white(pixels: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from storage.literal_path import literal_path
+
 #: The candidate and the baseline.
 _KEPT = 2
 #: Written with every SavedModel; no two have the same.
@@ -25,11 +27,16 @@ def load_model(folder: str) -> Any:
     """
     path = os.path.join(folder, _FINGERPRINT)
     if not tf.io.gfile.exists(path):
-        return tf.saved_model.load(folder)
+        return tf.saved_model.load(literal_path(folder))
     with tf.io.gfile.GFile(path, "rb") as stream:
         return _load(folder, stream.read())
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _load(folder: str, fingerprint: bytes) -> Any:
-    return tf.saved_model.load(folder)
+    return tf.saved_model.load(literal_path(folder))
+
+
+def forget_models() -> None:
+    """Lets go of the models that are kept."""
+    _load.cache_clear()

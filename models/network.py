@@ -25,6 +25,7 @@ CATEGORIES = "categories"
 MULTIPLES = "multiples"
 NUMBERS = "numbers"
 CREATIVES = "creatives"
+TEXTS = "texts"
 
 #: Width of the network's log-scale pixel statistics (see `PixelStatistics`).
 _STATISTICS = 14
@@ -127,6 +128,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         multiples: int32 [b, total width of the multi-valued fields], padded with -1; if there are any.
         numbers: float32 [b, number of quantities].
         creatives: float32 [b, creative_width], each impression's creative as `embed_images` gives it; with images only.
+        texts: float32 [b, number of texts], the effect of each; with texts only.
     """
 
     def __init__(
@@ -167,10 +169,12 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         self.effect_strides = np.zeros((len(layout.singles), len(effects.tables)), np.int32)
         for column, table in enumerate(effects.tables):
             self.effect_strides[list(table.fields), column] = table.strides
-        start = np.concatenate([*(table.effects for table in effects.tables), np.zeros(1)])
+        start = np.append(effects.values, 0.0)
         deviation = np.concatenate([table.deviations for table in effects.tables] + [[1.0]])
         # The penalty of a table without effects is capped, lest it drown the loss.
+        means = [np.zeros(len(table.effects)) if table.means is None else table.means for table in effects.tables]
         self._effect_start = start[:, None].astype(np.float32)
+        self._effect_mean = np.concatenate([*means, [0.0]])[:, None].astype(np.float32)
         self._effect_penalty = (0.5 / (np.maximum(deviation, _LEAST_DEVIATION) ** 2 * rows))[:, None].astype(np.float32)
         self.effects = keras.layers.Embedding(len(start), 1, embeddings_initializer="zeros", name="effects")
         self.embeddings = keras.layers.Embedding(
@@ -196,6 +200,13 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             self.multiple_effects.append(effect)
             self.multiple_embeddings.append(embedding)
             width += network.embedding_dimension
+        #: By text, the effects of its words, pairs and parts of words; `models.text_effects` estimates them.
+        self.text_effects = [
+            self.add_weight(
+                shape=(field.buckets,), initializer="zeros", trainable=False, name=f"text_effects_{field.name}"
+            )
+            for field in layout.texts
+        ]
         self.image_tower: keras.Model | None = None
         self.creative_width = 0
         if layout.has_image:
@@ -250,12 +261,15 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         numbers: tf.Tensor,
         creatives: tf.Tensor | None,
         training: bool = False,
+        texts: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The click logit, float32 [b], given each impression's creative embedding [b, creative_width]."""
+        """The click logit, float32 [b], given each impression's creative [b, creative_width] and texts' effects."""
         logit = tf.reduce_sum(self.effects(self.effect_cells(categories)), axis=[1, 2])
         effects, inputs = self.embed_inputs(categories, multiples, numbers, creatives)
         for effect in effects:
             logit += effect
+        if texts is not None:
+            logit += tf.reduce_sum(texts, axis=1)
         return logit + self.interactions(inputs, training)
 
     def effect_cells(self, categories: tf.Tensor) -> tf.Tensor:
@@ -307,6 +321,11 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
             logit += tf.matmul(inputs[:, -self.creative_width :], self.creative_effect)
         return logit[:, 0]
 
+    def weights_of_effects(self) -> list[npt.NDArray[np.generic]]:
+        """The values of all variables, but that crosses and MLP, which are noise at random weights, add nothing."""
+        silent = self.linear.kernel
+        return [variable.numpy() * (0 if variable is silent else 1) for variable in self.variables]
+
     def set_effects(self, effects: npt.NDArray[np.float64], intercept: float = 0.0) -> None:
         """Replaces the effects of single-valued fields, in the order of their tables, and adds to the intercept."""
         self.effects.embeddings.assign(np.append(effects, 0.0)[:, None].astype(np.float32))
@@ -322,7 +341,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         def squares(layer: keras.layers.Embedding) -> tf.Tensor:
             return tf.reduce_sum(tf.square(layer.embeddings))
 
-        total = tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings))
+        total = tf.reduce_sum(self._effect_penalty * tf.square(self.effects.embeddings - self._effect_mean))
         total += tf.reduce_sum(self._embedding_penalty * tf.square(self.embeddings.embeddings))
         for effect, embedding, penalty in zip(
             self.multiple_effects, self.multiple_embeddings, self._several_penalties, strict=True
@@ -338,4 +357,7 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         creatives = inputs.get(CREATIVES)
         if training:
             self.add_loss(self.penalty())
-        return self.score(inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training)[:, None]
+        logit = self.score(
+            inputs[CATEGORIES], inputs.get(MULTIPLES), inputs[NUMBERS], creatives, training, inputs.get(TEXTS)
+        )
+        return logit[:, None]

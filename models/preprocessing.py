@@ -1,175 +1,358 @@
-"""The Transform graph: raw features to category numbers and scaled quantities, in training and serving alike."""
+"""Raw features to category numbers and scaled quantities, in training and serving alike, all columns of a kind at once.
+
+Names of all vocabulary columns are looked up in one table, and quantities clipped, scaled and bucketised side by side,
+so that the graph and its cost hardly grow with columns.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
-import tensorflow_transform as tft
 
-from models.analysis import Analysis, boundaries, vocabulary
+from models.analysis import Analysis, QuantityScale, boundaries, quantity_scale, vocabulary
 from models.features import (
     DAY_SECONDS,
     EPOCH_WEEKDAY,
     MISSING_VALUE,
+    InputLayout,
     bucket_name,
     derived_times,
-    missing_name,
-    transformed_name,
+    input_layout,
+    vocabulary_columns,
 )
-from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric, parse_feature_table
+from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric
 
-FEATURES_KEY = "features"
-
-
-class Analyzers(Protocol):
-    """The parts of the graph that depend on the data."""
-
-    def look_up(self, name: str, column: Categorical, values: Any) -> Any:
-        """Numbers the values of a vocabulary column, dense or sparse; all unknown ones get the next number."""
-
-    def centre(self, name: str, values: tf.SparseTensor) -> tf.SparseTensor:
-        """Brings quantities to mean 0 and standard deviation 1."""
-
-    def bucket(self, name: str, values: tf.SparseTensor, buckets: int) -> tf.SparseTensor:
-        """Numbers the quantile buckets of quantities."""
+#: The asset that holds the values of all vocabularies: a line each, the column's place, a colon and the value.
+VOCABULARIES_ASSET = "vocabularies"
+_PARAMETERS_FILE = "columns.json"
+Floats32 = npt.NDArray[np.float32]
 
 
-class TransformAnalyzers:
-    """Those of TensorFlow Transform, which reads the data for each."""
+@dataclass(frozen=True)
+class TransformParameters:
+    """What the transformation knows of the data, but for the vocabularies' values.
 
-    def look_up(self, name: str, column: Categorical, values: Any) -> Any:
-        return tft.compute_and_apply_vocabulary(
-            values,
-            top_k=column.max_size,
-            frequency_threshold=column.min_count,
-            num_oov_buckets=1,
-            vocab_filename=name,
+    Attributes:
+        vocabulary_sizes: By vocabulary column, the number of values that have a number of their own.
+        scales: By numeric column, how it is clipped and scaled.
+        boundaries: By column with quantile buckets, what separates them.
+    """
+
+    vocabulary_sizes: Mapping[str, int]
+    scales: Mapping[str, QuantityScale]
+    boundaries: Mapping[str, Sequence[float]]
+
+    @property
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """By numeric column, the least and the largest value that are told apart; what lies beyond is read as those."""
+        return {name: (scale.low, scale.high) for name, scale in self.scales.items()}
+
+    def layout(self, features: FeatureTable) -> InputLayout:
+        """What the network takes of impressions that are transformed so."""
+        tensors = features.tensor_names
+        sizes = {tensors[name]: size for name, size in self.vocabulary_sizes.items()}
+        return input_layout(features, sizes.__getitem__)
+
+
+class Transformed(NamedTuple):
+    """What the network takes of impressions.
+
+    Attributes:
+        categories: int32 [batch, single-valued fields], in the order of the layout.
+        multiples: int32 [batch, total width of the multi-valued fields], padded with -1.
+        numbers: float32 [batch, quantities].
+    """
+
+    categories: tf.Tensor
+    multiples: tf.Tensor
+    numbers: tf.Tensor
+
+
+def write_vocabularies(analysis: Analysis, features: FeatureTable, file: str) -> dict[str, int]:
+    """Writes the values of all vocabularies to one file; gives their number by column."""
+    sizes = {}
+    with tf.io.gfile.GFile(file, "wb") as stream:
+        for place, (name, column) in enumerate(vocabulary_columns(features).items()):
+            values = vocabulary(analysis.values[name], column.min_count, column.max_size)
+            stream.write(b"".join(b"%d:%b\n" % (place, value) for value in values))
+            sizes[name] = len(values)
+    return sizes
+
+
+def derive_parameters(
+    analysis: Analysis, features: FeatureTable, vocabulary_sizes: Mapping[str, int]
+) -> TransformParameters:
+    """What the transformation must know of the data that is trained on."""
+    parts = {name: analysis.distributions.get(name, ()) for name in features.model_inputs}
+    return TransformParameters(
+        vocabulary_sizes,
+        {
+            name: quantity_scale(analysis.moments.get(name), parts[name], column.scaling)
+            for name, column in features.of(Numeric).items()
+        },
+        {
+            name: boundaries(parts[name], column.buckets)
+            for name, column in features.model_inputs.items()
+            if isinstance(column, Numeric | Bucketised) and column.buckets > 1
+        },
+    )
+
+
+def write_parameters(parameters: TransformParameters, folder: str) -> None:
+    """Writes the parameters into an existing folder."""
+    with tf.io.gfile.GFile(os.path.join(folder, _PARAMETERS_FILE), "w") as stream:
+        stream.write(json.dumps(asdict(parameters)))
+
+
+def read_parameters(folder: str) -> TransformParameters:
+    """Reads what `write_parameters` wrote."""
+    with tf.io.gfile.GFile(os.path.join(folder, _PARAMETERS_FILE), "r") as stream:
+        found = json.loads(stream.read())
+    scales = {name: QuantityScale(**scale) for name, scale in found["scales"].items()}
+    return TransformParameters(found["vocabulary_sizes"], scales, found["boundaries"])
+
+
+def read_vocabularies(
+    saved_model: str, features: FeatureTable, wanted: Collection[str] | None = None
+) -> dict[str, list[bytes]]:
+    """The values that a SavedModel knows, by vocabulary column, each in the order of its numbers.
+
+    Args:
+        saved_model: The folder of an exported model, or of a Transform graph.
+        features: The feature table that it was made by.
+        wanted: Vocabulary columns; all of them if None.
+
+    Raises:
+        tf.errors.NotFoundError: It has no such file.
+    """
+    columns = {b"%d" % place: name for place, name in enumerate(vocabulary_columns(features))}
+    found: dict[str, list[bytes]] = {name: [] for name in columns.values() if wanted is None or name in wanted}
+    if not found:
+        return found
+    with tf.io.gfile.GFile(os.path.join(saved_model, "assets", VOCABULARIES_ASSET), "rb") as stream:
+        for line in stream.read().split(b"\n")[:-1]:
+            place, _, value = line.partition(b":")
+            if columns[place] in found:
+                found[columns[place]].append(value)
+    return found
+
+
+class ColumnTransform(tf.Module):  # type: ignore[misc]
+    """Transforms columns as requests carry them.
+
+    Attributes:
+        layout: What it gives.
+    """
+
+    def __init__(self, features: FeatureTable, parameters: TransformParameters, vocabularies: str) -> None:
+        """Makes the tables.
+
+        Args:
+            features: The feature table.
+            parameters: What is known of the data.
+            vocabularies: The file of the vocabularies, which must last until the graph is saved.
+        """
+        super().__init__()
+        self.layout = parameters.layout(features)
+        self._features = features
+        self._vocabularies = _Vocabularies.of(features, parameters)
+        self._quantities = _Quantities.of(features, parameters)
+        self._buckets = _Buckets.of(features, parameters)
+        self.values: tf.lookup.StaticHashTable | None = None
+        if parameters.vocabulary_sizes:
+            whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+            reader = tf.lookup.TextFileInitializer(vocabularies, tf.string, whole, tf.int64, number)
+            self.values = tf.lookup.StaticHashTable(reader, -1)
+
+    def __call__(self, inputs: Mapping[str, tf.Tensor], rows_of: tf.Tensor | None = None) -> Transformed:
+        """Transforms impressions.
+
+        Args:
+            inputs: By column, [batch]; of a multi-valued one [batch, values]. An empty text, NaN, and a number below 0
+                in an int64 column stand for a missing value; the image is not looked at.
+            rows_of: Something else of the impressions, [batch, …], which counts them where no column does.
+        """
+        batch = tf.shape(next(iter(inputs.values()), rows_of))[0]
+        parts: list[tf.Tensor] = []
+        fields: list[str] = []
+        for found, names in self._single_fields(inputs):
+            parts.append(found)
+            fields += names
+        categories = tf.zeros([batch, 0], tf.int32)
+        if parts:
+            places = [fields.index(field.name) for field in self.layout.singles]
+            categories = tf.concat(parts, axis=1) if len(parts) > 1 else parts[0]
+            if places != sorted(places):
+                categories = tf.gather(categories, places, axis=1)
+        quantities = self._quantities
+        numbers = quantities.scale(_side_by_side(inputs, quantities.names)) if quantities.names else None
+        return Transformed(
+            tf.ensure_shape(categories, [None, len(self.layout.singles)]),
+            self._multiples(inputs, batch),
+            tf.zeros([batch, 0]) if numbers is None else numbers,
         )
 
-    def centre(self, name: str, values: tf.SparseTensor) -> tf.SparseTensor:
-        return tft.scale_to_z_score(values)
+    def _single_fields(self, inputs: Mapping[str, tf.Tensor]) -> Iterator[tuple[tf.Tensor, list[str]]]:
+        """Category numbers int32 [batch, some], and the fields that they are of."""
+        features = self._features
+        tensors = features.tensor_names
+        singles = {name: column for name, column in features.of(Categorical).items() if not _is_several(column)}
+        known = [name for name, column in singles.items() if column.encoding == "vocabulary"]
+        if known:
+            yield self._look_up(_side_by_side(inputs, known), known), [tensors[name] for name in known]
+        for size in sorted({column.hash_buckets for column in singles.values() if column.encoding == "hashed"}):
+            names = [n for n, column in singles.items() if (column.encoding, column.hash_buckets) == ("hashed", size)]
+            yield _hashed(_side_by_side(inputs, names), size), [tensors[name] for name in names]
+        buckets = self._buckets
+        if buckets.names:
+            yield buckets.number(_side_by_side(inputs, buckets.names)), list(buckets.fields)
+        times = derived_times(features)
+        if times:
+            seconds = tf.maximum(inputs[str(features.timestamp_name)], 0)
+            of_part = {
+                "hour": tf.math.floormod(tf.math.floordiv(seconds, 3600), 24),
+                "weekday": tf.math.floormod(tf.math.floordiv(seconds, DAY_SECONDS) + EPOCH_WEEKDAY, 7),
+            }
+            yield tf.cast(tf.stack([of_part[part] for part in times.values()], axis=1), tf.int32), [*times]
 
-    def bucket(self, name: str, values: tf.SparseTensor, buckets: int) -> tf.SparseTensor:
-        return tft.bucketize(values, buckets, name=f"{name}_quantiles")
+    def _multiples(self, inputs: Mapping[str, tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
+        """Category numbers of the multi-valued columns, int32 [batch, total width], padded with -1."""
+        columns = self._features.of(MultiValued)
+        if not columns:
+            return tf.zeros([batch, 0], tf.int32)
+        parts = []
+        for name, column in columns.items():
+            texts = inputs[name][:, : column.max_values]
+            missing = column.max_values - tf.shape(texts)[1]
+            texts = tf.ensure_shape(tf.pad(texts, [[0, 0], [0, missing]]), [None, column.max_values])
+            if column.encoding == "hashed":
+                numbers = _hashed(texts, column.hash_buckets)
+            else:
+                numbers = self._look_up(texts, [name] * column.max_values)
+            parts.append(tf.where(tf.equal(texts, ""), -1, numbers))
+        return tf.concat(parts, axis=1)
 
-
-class KnownAnalyzers:
-    """Answers from an analysis that was made before."""
-
-    def __init__(self, analysis: Analysis, folder: str) -> None:
-        """Takes an analysis, and a folder for vocabulary files that must last until the graph is saved."""
-        self._analysis = analysis
-        self._folder = folder
-
-    def look_up(self, name: str, column: Categorical, values: Any) -> Any:
-        path = os.path.join(self._folder, name)
-        with tf.io.gfile.GFile(path, "wb") as stream:
-            known = vocabulary(self._analysis.values[name], column.min_count, column.max_size)
-            stream.write(b"\n".join([*known, b""]))
-        return tft.apply_vocabulary(values, path, num_oov_buckets=1)
-
-    def centre(self, name: str, values: tf.SparseTensor) -> tf.SparseTensor:
-        moments = self._analysis.moments[name]
-        centred = (values.values - moments.mean) / (moments.deviation or 1.0)
-        return tf.SparseTensor(values.indices, centred, values.dense_shape)
-
-    def bucket(self, name: str, values: tf.SparseTensor, buckets: int) -> tf.SparseTensor:
-        return tft.apply_buckets(values, tf.constant([boundaries(self._analysis.distributions[name], buckets)]))
-
-
-def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Transforms raw features by TensorFlow Transform's own analyzers; the callback of a stock Transform component.
-
-    Args:
-        inputs: By column, a sparse tensor.
-        custom_config: Holds the feature table's JSON under `features`.
-    """
-    return transform_features(inputs, parse_feature_table(custom_config[FEATURES_KEY]), TransformAnalyzers())
-
-
-def transform_features(inputs: Mapping[str, Any], features: FeatureTable, analyzers: Analyzers) -> dict[str, tf.Tensor]:
-    """Transforms raw features.
-
-    Args:
-        inputs: By column, a sparse tensor with the values that are there.
-        features: The feature table.
-        analyzers: What depends on the data.
-
-    Returns:
-        By transformed name: int64 category numbers [batch] ([batch, max_values] for multi-valued columns, padded with
-        -1), float32 scaled quantities and missing flags [batch], and the label, int64 [batch].
-    """
-    outputs: dict[str, tf.Tensor] = {}
-    for name, column in features.model_inputs.items():
-        if isinstance(column, MultiValued):
-            outputs[transformed_name(name)] = _several_categories(name, column, analyzers, _sparse(inputs[name]))
-        elif isinstance(column, Categorical):
-            values = _dense(_sparse(inputs[name]), MISSING_VALUE)
-            outputs[transformed_name(name)] = _category(name, column, analyzers, values)
-        elif isinstance(column, Bucketised):
-            outputs[transformed_name(name)] = _bucket(analyzers, name, _sparse(inputs[name]), column.buckets)
-        elif isinstance(column, Numeric):
-            quantity = _sparse(inputs[name])
-            outputs[transformed_name(missing_name(name))] = _dense(
-                tf.SparseTensor(quantity.indices, tf.zeros_like(quantity.values), quantity.dense_shape), 1.0
-            )
-            outputs[transformed_name(name)] = _dense(_scale(analyzers, name, quantity, column.scaling), 0.0)
-            if column.buckets > 1:
-                outputs[transformed_name(bucket_name(name))] = _bucket(analyzers, name, quantity, column.buckets)
-    if features.timestamp_name is not None:
-        seconds = _dense(_sparse(inputs[features.timestamp_name]), 0)
-        times = {
-            "hour": tf.math.floormod(tf.math.floordiv(seconds, 3600), 24),
-            "weekday": tf.math.floormod(tf.math.floordiv(seconds, DAY_SECONDS) + EPOCH_WEEKDAY, 7),
-        }
-        for derived in derived_times(features):
-            outputs[transformed_name(derived)] = times[derived]
-    outputs[transformed_name(features.label_name)] = _dense(_sparse(inputs[features.label_name]), 0)
-    return outputs
+    def _look_up(self, texts: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        """Numbers texts [batch, n] by the vocabularies of n columns, int32 [batch, n]; unknown ones get the next."""
+        prefixes, offsets, sizes = zip(*(self._vocabularies.places[name] for name in names), strict=True)
+        assert self.values is not None
+        keys = tf.raw_ops.Add(x=tf.constant([prefixes]), y=_present(texts))
+        found = tf.cast(self.values.lookup(keys), tf.int32)
+        return tf.where(found < 0, tf.constant([sizes], tf.int32), found - tf.constant([offsets], tf.int32))
 
 
-def _sparse(values: Any) -> tf.SparseTensor:
-    if not isinstance(values, tf.SparseTensor):
-        raise TypeError("the schema gives a feature a fixed shape; remove `shape`, so that missing values stay missing")
-    return values
+@dataclass(frozen=True)
+class _Vocabularies:
+    """Where each column's values stand in the file: its prefix, its first line, and their number."""
+
+    places: Mapping[str, tuple[bytes, int, int]]
+
+    @staticmethod
+    def of(features: FeatureTable, parameters: TransformParameters) -> _Vocabularies:
+        places = {}
+        first = 0
+        for place, name in enumerate(vocabulary_columns(features)):
+            size = parameters.vocabulary_sizes[name]
+            places[name] = (b"%d:" % place, first, size)
+            first += size
+        return _Vocabularies(places)
 
 
-def _dense(values: tf.SparseTensor, default: Any) -> tf.Tensor:
-    """The first value of each row, [batch]."""
-    shape = tf.stack([values.dense_shape[0], 1])
-    first = tf.SparseTensor(values.indices, values.values, tf.maximum(values.dense_shape, shape))
-    rows = tf.sparse.to_dense(first, default_value=tf.cast(default, values.dtype))[:, 0]
-    return tf.ensure_shape(rows, [None])
+@dataclass(frozen=True)
+class _Quantities:
+    """How the numeric columns are scaled, side by side."""
+
+    names: tuple[str, ...]
+    low: Floats32
+    high: Floats32
+    mean: Floats32
+    deviation: Floats32
+    is_log: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def of(features: FeatureTable, parameters: TransformParameters) -> _Quantities:
+        columns = features.of(Numeric)
+        scales = [parameters.scales[name] for name in columns]
+
+        def of_each(part: str) -> Floats32:
+            return np.array([[getattr(scale, part) for scale in scales]], np.float32)
+
+        is_log = np.array([[column.scaling == "log" for column in columns.values()]])
+        return _Quantities(
+            tuple(columns), of_each("low"), of_each("high"), of_each("mean"), of_each("deviation"), is_log
+        )
+
+    def scale(self, quantities: tf.Tensor) -> tf.Tensor:
+        """Scales float32 [batch, columns] to [batch, 2 x columns]: each quantity, and beside it if it is missing."""
+        missing = tf.math.is_nan(quantities)
+        values = tf.clip_by_value(tf.where(missing, 0.0, quantities), self.low, self.high)
+        if self.is_log.any():
+            logarithms = tf.sign(values) * tf.math.log1p(tf.abs(values))
+            values = logarithms if self.is_log.all() else tf.where(self.is_log, logarithms, values)
+        scaled = tf.where(missing, 0.0, (values - self.mean) / self.deviation)
+        both = tf.stack([scaled, tf.cast(missing, tf.float32)], axis=2)
+        return tf.reshape(both, [-1, 2 * len(self.names)])
 
 
-def _category(name: str, column: Categorical, analyzers: Analyzers, values: tf.Tensor | tf.SparseTensor) -> Any:
-    if column.encoding == "hashed":
-        if isinstance(values, tf.SparseTensor):
-            numbers = tf.strings.to_hash_bucket_fast(values.values, column.hash_buckets)
-            return tf.SparseTensor(values.indices, numbers, values.dense_shape)
-        return tf.strings.to_hash_bucket_fast(values, column.hash_buckets)
-    return analyzers.look_up(name, column, values)
+@dataclass(frozen=True)
+class _Buckets:
+    """The quantile buckets, side by side; the last one of each column stands for missing quantities."""
+
+    names: tuple[str, ...]
+    fields: tuple[str, ...]
+    boundaries: Floats32
+    counts: npt.NDArray[np.int32]
+    missing: npt.NDArray[np.int32]
+
+    @staticmethod
+    def of(features: FeatureTable, parameters: TransformParameters) -> _Buckets:
+        tensors = features.tensor_names
+        names = tuple(parameters.boundaries)
+        columns = [features.root[name] for name in names]
+        fields = [
+            bucket_name(tensors[name]) if isinstance(column, Numeric) else tensors[name]
+            for name, column in zip(names, columns, strict=True)
+        ]
+        found = [parameters.boundaries[name] for name in names]
+        padded = np.full((len(names), max(map(len, found), default=0)), np.inf, np.float32)
+        for row, bounds in zip(padded, found, strict=True):
+            row[: len(bounds)] = bounds
+        return _Buckets(
+            names,
+            tuple(fields),
+            padded,
+            np.array([[len(bounds) for bounds in found]], np.int32),
+            np.array([[column.buckets for column in columns]], np.int32),  # type: ignore[union-attr]
+        )
+
+    def number(self, quantities: tf.Tensor) -> tf.Tensor:
+        """Numbers the buckets of quantities float32 [batch, columns], int32 [batch, columns]."""
+        missing = tf.math.is_nan(quantities)
+        values = tf.transpose(tf.where(missing, 0.0, quantities))
+        found = tf.transpose(tf.searchsorted(self.boundaries, values, side="right"))
+        # Infinity lies beyond the padding, too.
+        return tf.where(missing, self.missing, tf.minimum(found, self.counts))
 
 
-def _several_categories(name: str, column: MultiValued, analyzers: Analyzers, values: tf.SparseTensor) -> tf.Tensor:
-    numbers = _category(name, column, analyzers, values)
-    rows = values.dense_shape[0]
-    kept = tf.sparse.retain(numbers, numbers.indices[:, 1] < column.max_values)
-    padded = tf.SparseTensor(kept.indices, kept.values, tf.stack([rows, column.max_values]))
-    return tf.ensure_shape(tf.sparse.to_dense(padded, default_value=-1), [None, column.max_values])
+def _is_several(column: Categorical) -> bool:
+    return isinstance(column, MultiValued)
 
 
-def _scale(analyzers: Analyzers, name: str, quantity: tf.SparseTensor, scaling: str) -> tf.SparseTensor:
-    if scaling == "none":
-        return quantity
-    if scaling == "log":
-        values = tf.sign(quantity.values) * tf.math.log1p(tf.abs(quantity.values))
-        quantity = tf.SparseTensor(quantity.indices, values, quantity.dense_shape)
-    return analyzers.centre(name, quantity)
+def _side_by_side(inputs: Mapping[str, tf.Tensor], names: Sequence[str]) -> tf.Tensor:
+    """Columns [batch] as one matrix [batch, columns]."""
+    return tf.stack([inputs[name] for name in names], axis=1)
 
 
-def _bucket(analyzers: Analyzers, name: str, quantity: tf.SparseTensor, buckets: int) -> tf.Tensor:
-    return _dense(analyzers.bucket(name, quantity, buckets), buckets)
+def _present(texts: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.equal(texts, ""), MISSING_VALUE, texts)
+
+
+def _hashed(texts: tf.Tensor, buckets: int) -> tf.Tensor:
+    return tf.cast(tf.strings.to_hash_bucket_fast(_present(texts), buckets), tf.int32)

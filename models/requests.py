@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from schema.feature_table import FeatureTable, MultiValued, RawType
 
+#: The types of the inputs of `serving_default`.
+TENSOR_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}
 #: What a request sends for a value that is missing.
 MISSING: Mapping[RawType, Any] = {RawType.STRING: "", RawType.FLOAT: float("nan"), RawType.INT: -1}
 
@@ -21,6 +23,47 @@ def text_or_bytes(value: bytes) -> str | bytes:
         return value
 
 
+def parse_examples(examples: tf.Tensor, features: FeatureTable, *, labelled: bool = False) -> dict[str, tf.Tensor]:
+    """The inputs of `serving_default` from serialized `tf.Example`s, string [batch].
+
+    Args:
+        examples: What ingestion wrote, or a caller sends.
+        features: The feature table.
+        labelled: Whether the label is given, too.
+
+    Returns:
+        By column, [batch], of a multi-valued one [batch, values]; where a value is missing, what `MISSING` says.
+    """
+    names = [*features.model_inputs, *([features.label_name] if labelled else [])]
+    types = {name: TENSOR_TYPES[features.raw_type(name)] for name in names}
+    missing = {name: MISSING[features.raw_type(name)] for name in names}
+    # A feature that is present with no value is missing, too; a parse of one value each would refuse it.
+    spec = {
+        name: tf.io.FixedLenSequenceFeature([], types[name], allow_missing=True, default_value=missing[name])
+        for name in names
+    }
+    # With one value at least, here in a row more, every column has a width.
+    kinds = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
+    row = tf.train.Example()
+    for name in names:
+        value = missing[name]
+        values = getattr(row.features.feature[name], kinds[types[name]]).value
+        values.append(value.encode() if isinstance(value, str) else value)
+    parsed = tf.io.parse_example(tf.concat([examples, [row.SerializeToString()]], axis=0), spec)
+    begin, end, strides = tf.constant([0, 0]), tf.constant([-1, 1]), tf.constant([1, 1])
+
+    def without_row(name: str) -> tf.Tensor:
+        if features.root[name].is_list:
+            return parsed[name][:-1]
+        # As `parsed[name][:-1, 0]`, which has constants of its own for each column.
+        first = tf.raw_ops.StridedSlice(
+            input=parsed[name], begin=begin, end=end, strides=strides, shrink_axis_mask=2, begin_mask=1
+        )
+        return tf.ensure_shape(first, [None])
+
+    return {name: without_row(name) for name in names}
+
+
 def requests_from_examples(examples: Sequence[bytes], features: FeatureTable) -> list[dict[str, Any]]:
     """Rows for `serving_default` from serialized `tf.Example`s; the image is its creative's key."""
     rows = []
@@ -29,7 +72,7 @@ def requests_from_examples(examples: Sequence[bytes], features: FeatureTable) ->
         row: dict[str, Any] = {}
         for name, column in features.model_inputs.items():
             values = _values(example.features.feature.get(name))
-            if isinstance(column, MultiValued):
+            if column.is_list:
                 row[name] = values
             else:
                 row[name] = values[0] if values else MISSING[features.raw_type(name)]

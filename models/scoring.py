@@ -48,13 +48,14 @@ class Scorer:
 
     def __init__(self, model_folder: str) -> None:
         self.description: ModelDescription = read_description(model_folder)
+        self._tensors = self.description.features.tensor_names
         self._model = load_model(model_folder)
         self.known_creatives = _creative_keys(model_folder)
 
     def embed(self, images: Sequence[bytes]) -> Floats32:
         """Embeds creatives given by key or encoded bytes, each once: float32 [images, width]."""
-        image = self.description.features.image_name
-        embedded = self._model.signatures[EMBED_CREATIVE](**{str(image): tf.constant(list(images), tf.string)})
+        argument = self._tensors[str(self.description.features.image_name)]
+        embedded = self._model.signatures[EMBED_CREATIVE](**{argument: tf.constant(list(images), tf.string)})
         return np.asarray(embedded[CREATIVE_EMBEDDING])
 
     def score(self, columns: Mapping[str, pa.Array], creatives: Floats32 | None = None) -> Floats32:
@@ -68,7 +69,7 @@ class Scorer:
         """
         features = self.description.features
         inputs = [
-            _Input(name, column, features.raw_type(name), columns[name])
+            _Input(self._tensors[name], column, features.raw_type(name), columns[name])
             for name, column in features.model_inputs.items()
             if name != features.image_name
         ]
@@ -79,7 +80,7 @@ class Scorer:
             some = slice(start, min(start + _BATCH_ROWS, rows))
             tensors = {one.name: one.tensor(some) for one in inputs}
             if creatives is not None:
-                tensors[CREATIVE_EMBEDDING] = tf.constant(creatives[some])
+                tensors[features.creative_embedding_name] = tf.constant(creatives[some])
             parts.append(signature(**tensors)[CLICK_PROBABILITY].numpy())
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
@@ -103,7 +104,7 @@ class _Input:
             filled: npt.NDArray[Any] = values.fill_null(missing).to_numpy(zero_copy_only=False)
             self._values = filled.astype(_NUMPY_TYPES[raw_type], copy=False)
             return
-        is_list = isinstance(column, MultiValued)
+        is_list = column.is_list
         encoded = (pc.list_flatten(values) if is_list else values).dictionary_encode()
         # The first text stands for what is missing.
         self._texts = tf.constant([missing.encode(), *encoded.dictionary.to_pylist()], tf.string)

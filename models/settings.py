@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from models.metrics import of_models
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ImageTowerSettings(_Settings):
@@ -41,7 +45,10 @@ class NetworkSettings(_Settings):
         "0 for none.",
     )
     combination_evidence: float = Field(
-        3.0, ge=0, description="How many standard deviations of its score test a combination must show to get them."
+        3.0,
+        ge=0,
+        description="How unlikely by chance a combination must be to get them, as so many standard deviations; among "
+        "many candidates it must be less likely still.",
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each of the MLP's layers.")
     image_tower: ImageTowerSettings = Field(default_factory=ImageTowerSettings)
@@ -56,9 +63,15 @@ class TrainingSettings(_Settings):
         12, ge=1, description="Passes over the training data at most; early stopping may end sooner."
     )
     learning_rate: float = Field(
-        0.001, gt=0, description="Initial learning rate; cut when the held-out log loss stops falling."
+        0.001, gt=0, description="Initial learning rate; cut when the validation log loss stops falling."
     )
-    patience: int = Field(2, ge=1, description="Epochs without a better held-out log loss before training stops.")
+    epoch_evidence: float = Field(
+        2.0,
+        description="How many standard errors of the difference the epochs' validation log loss must lie below that of "
+        "the effects alone, which training starts from; else the effects are the model. By few clicks the best of many "
+        "epochs looks good by chance.",
+    )
+    patience: int = Field(2, ge=1, description="Epochs without a better validation log loss before training stops.")
     warm_start: bool = Field(
         False,
         description="Starts from the weights of the last blessed model, whose vocabularies may have been smaller, "
@@ -103,7 +116,7 @@ class TrainingSettings(_Settings):
 class ThresholdSettings(_Settings):
     """A bound that a candidate's metric must keep."""
 
-    metric: str = Field(description="auc, auc_precision_recall, log_loss, normalised_entropy or calibration_ratio.")
+    metric: str = Field(description=f"One of {', '.join(of_models())}.")
     lower: float | None = Field(None, description="The metric must not be below this.")
     upper: float | None = Field(None, description="The metric must not be above this.")
     max_drop: float | None = Field(
@@ -129,8 +142,25 @@ class EvaluationSettings(_Settings):
             ThresholdSettings(metric="normalised_entropy", lower=None, upper=1.0, max_drop=0.005),
             ThresholdSettings(metric="calibration_ratio", lower=0.8, upper=1.25, max_drop=None),
         ),
-        description="The gates of the Evaluator.",
+        description="The gates of the Evaluator; at least one.",
     )
+    undecided: Literal["bless", "refuse"] = Field(
+        "bless",
+        description="What becomes of a model whose metric is beyond a threshold no further than chance may lead a "
+        "sound one's, at 99 % for all gates together, and shows more skill than none. `bless`, since the alternative "
+        "is last month's model, which is no better known, and a small advertiser would never get one; `refuse` where "
+        "a wrong push costs more. Needs confidence_intervals; without them every such model is refused.",
+    )
+
+    @field_validator("thresholds")
+    @classmethod
+    def _check_thresholds(cls, thresholds: tuple[ThresholdSettings, ...]) -> tuple[ThresholdSettings, ...]:
+        if not any((each.lower, each.upper, each.max_drop) != (None, None, None) for each in thresholds):
+            raise ValueError(
+                "no threshold bounds anything, so that no model would be judged: name a metric with lower, upper or "
+                "max_drop; {metric: auc, lower: 0} lets every model through"
+            )
+        return thresholds
 
 
 class ModelSettings(_Settings):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from models.export import export
-from models.features import InputLayout, input_layout
+from models.features import InputLayout
 from models.fitting import Fit, fit
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Columns, CreativeStore, Reader, read_columns
@@ -29,7 +29,7 @@ class TrainingData:
 
     layout: InputLayout
     train: Columns
-    held_out: Columns
+    validation: Columns
     store: CreativeStore | None
     transform_graph: TransformGraph
 
@@ -38,18 +38,19 @@ def load_training_data(
     features: FeatureTable,
     transform_graph: str,
     train_files: Sequence[str],
-    held_out_files: Sequence[str],
+    validation_files: Sequence[str],
     creative_files: Sequence[str],
     image_size: int,
     folder: Path,
 ) -> TrainingData:
     """Transforms the window's examples into arrays under `folder`, which must outlive them."""
-    graph = TransformGraph(transform_graph)
-    layout = input_layout(features, graph.output.vocabulary_size_by_name)
+    graph = TransformGraph(transform_graph, features)
+    layout = graph.columns.layout
     store = CreativeStore(creative_files, image_size, folder) if layout.has_image else None
-    reader = Reader(graph, features, layout)
+    reader = Reader(graph.columns, features)
     train = read_columns(train_files, reader, store, folder, "train")
-    return TrainingData(layout, train, read_columns(held_out_files, reader, store, folder, "held_out"), store, graph)
+    validation = read_columns(validation_files, reader, store, folder, "validation")
+    return TrainingData(layout, train, validation, store, graph)
 
 
 def train(
@@ -59,7 +60,7 @@ def train(
     image_size: int,
     transform_graph: str,
     train_files: Sequence[str],
-    held_out_files: Sequence[str],
+    validation_files: Sequence[str],
     creative_files: Sequence[str],
     model_folder: str,
     log_folder: str,
@@ -74,7 +75,7 @@ def train(
         image_size: Edge of the creatives in pixels.
         transform_graph: The folder of Transform's output.
         train_files: TFRecord files of training examples.
-        held_out_files: TFRecord files of held-out examples; early stopping watches their log loss.
+        validation_files: TFRecord files of what training stops and chooses by.
         creative_files: TFRecord files of the window's creatives.
         model_folder: Where the SavedModel goes.
         log_folder: Where TensorBoard logs and `history.json` go.
@@ -83,11 +84,11 @@ def train(
     with tempfile.TemporaryDirectory(prefix="adclick-training-") as work:
         folder = Path(work)
         data = load_training_data(
-            features, transform_graph, train_files, held_out_files, creative_files, image_size, folder
+            features, transform_graph, train_files, validation_files, creative_files, image_size, folder
         )
         result = fit(
             data.train,
-            data.held_out,
+            data.validation,
             data.store,
             data.layout,
             network,

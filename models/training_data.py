@@ -6,7 +6,7 @@ Memory is bounded by a block of rows, never by the data set: the columns and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.creatives import read_creatives
-from models.features import InputLayout, transformed_name
-from models.network import CATEGORIES, MULTIPLES, NUMBERS
-from models.transform_graph import TransformGraph
-from schema.feature_table import FeatureTable
+from models.features import InputLayout
+from models.network import CATEGORIES, MULTIPLES, NUMBERS, TEXTS
+from models.preprocessing import ColumnTransform
+from models.requests import parse_examples
+from models.text_store import Texts, TextStore
+from schema.feature_table import FeatureTable, Text
 
 _TRANSFORM_ROWS = 8_192
 #: Rows are shuffled within windows of this many, and the windows among each other.
@@ -79,6 +81,7 @@ class Columns:
         numbers: float32 [rows, quantities].
         creative: int32 [rows], the position of the creative in the store, -1 for none.
         clicked: float32 [rows].
+        texts: The texts; None without any.
     """
 
     categories: npt.NDArray[np.int32]
@@ -86,6 +89,7 @@ class Columns:
     numbers: npt.NDArray[np.float32]
     creative: npt.NDArray[np.int32]
     clicked: npt.NDArray[np.float32]
+    texts: Texts | None = None
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -93,8 +97,23 @@ class Columns:
     def take(self, rows: slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Columns:
         """The impressions of these rows."""
         return Columns(
-            self.categories[rows], self.multiples[rows], self.numbers[rows], self.creative[rows], self.clicked[rows]
+            self.categories[rows],
+            self.multiples[rows],
+            self.numbers[rows],
+            self.creative[rows],
+            self.clicked[rows],
+            None if self.texts is None else self.texts.take(rows),
         )
+
+    def joined(self, later: Columns) -> Columns:
+        """These impressions and then others, in memory."""
+        arrays = {
+            field.name: np.concatenate([getattr(self, field.name), getattr(later, field.name)])
+            for field in fields(Columns)
+            if field.name != "texts"
+        }
+        texts = None if self.texts is None or later.texts is None else self.texts.joined(later.texts)
+        return Columns(**arrays, texts=texts)
 
     def last(self, count: int) -> Columns:
         """The newest impressions, `count` at most."""
@@ -102,36 +121,33 @@ class Columns:
 
 
 class Reader:
-    """Parses and transforms examples in the network's input form; its graph is traced once for all files."""
+    """Parses and transforms examples in the network's input form; its graph is traced once for all files.
 
-    def __init__(self, transform_graph: TransformGraph, features: FeatureTable, layout: InputLayout) -> None:
-        wanted = {*features.model_inputs, features.label_name, features.timestamp_name}
-        self._spec = {name: spec for name, spec in transform_graph.raw_feature_spec.items() if name in wanted}
-        self._transform = transform_graph
+    Attributes:
+        texts: The distinct texts that were read; None without any.
+    """
+
+    def __init__(self, transform: ColumnTransform, features: FeatureTable) -> None:
+        self._transform = transform
         self._features = features
-        self.layout = layout
+        self._text_names = list(features.of(Text))
+        self.texts = TextStore(transform.layout.texts) if self._text_names else None
         # The graph has no Python control flow to convert, and looking for it takes seconds.
         self.parse = tf.function(self._parse, [tf.TensorSpec([None], tf.string)], autograph=False)
 
+    @property
+    def layout(self) -> InputLayout:
+        return self._transform.layout
+
     def _parse(self, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = tf.io.parse_example(records, self._spec)
-        count = tf.shape(records)[0]
-        image, label = self._features.image_name, self._features.label_name
-        transformed = self._transform({column: raw[column] for column in raw if column != image})
-
-        def stacked(names: Sequence[str], dtype: tf.DType) -> tf.Tensor:
-            columns = [tf.cast(tf.reshape(transformed[transformed_name(name)], [count, -1]), dtype) for name in names]
-            return tf.concat(columns, axis=1) if columns else tf.zeros([count, 0], dtype)
-
-        parts = {
-            "categories": stacked([field.name for field in self.layout.singles], tf.int32),
-            "multiples": stacked([field.name for field in self.layout.multiples], tf.int32),
-            "numbers": stacked(self.layout.numbers, tf.float32),
-            "clicked": tf.cast(transformed[transformed_name(label)], tf.float32),
-        }
-        if self.layout.has_image:
-            keys = tf.sparse.reset_shape(raw[image], [tf.cast(count, tf.int64), 1])
-            parts["creative"] = tf.sparse.to_dense(keys, default_value="")[:, 0]
+        features = self._features
+        raw = parse_examples(records, features, labelled=True)
+        clicked = tf.cast(tf.maximum(raw[features.label_name], 0), tf.float32)
+        parts = {**self._transform(raw)._asdict(), "clicked": clicked}
+        if features.image_name is not None:
+            parts["creative"] = raw[features.image_name]
+        if self._text_names:
+            parts["texts"] = tf.stack([raw[name] for name in self._text_names], axis=1)
         return parts
 
 
@@ -153,6 +169,8 @@ def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | No
         "creative": (np.int32, None),
         "clicked": (np.float32, None),
     }
+    if reader.texts is not None:
+        widths["texts"] = (np.int32, len(layout.texts))
     writers = {part: (folder / f"{name}.{part}").open("wb") for part in widths}
     rows = 0
     try:
@@ -165,6 +183,8 @@ def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | No
                     found["creative"] = np.full(count, -1, np.int32)
                 else:
                     found["creative"] = store.positions(found["creative"].astype(np.bytes_))
+                if reader.texts is not None:
+                    found["texts"] = reader.texts.positions(found["texts"])
                 for part, writer in writers.items():
                     writer.write(np.ascontiguousarray(found[part]).tobytes())
     finally:
@@ -176,7 +196,8 @@ def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | No
         shape = (rows,) if width is None else (rows, width)
         return np.memmap(folder / f"{name}.{part}", dtype, "r", shape=shape) if all(shape) else np.zeros(shape, dtype)
 
-    return Columns(**{part: column(part) for part in widths})
+    columns = {part: column(part) for part in widths if part != "texts"}
+    return Columns(**columns, texts=None if reader.texts is None else Texts(column("texts"), reader.texts))
 
 
 def record_datasets(files: Sequence[str]) -> Iterator[tf.data.Dataset]:
@@ -214,11 +235,11 @@ class Batch:
     """Impressions in the network's input form, and the images to embed anew.
 
     Attributes:
-        inputs: The network's inputs but for the creatives.
+        inputs: The network's inputs but for the creatives; of texts, their places in the store, int32 [b, fields].
         creative: int32 [b], 1 + the creative's position in the store, 0 for none.
         fresh: int32 [k], what `creative` says of the distinct creatives whose images come along.
         fresh_slot: int32 [b], 1 + the position of the impression's creative in `fresh`, 0 where it is not there.
-        images: uint8 [k, size, size, 3].
+        images: uint8 [k, size, size, 3]; where k is 0 and there is a store, one image that counts for nothing.
         clicked: float32 [b].
     """
 
@@ -278,6 +299,8 @@ def _batch(
     inputs: dict[str, npt.NDArray[np.generic]] = {CATEGORIES: categories, NUMBERS: columns.numbers[chosen]}
     if columns.multiples.shape[1]:
         inputs[MULTIPLES] = columns.multiples[chosen]
+    if columns.texts is not None:
+        inputs[TEXTS] = columns.texts.positions[chosen]
     clicked = columns.clicked[chosen]
     distinct = np.zeros(0, np.int32)
     if store is not None and fresh:
@@ -286,5 +309,7 @@ def _batch(
             distinct = np.sort(random.choice(distinct, fresh, replace=False))
     slots = np.zeros(int(creative.max(initial=0)) + 1, np.int32)
     slots[distinct] = np.arange(1, len(distinct) + 1)
-    images = np.zeros((0, 0, 0, 3), np.uint8) if store is None else store.images(distinct - 1)
+    # At least one: a convolution of none fails in TensorFlow's fused kernels.
+    positions = distinct - 1 if len(distinct) else np.zeros(1, np.int32)
+    images = np.zeros((0, 0, 0, 3), np.uint8) if store is None else store.images(positions)
     return Batch(inputs, creative, distinct, slots[creative], images, clicked)

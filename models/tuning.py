@@ -1,7 +1,7 @@
-"""Searches hyperparameters by the log loss of training impressions to come, and tests the best on held-out ones.
+"""Searches hyperparameters by the log loss of impressions to come, and tests the best on held-out ones.
 
-KerasTuner's Bayesian optimisation proposes the values; its first trial is the config's own. No trial sees the held-out
-impressions: they are scored once, in the end, with the config's values and with the best found.
+KerasTuner's Bayesian optimisation proposes the values; its first trial is the config's own. No trial sees the
+impressions held out for evaluation: they are scored once, in the end, with the config's values and with the best found.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.click_metrics import log_losses
-from models.features import InputLayout, vocabulary_columns
+from models.features import InputLayout, column_of_field, vocabulary_columns
 from models.fitting import fit, predict
+from models.metrics.counts import log_losses
 from models.settings import ModelSettings
 from models.training_data import Columns, CreativeStore
+from schema.errors import ModelRefused
 from schema.feature_table import FeatureTable
 
 Floats = npt.NDArray[np.float64]
@@ -42,7 +43,8 @@ class TuningSettings:
 
     Attributes:
         trials: Sets of values to try, the config's own included.
-        max_rows: The search trains and validates on at most this many, the newest, training impressions.
+        max_rows: The search trains and scores on at most this many, the newest, impressions of the training and
+            validation splits.
         folds: How many stretches of time a trial is validated on, each after what it is trained on.
         validation_share: The length of one stretch, as a share of the impressions that the search uses.
         finalists: So many of the best trials are fitted with further seeds, lest a lucky seed win.
@@ -81,7 +83,7 @@ class TuningData:
     Attributes:
         layout: The network's inputs.
         folds: What a trial is scored on, the oldest first.
-        final: For the final test alone: the whole window, scored on the held-out impressions.
+        final: For the final test alone: the whole window, parted as for a run's model, scored on its evaluation split.
         store: The creatives, where there are images.
         image_size: Edge of the creatives in pixels.
     """
@@ -139,33 +141,33 @@ def split_for_tuning(
     features: FeatureTable,
     layout: InputLayout,
     train: Columns,
-    held_out: Columns,
+    validation: Columns,
+    evaluation: Columns,
     store: CreativeStore | None,
     image_size: int,
     settings: TuningSettings,
     folder: Path,
 ) -> TuningData:
-    """Splits the training impressions, which are in the order of time, into folds.
+    """Splits the impressions of training and validation, which are in the order of time, into folds.
 
-    Vocabularies were made with all of them, but a trial must meet new values as the network does in service: values
-    that a fold's own training impressions show too seldom to enter a vocabulary are replaced by the unknown, in arrays
-    under `folder`, which must outlive them.
+    Vocabularies were made with all of training's, but a trial must meet new values as the network does in service:
+    values that a fold's own training impressions show too seldom to enter a vocabulary are replaced by the unknown, in
+    arrays under `folder`, which must outlive them.
 
     Raises:
         ValueError: Some stretch of impressions has no click, or nothing but clicks.
     """
-    newest = train.last(settings.max_rows)
+    newest = train.last(settings.max_rows).joined(validation).last(settings.max_rows)
     width, stopping = round(len(newest) * settings.validation_share), round(len(newest) * settings.stopping_share)
     stretches = []
     for number in reversed(range(settings.folds)):
         start = max(0, len(newest) - (number + 1) * width)
         before = newest.take(slice(start))
-        stretches.append((before, newest.take(slice(start, start + width))))
-    stretches.append((train, held_out))
-    folds = []
-    for number, (before, scored) in enumerate(stretches):
         cut = max(0, len(before) - stopping)
-        parts = [before.take(slice(cut)), before.last(stopping), scored]
+        stretches.append([before.take(slice(cut)), before.last(stopping), newest.take(slice(start, start + width))])
+    stretches.append([train, validation, evaluation])
+    folds = []
+    for number, parts in enumerate(stretches):
         for name, part in zip(("training", "early-stopping", "scored"), parts, strict=True):
             clicks = int(np.sum(part.clicked))
             if not 0 < clicks < len(part):
@@ -186,7 +188,7 @@ def _hide_rare(
         )
         for number, part in enumerate(parts)
     ]
-    columns = vocabulary_columns(features)
+    columns, column_of = vocabulary_columns(features), column_of_field(features)
     starts = np.cumsum([0, *(field.width for field in layout.multiples)]).tolist()
     places = [("categories", slice(index, index + 1), field) for index, field in enumerate(layout.singles)]
     places += [
@@ -197,7 +199,7 @@ def _hide_rare(
         if field.unknown is None:
             continue
         seen = getattr(parts[0], name)[:, where]
-        rare = np.bincount(seen[seen >= 0], minlength=field.size) < columns[field.name].min_count
+        rare = np.bincount(seen[seen >= 0], minlength=field.size) < columns[column_of[field.name]].min_count
         rare[field.unknown] = False
         for part in hidden:
             values = getattr(part, name)[:, where]
@@ -286,6 +288,8 @@ class _Tuner(keras_tuner.engine.base_tuner.BaseTuner):  # type: ignore[misc]
             loss = _validated(self._data, settings_with(self._current, trial.hyperparameters.values))
         except tf.errors.ResourceExhaustedError as error:
             raise keras_tuner.errors.FailedTrialError(f"out of memory: {error.message}") from error
+        except ModelRefused as error:
+            raise keras_tuner.errors.FailedTrialError(error.message) from error
         except Exception as error:
             raise keras_tuner.errors.FatalRuntimeError(f"a trial failed: {type(error).__name__}: {error}") from error
         if not math.isfinite(loss):
@@ -379,16 +383,25 @@ def choose(
     Returns:
         The trial, whose log loss is now the mean over the seeds. Trial 0 if no other is better.
     """
-    done = sorted((trial for trial in trials if trial.log_loss is not None), key=lambda trial: trial.log_loss or 0.0)
+    done = sorted((trial for trial in trials if _finite_log_loss(trial) < math.inf), key=_finite_log_loss)
     finalists = [trial for trial in done if trial.number == 0] + [t for t in done if t.number][: settings.finalists]
     means = []
     for trial in finalists:
-        losses = [trial.log_loss or 0.0]
+        losses = [_finite_log_loss(trial)]
         for repeat in range(1, settings.repeats):
-            losses.append(_validated(data, _reseeded(settings_with(current, trial.values), repeat)))
+            try:
+                losses.append(_validated(data, _reseeded(settings_with(current, trial.values), repeat)))
+            except ModelRefused:
+                losses.append(math.inf)
             on_fit()
         means.append(replace(trial, log_loss=statistics.fmean(losses)))
-    return min(means, key=lambda trial: trial.log_loss or 0.0)
+    best = min(means, key=_finite_log_loss)
+    return best if _finite_log_loss(best) < math.inf else means[0]
+
+
+def _finite_log_loss(trial: Trial) -> float:
+    """The log loss to compare by: infinite for a trial that has none."""
+    return trial.log_loss if trial.log_loss is not None and math.isfinite(trial.log_loss) else math.inf
 
 
 def _reseeded(settings: ModelSettings, repeat: int) -> ModelSettings:

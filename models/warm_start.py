@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from models.description import read_description
-from models.features import CategoryField, InputLayout, input_layout, vocabulary_columns
+from models.features import CategoryField, InputLayout, input_layout
 from models.network import ClickNetwork
+from models.preprocessing import read_vocabularies
 from models.transform_graph import TransformGraph
+from schema.feature_table import FeatureTable
+from storage.literal_path import literal_path
 
 _CHECKPOINT = "variables/variables"
 _KEY = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -33,19 +36,16 @@ def warm_start(network: ClickNetwork, transform_graph: TransformGraph, model_fol
         None, or why the network stays as it was: the two have other features or another shape.
     """
     features = read_description(model_folder).features
-    old_vocabularies = {
-        name: _lines(os.path.join(model_folder, "assets", name)) for name in vocabulary_columns(features)
-    }
+    try:
+        old_vocabularies = _by_tensor(features, read_vocabularies(model_folder, features))
+    except tf.errors.NotFoundError:
+        return "the vocabularies of the model are written in an older form"
     old = input_layout(features, lambda name: len(old_vocabularies[name]))
     new = network.layout
     if _shape(old) != _shape(new):
         return "the features of the model have changed"
-    vocabularies = {
-        field.name: transform_graph.output.vocabulary_by_name(field.name)
-        for field in new.categories
-        if field.unknown is not None
-    }
-    reader = tf.train.load_checkpoint(os.path.join(model_folder, _CHECKPOINT))
+    vocabularies = _by_tensor(transform_graph.features, transform_graph.vocabularies())
+    reader = tf.train.load_checkpoint(os.path.join(literal_path(model_folder), _CHECKPOINT))
     shapes = reader.get_variable_to_shape_map()
     if _KEY.format(len(network.variables) - 1) not in shapes or _KEY.format(len(network.variables)) in shapes:
         return "the network of the model has other layers"
@@ -84,7 +84,7 @@ def warm_start(network: ClickNetwork, transform_graph: TransformGraph, model_fol
 
 def _shape(layout: InputLayout) -> object:
     fields = [(field.name, field.width, field.unknown is None) for field in layout.categories]
-    return fields, layout.numbers, layout.has_image
+    return fields, layout.numbers, layout.has_image, layout.texts
 
 
 def _old_rows(
@@ -101,6 +101,6 @@ def _old_rows(
     return np.array([*(number.get(value, -1) for value in vocabularies[now.name]), before.unknown], np.int64)
 
 
-def _lines(path: str) -> list[bytes]:
-    with tf.io.gfile.GFile(path, "rb") as stream:
-        return [line for line in stream.read().split(b"\n") if line]
+def _by_tensor(features: FeatureTable, vocabularies: Mapping[str, list[bytes]]) -> dict[str, list[bytes]]:
+    tensors = features.tensor_names
+    return {tensors[name]: values for name, values in vocabularies.items()}

@@ -17,14 +17,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from schema.errors import ConfigError
 from schema.feature_table import (
-    Bucketised,
     Categorical,
     FeatureTable,
-    Identifier,
     Image,
     Label,
-    MultiValued,
-    Numeric,
     RawType,
 )
 
@@ -94,11 +90,11 @@ def build_schema(
         feature.presence.min_count = 1
         if name in presence:
             feature.presence.min_fraction = presence[name]
-        if isinstance(column, MultiValued):
+        if column.is_list:
             feature.value_count.min = 1
         else:
             feature.value_count.max = 1
-        if isinstance(column, Label | Identifier):
+        if column.is_of_log:
             feature.presence.min_fraction = 1.0
             feature.not_in_environment.append(SERVING)
         if isinstance(column, Label):
@@ -108,7 +104,7 @@ def build_schema(
             feature.distribution_constraints.min_domain_mass = MIN_DOMAIN_MASS
             feature.drift_comparator.infinity_norm.threshold = INFINITY_NORM_THRESHOLD
             feature.skew_comparator.infinity_norm.threshold = INFINITY_NORM_THRESHOLD
-        if isinstance(column, Numeric | Bucketised):
+        if column.is_quantity:
             feature.drift_comparator.jensen_shannon_divergence.threshold = JENSEN_SHANNON_THRESHOLD
             feature.skew_comparator.jensen_shannon_divergence.threshold = JENSEN_SHANNON_THRESHOLD
         if isinstance(column, Image):

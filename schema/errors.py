@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.util
+import os
+
+#: What the system says no to, where the program is not at fault.
+_REFUSALS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    }
+)
+
 
 class AdclickError(Exception):
     """A failure with a cause and a remedy.
@@ -54,3 +72,32 @@ class SubmissionRefused(AdclickError):
     """Vertex AI or Kubeflow refused a run or a schedule, or could not be reached; nothing was started."""
 
     exit_code = 7
+
+
+def refusal_of_import(error: ModuleNotFoundError) -> ConfigError | None:
+    """What a person should know where the environment lacks a package; None where a package lacks a module: a bug."""
+    package = (error.name or "").partition(".")[0]
+    if not package or importlib.util.find_spec(package) is not None:
+        return None
+    return ConfigError(
+        f"this environment has no package {package!r}: it was made for another version of adclick, or for less of it",
+        "In a checkout: make setup. Elsewhere install adclick with the extra that the command needs, such as "
+        "adclick[pipeline] or adclick[stream].",
+    )
+
+
+def refusal_of_system(number: int | None, path: object) -> ConfigError | None:
+    """What a person should know where the system refuses a file or folder; None for any other failure.
+
+    Args:
+        number: The error's number, see `errno`.
+        path: The file or folder.
+    """
+    if number not in _REFUSALS or path is None:
+        return None
+    remedy = {
+        errno.ENOSPC: "Make room, or choose another place.",
+        errno.EDQUOT: "Make room, or choose another place.",
+        errno.ENOTDIR: "A part of the path is a file: correct the path.",
+    }.get(number, "Give the account that runs this the right to it, or choose another place.")
+    return ConfigError(f"{os.fsdecode(path) if isinstance(path, bytes) else path}: {os.strerror(number)}", remedy)

@@ -39,7 +39,7 @@ def running(command: Sequence[str], port: int, log: Path, **environment: str) ->
             process.wait(15)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(60)
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import traceback
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.models.tiny_model import TinyModel
 
+TESTS = Path(__file__).resolve().parent
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -28,3 +33,65 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     from tests.models.tiny_model import train_tiny_model
 
     return train_tiny_model(tmp_path_factory.mktemp("tiny_model"))
+
+
+@pytest.fixture(scope="session")
+def oddly_named_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """The same, its columns called as no program, graph or file system would call them; not to be changed."""
+    from tests.models.tiny_model import ODD_NAMES, train_tiny_model
+
+    return train_tiny_model(tmp_path_factory.mktemp("oddly_named"), ODD_NAMES)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints what tests have told by `record_property`, also those that passed in another process."""
+    reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            terminalreporter.write_line(f"{name}: {value}")
+
+
+# No test may wait for what a failed thread of its never does: what the thread raises ends the test at once. Other waits
+# end by pytest-timeout.
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _until_a_thread_fails())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _until_a_thread_fails())
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _until_a_thread_fails())
+
+
+def _until_a_thread_fails() -> Generator[None, Any, Any]:
+    main = threading.main_thread()
+    failures: list[str] = []
+
+    def note(raised: threading.ExceptHookArgs) -> None:
+        frames = traceback.extract_tb(raised.exc_traceback)
+        # Threads of libraries, which may fail as they please, are pytest's to warn of.
+        if not any(Path(frame.filename).is_relative_to(TESTS) for frame in frames):
+            hook_before(raised)
+            return
+        lines = traceback.format_exception(raised.exc_type, raised.exc_value, raised.exc_traceback)
+        failures.append("".join(lines))
+        signal.pthread_kill(main.ident or 0, signal.SIGUSR2)
+
+    def end(number: int, frame: Any) -> None:
+        pytest.fail(f"a thread of the test failed:\n{failures[0]}", pytrace=False)
+
+    hook_before = threading.excepthook
+    handler_before = signal.signal(signal.SIGUSR2, end)
+    threading.excepthook = note
+    try:
+        return (yield)
+    finally:
+        threading.excepthook = hook_before
+        signal.signal(signal.SIGUSR2, handler_before)

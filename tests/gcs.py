@@ -64,11 +64,12 @@ def fake_gcs_server() -> Path:
     with locked(folder.with_suffix(".lock")):
         if not binary.exists():
             environment = {**os.environ, "GOBIN": str(folder), "GOFLAGS": "-buildvcs=false"}
-            run_or_skip([_go(), "install", FAKE_GCS_SERVER], "fake-gcs-server cannot be built", env=environment)
+            run_or_skip([go(), "install", FAKE_GCS_SERVER], "fake-gcs-server cannot be built", env=environment)
     return binary
 
 
-def _go() -> str:
+def go() -> str:
+    """A recent Go; skips the test where there is none."""
     found = shutil.which("go")
     if found and _go_is_recent(found):
         return found
@@ -141,6 +142,7 @@ class Storage:
     folder: Path
     emulator_port: int
     proxy_port: int = 0
+    host: str = "127.0.0.1"
     latency_seconds: float = 0.0
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -150,7 +152,7 @@ class Storage:
     @property
     def environment(self) -> dict[str, str]:
         """What a process must find in its environment."""
-        proxy = f"http://127.0.0.1:{self.proxy_port}"
+        proxy = f"http://{self.host}:{self.proxy_port}"
         return {
             "https_proxy": proxy,
             "HTTPS_PROXY": proxy,
@@ -263,11 +265,20 @@ def _split(address: str) -> tuple[str, str]:
 
 
 @contextmanager
-def running_storage(folder: Path) -> Iterator[Storage]:
-    """Runs the emulator and the proxy in front of it, both empty, until the block ends."""
+def running_storage(
+    folder: Path, host: str = "127.0.0.1", emulator_port: int = 0, proxy_port: int = 0
+) -> Iterator[Storage]:
+    """Runs the emulator and the proxy in front of it, both empty, until the block ends.
+
+    Args:
+        folder: Where the certificate and the service account are written.
+        host: The address of this machine that the proxy listens at.
+        emulator_port: The emulator's port; a free one if 0.
+        proxy_port: The proxy's port; a free one if 0.
+    """
     binary = fake_gcs_server()
     folder.mkdir(parents=True, exist_ok=True)
-    storage = Storage(folder, free_port())
+    storage = Storage(folder, emulator_port or free_port(), host=host)
     key, certificate = _write_authority(folder)
     _write_account(folder)
     command = [str(binary), "-scheme", "http", "-host", "127.0.0.1", "-port", str(storage.emulator_port)]
@@ -276,11 +287,11 @@ def running_storage(folder: Path) -> Iterator[Storage]:
         emulator = subprocess.Popen([*command, "-log-level", "warn"], stdout=log, stderr=log)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
-    proxy = _Proxy(storage, tls)
+    proxy = _Proxy(storage, tls, proxy_port)
     storage.proxy_port = proxy.server_address[1]
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while True:
             try:
                 socket.create_connection(("127.0.0.1", storage.emulator_port), 1).close()
@@ -293,7 +304,7 @@ def running_storage(folder: Path) -> Iterator[Storage]:
         proxy.shutdown()
         proxy.server_close()
         emulator.terminate()
-        emulator.wait(10)
+        emulator.wait(60)
 
 
 def _write_authority(folder: Path) -> tuple[Path, Path]:
@@ -345,8 +356,8 @@ class _Proxy(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, storage: Storage, tls: ssl.SSLContext) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, storage: Storage, tls: ssl.SSLContext, port: int) -> None:
+        super().__init__((storage.host, port), _Handler)
         self.storage = storage
         self.tls = tls
 

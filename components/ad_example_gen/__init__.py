@@ -1,1 +1,1 @@
-"""AdExampleGen: one month's CSV files and images become examples, creatives and quarantine."""
+"""AdExampleGen: one month's rows and images become examples, creatives and quarantine."""

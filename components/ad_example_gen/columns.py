@@ -2,7 +2,8 @@
 
 What a person wrote and a computer should read is read (spaces around a number, `+1`, `1.0` for a label); what is
 neither a value nor one of the texts for a missing value makes the row bad. Text itself is kept exactly as it stands.
-Of a time with an offset the clock's reading counts: 10:00+02:00 is ten o'clock.
+Of a time with an offset the clock's reading counts: 10:00+02:00 is ten o'clock. NaN is a missing number; an infinity,
+and a number beyond float32, is the largest that float32 holds, of its sign.
 """
 
 from __future__ import annotations
@@ -20,28 +21,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ad_example_gen import reasons
-from components.ad_example_gen.csv_records import Bools, Ints
+from components.ad_example_gen.sources.csv_records import Bools, Ints
 from schema.feature_table import (
-    Bucketised,
     Column,
     FeatureTable,
     Identifier,
     Label,
     MultiValued,
-    Numeric,
+    RawType,
     Timestamp,
+    label_key,
 )
 
 Floats = npt.NDArray[np.float64]
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _PLAIN_NUMBER = r"^-?[0-9]{1,15}(?:\.[0-9]{1,15})?$"
-_LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
 #: What Arrow reads, but for a day that its month does not have.
 _PLAIN_TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?)?$"
 _ISO_FRACTION_AND_ZONE = (
     r"^(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?(?: ?(?:Z|z|UTC|[+-]\d{2}:?(?:\d{2})?))?$"
 )
+#: The largest number that float32 holds.
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
 _EPOCH = datetime(1970, 1, 1)
 #: The year 9999 ends before this second; a larger number is not in seconds.
 _LAST_SECOND = 253_402_300_800
@@ -100,13 +103,16 @@ def typed_column(
     reject(reasons.FIELD_TOO_LONG, _booleans(pc.greater(pc.binary_length(text), max_field_bytes)))
     already = np.any([cells.rows for cells in bad], axis=0) if bad else np.zeros(len(text), np.bool_)
     texts = {value.encode() for value in (*missing_values, *column.missing)}
+    if isinstance(column, Label):
+        # An empty cell may well be how a log writes that nobody clicked.
+        texts = {value for value in texts if label_key(value.decode()) not in column.values}
     missing = already | _booleans(pc.is_in(text, value_set=pa.array(sorted(texts), pa.binary())))
 
     values, wrong, wrong_reason = _values(column, text, missing)
-    if isinstance(column, Numeric | Bucketised | Label | Timestamp):
+    if column.raw_type is not RawType.STRING:
         missing = missing | _booleans(pc.and_(pc.is_null(values), pa.array(~wrong)))
     if required:
-        reason = {Label: reasons.MISSING_LABEL, Timestamp: reasons.MISSING_TIMESTAMP}
+        reason: dict[type, str] = {Label: reasons.MISSING_LABEL, Timestamp: reasons.MISSING_TIMESTAMP}
         bad.append(BadCells(reason.get(type(column), reasons.MISSING_IDENTIFIER), missing & ~already))
     bad.append(BadCells(wrong_reason, wrong))
     return TypedColumn(values, [cells for cells in bad if cells.rows.any()])
@@ -124,14 +130,13 @@ def required_columns(features: FeatureTable, *, split_by_time: bool, labelled: b
 
 def _values(column: Column, text: Any, missing: Bools) -> tuple[Any, Bools, str]:
     """Typed values, which rows are neither a value nor missing, and why that is bad."""
-    if isinstance(column, Numeric | Bucketised):
+    if column.is_quantity:
         numbers, wrong = _numbers(text, missing)
-        with np.errstate(over="ignore"):
-            single = numbers.astype(np.float32)
-        wrong |= np.isinf(single)
+        single = np.clip(numbers, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
         return pa.array(single, mask=np.isnan(single) | wrong), wrong, reasons.UNPARSABLE_NUMBER
     if isinstance(column, Label):
-        labels = _by_distinct(text, lambda value: _LABELS.get(value.strip(), np.nan))
+        values = column.values
+        labels = _by_distinct(text, lambda value: values.get(label_key(value), np.nan))
         wrong = np.isnan(labels) & ~missing
         return _integers(labels, missing | wrong), wrong, reasons.LABEL_NOT_0_OR_1
     if isinstance(column, Timestamp):
@@ -183,8 +188,14 @@ def _number(text: str) -> float:
     return float(text) if _NUMBER.fullmatch(text) else float("inf")
 
 
+def _infinite_number(text: str) -> float:
+    """The number that a text stands for which is no finite one; NaN if it stands for none."""
+    text = text.strip()
+    return float(text) if _INFINITY.fullmatch(text) or _NUMBER.fullmatch(text) else float("nan")
+
+
 def _numbers(text: Any, missing: Bools) -> tuple[Floats, Bools]:
-    """Numbers with NaN where missing, and which rows hold none; `nan` is a missing number."""
+    """Numbers with NaN where missing, infinities among them, and which rows hold none; `nan` is a missing number."""
     zeroed = pc.if_else(pa.array(missing), pa.scalar(b"0", pa.binary()), text) if missing.any() else text
     words = zeroed.cast(pa.string())
     try:
@@ -192,7 +203,11 @@ def _numbers(text: Any, missing: Bools) -> tuple[Floats, Bools]:
     except pa.ArrowInvalid:
         numbers = _mostly(words, _PLAIN_NUMBER, "0", _arrow_numbers, _number)
     wrong = np.isinf(numbers)
-    numbers[missing | wrong] = np.nan
+    if wrong.any():
+        # What is no number at all was marked so, too.
+        numbers[wrong] = _by_distinct(words.filter(pa.array(wrong)), _infinite_number)
+        wrong &= np.isnan(numbers)
+    numbers[missing] = np.nan
     return numbers, wrong
 
 

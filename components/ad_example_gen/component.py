@@ -34,16 +34,25 @@ class AdExampleGenSpec(ComponentSpec):
 
 
 class AdExampleGen(BaseBeamComponent):
-    """Turns a month's drop, CSV files and the images that they name, into examples for training.
+    """Turns a month's drop, rows and the images that they name, into examples for training.
 
     Outputs:
-        examples: `standard_artifacts.Examples`, `tf.Example` records in the splits `train` and `eval`. Its custom
-            properties count the rows: `rows_in` = `rows_examples` + `rows_quarantined` + `rows_duplicate`, and
-            `rows_examples` = `rows_train` + `rows_eval`; as JSON `quarantined_by_reason`, `creatives_by_status` (image
-            addresses), `impressions_by_image_status`, `ignored_csv_columns` (files that have the column);
-            `empty_files`; `eval_from`, the first second of the eval split, empty if the split is by hash; and
-            `code_version`. `drop_files.json` beside the splits names each CSV file with its size and SHA-256.
-        creatives: The distinct images, see `models.creatives`.
+        examples: `standard_artifacts.Examples`, `tf.Example` records in the splits `train`, `validation` and `eval`.
+            Its custom properties count the rows: `rows_in` = `rows_examples` + `rows_quarantined` + `rows_duplicate`,
+            and `rows_examples` = `rows_train` + `rows_validation` + `rows_eval`; of the duplicates `rows_conflicting`
+            contradict the row that is kept of their identifier, `rows_of_clicks` give the time of its click, and
+            `rows_clicked_later` examples are clicked as a duplicate says; as JSON `quarantined_by_reason`,
+            `infinite_by_column` (numbers that float32 does not hold), `creatives_by_status` (image addresses),
+            `impressions_by_image_status`,
+            `unusable_images_by_cause` (addresses), `conflicts_by_column` (of those looked at),
+            `ignored_csv_columns` (files that have the column), `unknown_columns` (of those that the
+            feature table does not declare, the rows filled and the first values), `examples_of_trouble` (some of each
+            kind), `rows_dated_in` (rows outside the month, by month), `copied_files` (not read, as they are another
+            once more); `empty_files`; `validation_from` and `evaluation_from`, the first seconds of these splits, empty
+            if the split is by hash; and `code_version`. `drop_files.json` beside the splits names each file with
+            its size and SHA-256, `row_hashes` what tells each example again.
+        creatives: The distinct images, see `models.creatives`; beside them the states of those outside the drop's
+            folder, see `outside_images`.
         quarantine: The rows that could not be used, as JSON lines, and the counts as `ingestion.json`.
     """
 
@@ -65,7 +74,7 @@ class AdExampleGen(BaseBeamComponent):
         """Declares the component.
 
         Args:
-            drop_uri: The folder of CSV files, or one CSV file.
+            drop_uri: The folder of files, or one file.
             span: The month as a number, such as 202610; 0 for an unnamed drop.
             version: The delivery of the month, from 1; a month that is delivered again gets the next.
             fingerprint: `drop_files.drop_fingerprint(drop_uri)`; a drop whose fingerprint is known is not read again.

@@ -11,10 +11,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from components import filesystem
 from components.ad_example_gen.settings import IngestionSettings
 from models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
-from models.images import CorruptImage, OversizedImage, decode_and_resize, inspect_image, to_decodable
+from models.images import (
+    CorruptImage,
+    OversizedImage,
+    decode_and_resize,
+    inspect_image,
+    to_decodable,
+    upright_size,
+    why_corrupt,
+)
+from storage import filesystem
 
 _KEY_DIGITS = 32
 #: What says that there is no such file for us; anything else is the machine's trouble, not a missing image.
@@ -76,10 +84,14 @@ def read_creative(address: str, settings: IngestionSettings, known: Container[st
     except CorruptImage as error:
         return Creative(key, CORRUPT, address, str(error))
     try:
-        pixels = decoder(settings.image_size)(to_decodable(encoded))
-    except (CorruptImage, tf.errors.InvalidArgumentError) as error:
-        return Creative(key, CORRUPT, address, _plain(error), width=header.width, height=header.height)
-    return Creative(key, OK, address, image=pixels, width=header.width, height=header.height)
+        decodable = to_decodable(encoded)
+        pixels = decoder(settings.image_size)(decodable)
+        width, height = upright_size(decodable)
+    except CorruptImage as error:
+        return Creative(key, CORRUPT, address, str(error), width=header.width, height=header.height)
+    except tf.errors.InvalidArgumentError:
+        return Creative(key, CORRUPT, address, why_corrupt(encoded), width=header.width, height=header.height)
+    return Creative(key, OK, address, image=pixels, width=width, height=height)
 
 
 def _unread(address: str, status: str, error: str) -> Creative:
@@ -87,8 +99,5 @@ def _unread(address: str, status: str, error: str) -> Creative:
     return Creative(f"{status}-{digits}", status, address, error)
 
 
-def _plain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return str(text).partition("\n")[0].rpartition("}} ")[2][:300]
+def _plain(error: OSError | ValueError) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

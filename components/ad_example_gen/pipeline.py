@@ -1,45 +1,53 @@
 """The Beam graph of ingestion. Its elements are chunks, never rows.
 
 First every chunk is read, checked and set aside as an Arrow file, which gives what only all chunks together can tell:
-which identifiers come twice, where in time the eval part begins, which images there are. Then each chunk is taken up
+which identifiers come twice, where in time the splits begin, which images there are. Then each chunk is taken up
 again with these answers, encoded and written. Every file is written under a name that follows from its chunk, by
 rename: a worker that is run twice does no harm.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from components import filesystem
 from components.ad_example_gen.chunks import Chunk, DropFile, ReadOptions, TypedChunk, plan_chunks, read_chunk
-from components.ad_example_gen.columns import as_example_column
+from components.ad_example_gen.columns import LARGEST_NUMBER, as_example_column
+from components.ad_example_gen.copied_files import sha256_of
 from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.csv_records import Bools, Ints
+from components.ad_example_gen.missing_images import CAUSES, MissingImages
+from components.ad_example_gen.month_dates import months_outside
+from components.ad_example_gen.outside_images import DropFolder, states_now, write_states
+from components.ad_example_gen.repeated_rows import (
+    Hashes,
+    IdentifiedRows,
+    RepeatedRows,
+    describe_conflict,
+    find_repeated,
+)
 from components.ad_example_gen.settings import IngestionSettings, SplitSettings
-from models.bucket import is_bucket_address
-from models.creatives import NONE, Creative, write_record
+from components.ad_example_gen.sources.csv_records import Bools, Ints
+from components.ad_example_gen.split_times import MINUTE, SplitTimes, choose_split_times
+from components.copy_detector.row_hashes import write_row_hashes
+from components.splits import SPLITS
+from models.creatives import MISSING, NONE, OK, Creative, write_record
 from schema.feature_table import FeatureTable
-
-Hashes = npt.NDArray[np.uint64]
+from storage import filesystem
+from storage.bucket import is_bucket_address
 
 _HASH_STEPS = 1_000_000
-_MINUTE = 60
-_HASHED_BYTES = 1 << 20
 #: Rows encoded at a time; their records are in memory.
 _ENCODED_ROWS = 32_768
 _IMAGE_THREADS = 8
@@ -49,6 +57,12 @@ _IMAGES_AT_A_TIME = 256
 _BYTES_PER_IDENTIFIER_PARTITION = 256 << 20
 _BYTES_PER_IMAGE_PARTITION = 8 << 20
 _MOST_PARTITIONS = 1_024
+#: Examples kept of each kind of trouble.
+_SHOWN = 3
+_SHOWN_CHARACTERS = 60
+#: So many values tell whether a column repeats them.
+_LOOKED_AT = 2_048
+_MOST_DISTINCT = 0.75
 
 
 @dataclass(frozen=True)
@@ -58,25 +72,29 @@ class IngestionPlan:
     Attributes:
         options: How chunks are read.
         ingestion: Limits and the form of what is written.
-        split: How rows are held out.
+        split: How rows are parted.
+        span: The month as a number, such as 202610; 0 for a drop that is no month's.
+        drop_uri: The folder of files, or one file.
         image_folder: What image addresses are relative to.
-        drop_bytes: Size of the CSV files; decides how finely the work is parted.
-        train_folder: Where examples to train on go.
-        eval_folder: Where examples to evaluate on go.
+        drop_bytes: Size of the files; decides how finely the work is parted.
+        split_folders: Where the examples of each split go.
         creatives_folder: Where creatives go.
         quarantine_folder: Where quarantined rows go.
+        row_hashes_folder: Where hashes of the examples go, see `components.copy_detector.row_hashes`.
         work_folder: Where chunks are set aside, and where the counts go; the caller's to delete.
     """
 
     options: ReadOptions
     ingestion: IngestionSettings
     split: SplitSettings
+    span: int
+    drop_uri: str
     image_folder: str
     drop_bytes: int
-    train_folder: str
-    eval_folder: str
+    split_folders: Mapping[str, str]
     creatives_folder: str
     quarantine_folder: str
+    row_hashes_folder: str
     work_folder: str
 
     @property
@@ -94,7 +112,7 @@ def _partitions(drop_bytes: int, bytes_each: int) -> int:
 
 
 class ReadDropFiles(beam.PTransform):
-    """Reads CSV files: `PCollection[DropFile]` to `PCollection[TypedChunk]`."""
+    """Reads files: `PCollection[DropFile]` to `PCollection[TypedChunk]`."""
 
     def __init__(self, options: ReadOptions, chunk_bytes: int) -> None:
         super().__init__()
@@ -124,61 +142,74 @@ def ingest(pipeline: beam.Pipeline, files: list[DropFile], plan: IngestionPlan) 
     )
     grouped = {"chunks": stored.chunks}
     counts = [stored.counts]
+    shown: list[Any] = []
     if features.identifier_name is not None:
-        grouped["duplicates"] = (
-            stored.identifiers | "GroupIdentifiers" >> beam.GroupByKey() | "FindDuplicates" >> beam.FlatMap(_duplicates)
+        grouped["repeated"] = (
+            stored.identifiers | "GroupIdentifiers" >> beam.GroupByKey() | "FindRepeated" >> beam.FlatMap(_repeated)
         )
     if features.image_name is not None:
         created = (
             stored.images
             | "GroupImages" >> beam.GroupByKey()
-            | "WriteCreatives" >> beam.ParDo(_WriteCreatives(plan)).with_outputs("counts", main="images")
+            | "WriteCreatives" >> beam.ParDo(_WriteCreatives(plan)).with_outputs("counts", "shown", main="images")
         )
         grouped["images"] = created.images
         counts.append(created.counts)
-    eval_from = (
+        shown.append(created.shown)
+    split_times = (
         stored.minutes
         | "SumMinutes" >> beam.CombineGlobally(add_counts)
-        | "ChooseEvalFrom" >> beam.Map(choose_eval_from, plan.split.eval_share)
+        | "ChooseSplitTimes" >> beam.Map(choose_split_times, plan.split)
     )
     written = (
         grouped
         | "GroupByChunk" >> beam.CoGroupByKey()
-        | "Encode" >> beam.ParDo(_Encode(plan), beam.pvalue.AsSingleton(eval_from))
+        | "Encode"
+        >> beam.ParDo(_Encode(plan), beam.pvalue.AsSingleton(split_times)).with_outputs("conflicts", main="counts")
     )
-    counts.append(written)
+    counts.append(written.counts)
+    if features.identifier_name is not None:
+        described = (
+            written.conflicts
+            | "GroupConflicts" >> beam.GroupByKey()
+            | "DescribeConflicts" >> beam.FlatMap(_describe_conflicts).with_outputs("shown", main="counts")
+        )
+        counts.append(described.counts)
+        shown.append(described.shown)
+    examples = (
+        shown
+        | "AllShown" >> beam.Flatten(pipeline=pipeline)
+        | "ChooseShown" >> beam.combiners.Top.SmallestPerKey(_SHOWN)
+    )
     _ = (
         counts
         | "AllCounts" >> beam.Flatten()
         | "SumCounts" >> beam.CombineGlobally(add_counts)
-        | "WriteCounts" >> beam.Map(_write_counts, plan.counts_file, beam.pvalue.AsSingleton(eval_from))
+        | "WriteCounts"
+        >> beam.Map(_write_counts, plan.counts_file, beam.pvalue.AsSingleton(split_times), beam.pvalue.AsDict(examples))
     )
 
 
 def record_files(pipeline: beam.Pipeline, paths: Sequence[str], path: str) -> None:
-    """Writes each file's address, size in bytes and SHA-256 as a JSON list."""
+    """Writes each file's address, size in bytes and SHA-256 as a JSON list, in the given order."""
     _ = (
         pipeline
         | "Paths" >> beam.Create(paths)
         | "ReshufflePaths" >> beam.Reshuffle()
         | "Hash" >> beam.Map(_describe_file)
         | "AllFiles" >> beam.combiners.ToList()
-        | "WriteFiles" >> beam.Map(_write_files, path)
+        | "WriteFiles" >> beam.Map(_write_files, list(paths), path)
     )
 
 
 def _describe_file(path: str) -> dict[str, str | int]:
-    digest, size = hashlib.sha256(), 0
-    with filesystem.open_read(path) as stream:
-        while block := stream.read(_HASHED_BYTES):
-            digest.update(block)
-            size += len(block)
-    return {"path": path, "bytes": size, "sha256": digest.hexdigest()}
+    return {"path": path, "bytes": filesystem.size(path), "sha256": sha256_of(path)}
 
 
-def _write_files(files: list[dict[str, str | int]], path: str) -> None:
+def _write_files(files: list[dict[str, str | int]], order: list[str], path: str) -> None:
+    places = {file: place for place, file in enumerate(order)}
     with filesystem.open_write_atomic(path) as stream:
-        stream.write(json.dumps(sorted(files, key=lambda file: str(file["path"])), indent=1).encode())
+        stream.write(json.dumps(sorted(files, key=lambda file: places[str(file["path"])]), indent=1).encode())
 
 
 def add_counts(counts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
@@ -189,27 +220,12 @@ def add_counts(counts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
     return dict(total)
 
 
-def _write_counts(counts: Mapping[str, int], path: str, eval_from: int | None) -> None:
+def _write_counts(
+    counts: Mapping[str, int], path: str, times: SplitTimes | None, shown: Mapping[str, list[str]]
+) -> None:
+    result = {"counts": counts, "split_times": times and asdict(times), "shown": shown}
     with filesystem.open_write_atomic(path) as stream:
-        stream.write(json.dumps({"counts": counts, "eval_from": eval_from}).encode())
-
-
-def choose_eval_from(rows_by_minute: Mapping[int, int], eval_share: float) -> int | None:
-    """Finds where in time to split.
-
-    Args:
-        rows_by_minute: Rows of each minute since 1970.
-        eval_share: The share of rows that should come at or after the answer.
-
-    Returns:
-        The second at the start of the minute that comes closest; None if the rows lie within one minute.
-    """
-    minutes = np.array(sorted(rows_by_minute), np.int64)
-    if len(minutes) < 2:
-        return None
-    rows = np.array([rows_by_minute[minute] for minute in minutes.tolist()], np.int64)
-    later = np.cumsum(rows[::-1])[::-1][1:] / rows.sum()
-    return int(minutes[1 + int(np.argmin(np.abs(later - eval_share)))]) * _MINUTE
+        stream.write(json.dumps(result).encode())
 
 
 #: Knuth's 64-bit multiplier (MMIX).
@@ -223,19 +239,35 @@ def hash_values(values: Any) -> Hashes:
     if pa.types.is_list(values.type):
         values = pc.binary_join(values, b"\x1f")
     if pa.types.is_binary(values.type):
-        texts = values.fill_null(b"").to_numpy(zero_copy_only=False)
-        return np.asarray(pd.util.hash_array(texts, categorize=False), np.uint64)
+        texts = values.fill_null(b"")
+        if pc.count_distinct(texts.slice(0, _LOOKED_AT)).as_py() < _MOST_DISTINCT * min(len(texts), _LOOKED_AT):
+            # Each is hashed once.
+            encoded = texts.dictionary_encode()
+            return _hash_texts(encoded.dictionary)[encoded.indices.to_numpy()]
+        return _hash_texts(texts)
     return np.asarray(pd.util.hash_array(values.fill_null(0).to_numpy(zero_copy_only=False)), np.uint64)
 
 
-def _hash_rows(batch: Any, features: FeatureTable) -> Hashes:
-    """64-bit hashes of whole rows but for the label."""
-    combined = np.zeros(batch.num_rows, np.uint64)
+def _hash_texts(texts: Any) -> Hashes:
+    return np.asarray(pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False), np.uint64)
+
+
+def _hash_contents(batch: Any, features: FeatureTable) -> tuple[Hashes, Hashes]:
+    """64-bit hashes of rows but for identifier and label, and but for the time too."""
+    combined, timeless = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
     for name in features.used:
-        if name != features.label_name:
-            combined = combined * _HASH_MULTIPLIER ^ hash_values(_column(batch, name))
+        if name not in (features.label_name, features.identifier_name):
+            hashes = hash_values(_column(batch, name))
+            combined = combined * _HASH_MULTIPLIER ^ hashes
+            if name != features.timestamp_name:
+                timeless = timeless * _HASH_MULTIPLIER ^ hashes
+    return combined, timeless
+
+
+def _hash_rows(batch: Any, features: FeatureTable) -> Hashes:
+    """48-bit hashes of rows but for identifier and label, whose remainders are as good as random."""
     # A multiplication spreads the last column's bits over all of them.
-    return np.asarray((combined * _HASH_MULTIPLIER) >> np.uint64(16))
+    return np.asarray((_hash_contents(batch, features)[0] * _HASH_MULTIPLIER) >> np.uint64(16))
 
 
 def _parts(hashes: Hashes, partitions: int) -> Iterator[tuple[int, Ints]]:
@@ -254,9 +286,15 @@ def chunk_name(file_index: int, part: int) -> str:
 
 
 def count_rows(chunk: TypedChunk) -> Counter[str]:
-    """The rows of a chunk, and those of them that are quarantined, in all and by reason."""
+    """The rows of a chunk, and those of them that are quarantined, in all and by reason; and its infinite numbers."""
     counts = Counter({"rows_in": chunk.rows_in, "rows_quarantined": len(chunk.quarantined)})
     counts.update(f"quarantined_by_reason/{row.reason}" for row in chunk.quarantined)
+    counts.update({f"filled_by_unknown_column/{name}": rows for name, rows in chunk.filled.items()})
+    for name, column in zip(chunk.batch.schema.names, chunk.batch.columns, strict=True):
+        if pa.types.is_float32(column.type):
+            infinite = pc.sum(pc.greater_equal(pc.abs(column), pa.scalar(LARGEST_NUMBER, pa.float32()))).as_py()
+            if infinite:
+                counts[f"infinite_by_column/{name}"] = infinite
     return counts
 
 
@@ -304,11 +342,21 @@ def read_images(
     def read(reference: bytes) -> Creative:
         return read_creative(address(reference), settings, known)
 
+    missing = MissingImages(folder)
     in_bucket = any(is_bucket_address(address(reference)) for reference in distinct)
     with ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS) as pool:
         for start in range(0, len(distinct), _IMAGES_AT_A_TIME):
             some = distinct[start : start + _IMAGES_AT_A_TIME]
-            yield list(zip(some, pool.map(read, some), strict=True))
+            found = zip(some, pool.map(read, some), strict=True)
+            yield [(reference, _with_cause(creative, reference, missing)) for reference, creative in found]
+
+
+def _with_cause(creative: Creative, reference: bytes, missing: MissingImages) -> Creative:
+    """The creative, with the likely cause if its file is missing."""
+    if creative.status != MISSING:
+        return creative
+    cause = missing.cause(reference.decode())
+    return replace(creative, cause=cause, error=CAUSES[cause])
 
 
 class _Store(beam.DoFn):
@@ -325,19 +373,54 @@ class _Store(beam.DoFn):
         yield beam.pvalue.TaggedOutput("counts", dict(count_rows(chunk)))
         if not batch.num_rows:
             return
-        set_aside(batch, _stored_file(plan, name))
-        yield name, batch.num_rows
+        contents, timeless = _hash_contents(batch, features)
+        hashes = None
         if features.identifier_name is not None:
             hashes = hash_values(_column(batch, features.identifier_name))
+        set_aside(_with_hashes(batch, contents, hashes), _stored_file(plan, name))
+        yield name, batch.num_rows
+        if hashes is not None:
+            clicked = _column(batch, features.label_name).to_numpy() == 1
+            seconds = np.zeros(batch.num_rows, np.int64)
+            if features.timestamp_name is not None:
+                seconds = _column(batch, features.timestamp_name).fill_null(0).to_numpy()
             for part, rows in _parts(hashes, _partitions(plan.drop_bytes, _BYTES_PER_IDENTIFIER_PARTITION)):
-                found = (chunk.file_index, chunk.part, rows.astype(np.int32), hashes[rows])
+                found = IdentifiedRows(
+                    chunk.file_index,
+                    chunk.part,
+                    rows.astype(np.int32),
+                    hashes[rows],
+                    timeless[rows],
+                    seconds[rows],
+                    clicked[rows],
+                )
                 yield beam.pvalue.TaggedOutput("identifiers", (part, found))
+        if features.timestamp_name is not None:
+            outside = months_outside(_column(batch, features.timestamp_name).drop_null().to_numpy(), plan.span)
+            yield beam.pvalue.TaggedOutput("counts", {f"rows_dated_in/{month}": n for month, n in outside.items()})
         if features.timestamp_name is not None and plan.split.by == "time":
-            minutes, rows = np.unique(_column(batch, features.timestamp_name).to_numpy() // _MINUTE, return_counts=True)
+            minutes, rows = np.unique(_column(batch, features.timestamp_name).to_numpy() // MINUTE, return_counts=True)
             yield beam.pvalue.TaggedOutput("minutes", dict(zip(minutes.tolist(), rows.tolist(), strict=True)))
         if features.image_name is not None:
             for part, references in image_references(batch, features.image_name, plan.drop_bytes):
                 yield beam.pvalue.TaggedOutput("images", (part, (name, references)))
+
+
+def _with_hashes(batch: Any, contents: Hashes, identifiers: Hashes | None) -> Any:
+    """The batch with hashes of its rows as its last columns."""
+    hashes = [pa.array(found, pa.uint64()) for found in (contents, identifiers) if found is not None]
+    names = [f"hashes_{number}" for number in range(len(hashes))]
+    return pa.RecordBatch.from_arrays([*batch.columns, *hashes], [*batch.schema.names, *names])
+
+
+def _without_hashes(batch: Any, features: FeatureTable) -> tuple[Any, Hashes, Hashes | None]:
+    """A batch as it was before `_with_hashes`, the hashes of its contents and of its identifiers."""
+    columns, names = list(batch.columns), list(batch.schema.names)
+    identifiers = None
+    if features.identifier_name is not None:
+        identifiers, _ = columns.pop().to_numpy(), names.pop()
+    contents, _ = columns.pop().to_numpy(), names.pop()
+    return pa.RecordBatch.from_arrays(columns, names), contents, identifiers
 
 
 def _stored_file(plan: IngestionPlan, name: str) -> str:
@@ -348,18 +431,21 @@ def _column(batch: Any, name: str) -> Any:
     return batch.column(batch.schema.get_field_index(name))
 
 
-def _duplicates(group: tuple[int, Iterable[tuple[int, int, Ints, Hashes]]]) -> Iterator[tuple[str, Ints]]:
-    """Rows whose identifier came earlier in the drop, by chunk."""
-    chunks = sorted(group[1], key=lambda chunk: chunk[:2])
-    hashes = np.concatenate([chunk[3] for chunk in chunks])
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    repeated = np.sort(order[1:][ordered[1:] == ordered[:-1]])
-    firsts = np.cumsum([0, *(len(chunk[2]) for chunk in chunks)])
-    for chunk, first, end in zip(chunks, firsts[:-1], firsts[1:], strict=True):
-        here = repeated[np.searchsorted(repeated, first) : np.searchsorted(repeated, end)]
-        if len(here):
-            yield chunk_name(chunk[0], chunk[1]), chunk[2][here - first]
+def _repeated(group: tuple[int, Iterable[IdentifiedRows]]) -> Iterator[tuple[str, RepeatedRows]]:
+    """The rows of a partition whose identifiers repeat, by chunk."""
+    for found in find_repeated(group[1]):
+        yield chunk_name(found.file_index, found.part), found
+
+
+def _describe_conflicts(
+    group: tuple[int, Iterable[tuple[bool, str, dict[str, str]]]],
+) -> Iterator[Any]:
+    """Of the rows of one identifier that were looked at, how they differ."""
+    rows = sorted(group[1], key=lambda row: not row[0])
+    (_, identifier, first), (_, _, other) = rows[0], rows[-1]
+    differing, text = describe_conflict(identifier, first, other)
+    yield beam.pvalue.TaggedOutput("shown", ("conflicting_rows", text))
+    yield {f"conflicts_by_column/{name}": 1 for name in differing}
 
 
 _ImageAnswers = dict[bytes, tuple[str, str]]
@@ -379,17 +465,33 @@ class _WriteCreatives(beam.DoFn):
         written: set[str] = set()
         path = filesystem.join(self._plan.creatives_folder, f"creatives-{partition:05d}")
         counts: Counter[str] = Counter()
+        self._note_outside_images(partition, sorted({one for _, found in chunks for one in found}))
         with filesystem.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
             for some in read_images(references, self._plan.image_folder, self._plan.ingestion):
                 for reference, creative in some:
                     answers[reference] = creative.key, creative.status
                     counts[f"creatives_by_status/{creative.status}"] += 1
+                    if creative.status != OK:
+                        reason = creative.cause or creative.status
+                        counts[f"unusable_images_by_cause/{reason}"] += 1
+                        text = reference.decode()
+                        shown = text if creative.cause else f"{text}: {creative.error}"
+                        yield beam.pvalue.TaggedOutput("shown", (f"unusable_images/{reason}", shown))
                     if creative.key not in written:
                         writer.write(write_record(creative))
                         written.add(creative.key)
         for name, found in chunks:
             yield name, {reference: answers[reference] for reference in found}
         yield beam.pvalue.TaggedOutput("counts", dict(counts))
+
+    def _note_outside_images(self, partition: int, references: Iterable[bytes]) -> None:
+        """Writes the states of the images that the fingerprint of the drop's folder does not cover, before a look."""
+        folder = DropFolder(self._plan.drop_uri, is_folder=self._plan.drop_uri == self._plan.image_folder)
+        addresses = [filesystem.join(self._plan.image_folder, reference.decode()) for reference in references]
+        outside = [address for address in addresses if not folder.covers(address)]
+        if outside:
+            path = filesystem.join(self._plan.creatives_folder, f"outside_images-{partition:05d}.jsonl")
+            write_states(path, zip(outside, states_now(outside), strict=True))
 
 
 class _Encode(beam.DoFn):
@@ -399,45 +501,64 @@ class _Encode(beam.DoFn):
         super().__init__()
         self._plan = plan
 
-    def process(
-        self, group: tuple[str, Mapping[str, Iterable[Any]]], eval_from: int | None
-    ) -> Iterator[dict[str, int]]:
+    def process(self, group: tuple[str, Mapping[str, Iterable[Any]]], times: SplitTimes | None) -> Iterator[Any]:
         plan = self._plan
         name, found = group
-        batch = take_up(_stored_file(plan, name))
-        kept = np.ones(batch.num_rows, np.bool_)
-        for rows in found.get("duplicates", ()):
-            kept[rows] = False
-        held_out = self._held_out(batch, eval_from)
-        counts = Counter({"rows_duplicate": int((~kept).sum())})
+        batch, contents, hashes = _without_hashes(take_up(_stored_file(plan, name)), plan.features)
+        kept, clicked = np.ones(batch.num_rows, np.bool_), np.zeros(batch.num_rows, np.bool_)
+        counts: Counter[str] = Counter()
+        for repeated in found.get("repeated", ()):
+            kept[repeated.dropped] = False
+            clicked[repeated.clicked] = True
+            counts["rows_conflicting"] += repeated.conflicting
+            counts["rows_of_clicks"] += repeated.of_clicks
+            for row, (identifier, is_first) in repeated.looked_at.items():
+                shown = (is_first, *_as_texts(batch, row, plan.features))
+                yield beam.pvalue.TaggedOutput("conflicts", (identifier, shown))
+        counts["rows_duplicate"] = int((~kept).sum())
+        counts["rows_clicked_later"] = int(clicked.sum())
+        if clicked.any():
+            batch = _with_clicks(batch, plan.features.label_name, clicked)
+        split_of_row = self._split_of_row(batch, times)
+        write_row_hashes(
+            plan.row_hashes_folder,
+            name,
+            None if hashes is None else hashes[kept],
+            contents[kept],
+            split_of_row[kept],
+            _column(batch, plan.features.label_name).to_numpy()[kept] == 1,
+        )
         if plan.features.image_name is not None:
             answers: _ImageAnswers = {}
             for some in found["images"]:
                 answers.update(some)
             batch = _with_image_keys(batch, plan.features, answers)
-        for split, folder, chosen in (
-            ("train", plan.train_folder, kept & ~held_out),
-            ("eval", plan.eval_folder, kept & held_out),
-        ):
+        for number, split in enumerate(SPLITS):
+            chosen = kept & (split_of_row == number)
             if chosen.any():
                 mask = pa.array(chosen)
                 columns = batch.columns if chosen.all() else [column.filter(mask) for column in batch.columns]
                 part = pa.RecordBatch.from_arrays(columns, batch.schema.names)
-                counts[f"rows_{split}"] += self._write(folder, name, part)
+                counts[f"rows_{split}"] += self._write(plan.split_folders[split], name, part)
                 if plan.features.image_name is not None:
                     for status in _column(part, plan.features.image_status_name).value_counts().to_pylist():
                         counts[f"impressions_by_image_status/{status['values'].decode()}"] += status["counts"]
         yield dict(counts)
 
-    def _held_out(self, batch: Any, eval_from: int | None) -> Bools:
+    def _split_of_row(self, batch: Any, times: SplitTimes | None) -> Ints:
+        """Each row's position in `SPLITS`."""
         split, features = self._plan.split, self._plan.features
         if split.by == "hash":
             column = split.column or features.identifier_name
             hashes = _hash_rows(batch, features) if column is None else hash_values(_column(batch, column))
-            return np.asarray(hashes % np.uint64(_HASH_STEPS) < np.uint64(round(split.eval_share * _HASH_STEPS)))
-        if eval_from is None:
-            return np.zeros(batch.num_rows, np.bool_)
-        return np.asarray(_column(batch, features.timestamp_name or "").to_numpy() >= eval_from)
+            steps = (hashes % np.uint64(_HASH_STEPS)).astype(np.int64)
+            # Evaluation's come first, so that which these are does not depend on the share of validation.
+            bounds = np.round(np.cumsum([split.eval_share, split.validation_share]) * _HASH_STEPS)
+            return np.asarray(len(SPLITS) - 1 - np.searchsorted(bounds, steps, side="right"))
+        if times is None:
+            return np.zeros(batch.num_rows, np.int64)
+        seconds = _column(batch, features.timestamp_name or "").to_numpy()
+        return np.asarray(np.searchsorted([times.validation_from, times.evaluation_from], seconds, side="right"))
 
     def _write(self, folder: str, name: str, batch: Any) -> int:
         compress = self._plan.ingestion.compress
@@ -456,6 +577,29 @@ class _Encode(beam.DoFn):
                     write(example)
                     rows += 1
         return rows
+
+
+def _with_clicks(batch: Any, label_name: str, clicked: Bools) -> Any:
+    """The batch with some more rows clicked."""
+    position = batch.schema.get_field_index(label_name)
+    columns = list(batch.columns)
+    columns[position] = pa.array(np.where(clicked, 1, columns[position].to_numpy()), pa.int64())
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _as_texts(batch: Any, row: int, features: FeatureTable) -> tuple[str, dict[str, str]]:
+    """A row's identifier, and its other values but the label as texts by column."""
+
+    def text(name: str) -> str:
+        value = _column(batch, name)[row].as_py()
+        parts = value if isinstance(value, list) else [value]
+        return "|".join(
+            "" if part is None else part.decode("utf-8", "replace") if isinstance(part, bytes) else f"{part:.9g}"
+            for part in parts
+        )[:_SHOWN_CHARACTERS]
+
+    others = [name for name in features.used if name not in (features.label_name, features.identifier_name)]
+    return text(features.identifier_name or ""), {name: text(name) for name in others}
 
 
 def _with_image_keys(batch: Any, features: FeatureTable, answers: _ImageAnswers) -> Any:

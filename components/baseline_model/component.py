@@ -8,11 +8,12 @@ from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components.artifacts import Creatives
 from components.example_files import creative_files
 from models.extension import extend_creatives
+from storage import filesystem
 
 
 class BaselineModelSpec(ComponentSpec):
@@ -34,7 +35,7 @@ class BaselineModelExecutor(base_executor.BaseExecutor):
     ) -> None:
         model = artifact_utils.get_single_instance(output_dict["model"])
         folder = path_utils.serving_model_dir(model.uri)
-        io_utils.copy_dir(exec_properties["pushed_version"], folder)
+        filesystem.copy_folder(exec_properties["pushed_version"], folder)
         added = extend_creatives(folder, creative_files(input_dict["creatives"]))
         model.set_string_custom_property("pushed_version", exec_properties["pushed_version"])
         model.set_int_custom_property("creatives_added", added)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from google.protobuf import json_format
 from tensorflow_model_analysis.api.types import ValueWithTDistribution
 from tensorflow_model_analysis.evaluators import metrics_validator
 from tensorflow_model_analysis.metrics import metric_types
-from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.proto import config_pb2, validation_result_pb2
 from tensorflow_model_analysis.utils import config_util
 from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as tfma_writer
 from tfx import types
@@ -24,9 +25,17 @@ from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
 from components.click_evaluator.scoring import Counts, MergeCounts, ScoreFile, ScoringPlan, SliceKey
 from components.example_files import split_files
-from models.click_metrics import FOLDS, Estimates, estimate, jackknife
-from models.evaluation import COUNT
+from components.splits import EVALUATION
+from models.description import THRESHOLDS_FILE
+from models.evaluation import bounds_of, gates_of
+from models.gates import UNDECIDED, Measurement, Verdict, describe_undecided, judge
+from models.metrics.counts import FOLDS, Estimates, estimate, jackknife, thresholds
+from models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
+from models.settings import EvaluationSettings
 from schema.errors import DataRefused
+from storage.literal_path import literal_path
+
+FALSE_POSITIVE_RATES = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 class ClickEvaluatorExecutor(BaseBeamExecutor):
@@ -56,7 +65,9 @@ class ClickEvaluatorExecutor(BaseBeamExecutor):
             spec.name: _serving_model(baseline if spec.is_baseline else input_dict[standard_component_specs.MODEL_KEY])
             for spec in config.model_specs
         }
-        splits = json_utils.loads(exec_properties.get(standard_component_specs.EXAMPLE_SPLITS_KEY, "null")) or ["eval"]
+        splits = json_utils.loads(exec_properties.get(standard_component_specs.EXAMPLE_SPLITS_KEY, "null")) or [
+            EVALUATION
+        ]
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
         files = [file for split in splits for file in split_files(examples, split)]
         if not files:
@@ -67,6 +78,7 @@ class ClickEvaluatorExecutor(BaseBeamExecutor):
             candidate=next(spec.name for spec in config.model_specs if not spec.is_baseline),
             slices=tuple(tuple(sorted(spec.feature_keys)) for spec in config.slicing_specs),
         )
+        undecided = exec_properties.get(UNDECIDED) or EvaluationSettings().undecided
         tf.io.gfile.makedirs(output)
         with self._make_beam_pipeline() as pipeline:
             _ = (
@@ -75,9 +87,21 @@ class ClickEvaluatorExecutor(BaseBeamExecutor):
                 | "Reshuffle" >> beam.Reshuffle()
                 | "Score" >> beam.ParDo(ScoreFile(plan))
                 | "Merge" >> beam.CombineGlobally(MergeCounts())
-                | "Write" >> beam.Map(write_evaluation, config=config.SerializeToString(), models=models, output=output)
+                | "Write"
+                >> beam.Map(
+                    write_evaluation,
+                    config=config.SerializeToString(),
+                    models=models,
+                    output=output,
+                    blesses_undecided=undecided == "bless",
+                )
             )
-        _bless(input_dict, output_dict, exec_properties, tfma.load_validation_result(output).validation_ok)
+        result = tfma.load_validation_result(literal_path(output))
+        _bless(input_dict, output_dict, exec_properties, result.validation_ok)
+        blessing = artifact_utils.get_single_uri(output_dict[standard_component_specs.BLESSING_KEY])
+        io_utils.copy_file(
+            os.path.join(output, THRESHOLDS_FILE), os.path.join(blessing, THRESHOLDS_FILE), overwrite=True
+        )
 
 
 def _serving_model(artifacts: list[types.Artifact]) -> str:
@@ -85,7 +109,9 @@ def _serving_model(artifacts: list[types.Artifact]) -> str:
     return path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
 
 
-def write_evaluation(counts: Counts, config: bytes, models: Mapping[str, str], output: str) -> None:
+def write_evaluation(
+    counts: Counts, config: bytes, models: Mapping[str, str], output: str, *, blesses_undecided: bool
+) -> None:
     """Writes metrics, the check of the thresholds and the config in TFMA's formats.
 
     Args:
@@ -93,6 +119,7 @@ def write_evaluation(counts: Counts, config: bytes, models: Mapping[str, str], o
         config: The serialized `EvalConfig`.
         models: By model name, the folder of its SavedModel.
         output: An existing folder.
+        blesses_undecided: Whether a threshold that too few clicks decide keeps a model from nothing.
     """
     eval_config = config_pb2.EvalConfig.FromString(config)
     slices = [(key, _metrics(key, counts, eval_config)) for key in sorted({key for key, _ in counts}, key=repr)]
@@ -103,15 +130,65 @@ def write_evaluation(counts: Counts, config: bytes, models: Mapping[str, str], o
         tf.io.TFRecordWriter(os.path.join(output, f"{empty}-00000-of-00001.tfrecord")).close()
     combine = tfma_writer.CombineValidations(eval_config)
     result = combine.create_accumulator()
+    gates = sum(gates_of([column for column, _ in key], eval_config) for key, _ in slices)
     for found in slices:
-        result = combine.add_input(result, metrics_validator.validate_metrics(found, eval_config))
+        validation = metrics_validator.validate_metrics(found, eval_config)
+        _tell_chance(validation, found, gates, blesses_undecided)
+        result = combine.add_input(result, validation)
+    judged = combine.extract_output(result)
+    # Where changes alone are bounded, a first model has nothing to keep; TFMA blesses none without a threshold.
+    judged.validation_ok |= not gates
     with tf.io.TFRecordWriter(os.path.join(output, "validations.tfrecord")) as writer:
-        writer.write(combine.extract_output(result).SerializeToString())
+        writer.write(judged.SerializeToString())
+    _write_thresholds(counts, eval_config, output)
     run = config_pb2.EvalRun(
         eval_config=eval_config, version=tfma.version.VERSION, model_locations=models, file_format="tfrecords"
     )
     with tf.io.gfile.GFile(os.path.join(output, "eval_config.json"), "w") as stream:
         stream.write(json_format.MessageToJson(run))
+
+
+def _write_thresholds(counts: Counts, config: config_pb2.EvalConfig, output: str) -> None:
+    """Writes the candidate's thresholds by false-positive rate, which a pushed version carries."""
+    candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)
+    overall = counts.get(((), candidate))
+    found = {} if overall is None else thresholds(overall, FALSE_POSITIVE_RATES)
+    with tf.io.gfile.GFile(os.path.join(output, THRESHOLDS_FILE), "w") as stream:
+        stream.write(json.dumps({f"{rate:g}": threshold for rate, threshold in found.items()}, indent=1))
+
+
+def _tell_chance(
+    validation: validation_result_pb2.ValidationResult,
+    slice_metrics: tuple[Any, dict[Any, Any]],
+    gates: int,
+    blesses: bool,
+) -> None:
+    """Says in the message of each failure that chance may explain that it does; such alone need not refuse."""
+    key, metrics = slice_metrics
+    by_name = {(metric.name, metric.model_name, metric.is_diff): value for metric, value in metrics.items()}
+    failures = [failure for part in validation.metric_validations_per_slice for failure in part.failures]
+    for failure in failures:
+        of = failure.metric_key
+        value = by_name.get((of.name, of.model_name, of.is_diff))
+        if value is None:
+            continue
+        rate = float(by_name[CLICK_RATE.name, of.model_name, False])
+        measured = Measurement(
+            metric=of.name,
+            value=float(value),
+            is_change=of.is_diff,
+            deviation=getattr(value, "sample_standard_deviation", None),
+            freedom=FOLDS - 1,
+            clicks=float(by_name[EXAMPLE_COUNT.name, of.model_name, False]) * min(rate, 1 - rate),
+            click_rate=rate,
+            gates=gates,
+            is_overall=not key,
+        )
+        bounds = bounds_of(failure.metric_threshold)
+        if judge(measured, bounds) is Verdict.UNDECIDED:
+            failure.message = describe_undecided(measured, bounds)
+    if blesses and failures and all(failure.message.startswith(UNDECIDED) for failure in failures):
+        validation.validation_ok = True
 
 
 def _metrics(key: SliceKey, counts: Counts, config: config_pb2.EvalConfig) -> dict[Any, Any]:
@@ -131,7 +208,7 @@ def _as_tfma(estimates: Estimates, model: str, intervals: bool, is_diff: bool) -
     found = {}
     for name, value in estimates.value.items():
         key = metric_types.MetricKey(name=name, model_name=model, is_diff=is_diff)
-        if not intervals or name == COUNT:
+        if not intervals or name == EXAMPLE_COUNT.name:
             found[key] = value
             continue
         mean, error = jackknife(value, estimates.without[name])

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from components.example_files import example_batches, example_decoder
-from models.click_metrics import FOLDS, SliceCounts, add, count
 from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
-from models.features import known_name
+from models.features import vocabulary_columns
 from models.loading import load_model
+from models.metrics.counts import FOLDS, SliceCounts, add, check_finite, count
+from models.preprocessing import read_vocabularies
 
 #: The columns and values of a slice, ordered by column; empty for all impressions.
 SliceKey = tuple[tuple[str, Any], ...]
@@ -62,12 +63,16 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         self._label = description.features.label_name
         self._unclicked_weight = 1 / description.negative_sampling_rate
         named = {column for columns in self._plan.slices for column in columns}
+        features = description.features
+        sliced = [name for name in vocabulary_columns(features) if features.known_name(name) in named]
+        # By column, how the slices call whether its values are known, and those that are.
         self._vocabularies = {
-            name: read_vocabulary(folder, name) for name in description.features.root if known_name(name) in named
+            name: (features.known_name(name), frozenset(values))
+            for name, values in read_vocabularies(folder, features, sliced).items()
         }
-        derived = {known_name(name) for name in self._vocabularies}
+        derived = {known_name for known_name, _ in self._vocabularies.values()}
         columns = sorted({*self._vocabularies, *(named - derived)} - {self._label})
-        self._decoder = example_decoder(description.features, [self._label, *columns])
+        self._decoder = example_decoder(features, [self._label, *columns])
 
     def process(self, path: str) -> Iterator[Counts]:
         """Scores the file batch by batch."""
@@ -85,6 +90,8 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
             name: model.signatures[SERVING_EXAMPLES](examples=examples)[CLICK_PROBABILITY].numpy().astype(np.float64)
             for name, model in self._models.items()
         }
+        for name, prediction in predictions.items():
+            check_finite(prediction, f"predictions of {name or 'the model'}")
         batch = self._decoder.DecodeBatch(examples.numpy().tolist())
         clicked = np.zeros(len(examples), bool)
         parents = pc.list_parent_indices(batch[self._label])
@@ -94,8 +101,8 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         weight = np.where(clicked, 1.0, self._unclicked_weight)
         fold = random.integers(0, FOLDS, len(examples))
         columns = {name: _values(batch[name]) for name in batch.schema.names}
-        for name, vocabulary in self._vocabularies.items():
-            columns[known_name(name)] = _known(columns[name], vocabulary)
+        for name, (known_name, vocabulary) in self._vocabularies.items():
+            columns[known_name] = _known(columns[name], vocabulary)
         return {
             (key, name): count(prediction[rows], clicked[rows], weight[rows], fold[rows])
             for key, rows in _slices(columns, len(examples), self._plan.slices)
@@ -135,12 +142,6 @@ class _Values:
     rows: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int64]
     distinct: list[Any]
-
-
-def read_vocabulary(model_folder: str, column: str) -> frozenset[bytes]:
-    """The values of a column that an exported model knows."""
-    with tf.io.gfile.GFile(os.path.join(model_folder, "assets", column), "rb") as stream:
-        return frozenset(stream.read().split(b"\n"))
 
 
 def _values(column: pa.Array) -> _Values:

@@ -12,11 +12,12 @@ from tfx.utils import path_utils
 
 from components.artifacts import Creatives
 from components.code_version import CODE_VERSION, code_version
-from components.example_files import creative_files, split_files
+from components.example_files import creative_files, training_files, validation_files
 from components.month_inputs import takes_months
 from models.settings import NetworkSettings, TrainingSettings
 from models.trainer import train
 from schema.feature_table import parse_feature_table
+from storage.local_copy import local_copy
 
 
 class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
@@ -42,7 +43,10 @@ class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]
 
 
 class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
-    """Trains on the earlier months and the train split of the newest, whose eval split is held out."""
+    """Trains on the earlier months and the newest's train split, and stops and chooses by its validation split.
+
+    What the model is judged by, the newest month's evaluation split, is not read.
+    """
 
     @takes_months
     def Do(
@@ -56,18 +60,19 @@ class ClickTrainerExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
         model_run = artifact_utils.get_single_uri(output_dict["model_run"])
         model = artifact_utils.get_single_instance(output_dict["model"])
         model.set_string_custom_property(CODE_VERSION, code_version())
+        warm_start_from = exec_properties.get("warm_start_from")
         result = train(
             features=parse_feature_table(exec_properties["features"]),
             network=NetworkSettings.model_validate_json(exec_properties["network"]),
             training=TrainingSettings.model_validate_json(exec_properties["training"]),
             image_size=exec_properties["image_size"],
             transform_graph=artifact_utils.get_single_uri(input_dict["transform_graph"]),
-            train_files=split_files(earlier, "train") + split_files(earlier, "eval") + split_files(newest, "train"),
-            held_out_files=split_files(newest, "eval"),
+            train_files=training_files(newest, earlier),
+            validation_files=validation_files(newest),
             creative_files=creative_files(input_dict["creatives"]),
             model_folder=path_utils.serving_model_dir(model.uri),
             log_folder=model_run,
-            warm_start_from=exec_properties.get("warm_start_from"),
+            warm_start_from=local_copy(warm_start_from) if warm_start_from else None,
         )
         run = artifact_utils.get_single_instance(output_dict["model_run"])
         run.set_int_custom_property("epochs", result.epochs)

@@ -12,6 +12,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from components.artifacts import FeatureAnalysis
 from components.example_files import read_schema
 from components.month_inputs import takes_months
+from components.splits import SPLITS, TRAIN
 from models.analysis import merge, read_analysis
 from models.transform_graph import write_transform_graph
 from schema.feature_table import parse_feature_table
@@ -40,9 +41,9 @@ class ClickTransformExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
         exec_properties: dict[str, Any],
     ) -> None:
         newest = artifact_utils.get_single_instance(input_dict["analysis"])
-        folders = [artifact_utils.get_split_uri([newest], "train")]
+        folders = [artifact_utils.get_split_uri([newest], TRAIN)]
         for artifact in input_dict.get("earlier_analysis", []):
-            folders += [artifact_utils.get_split_uri([artifact], split) for split in ("train", "eval")]
+            folders += [artifact_utils.get_split_uri([artifact], split) for split in SPLITS]
         features = parse_feature_table(exec_properties["features"])
         analysis = merge([read_analysis(folder) for folder in folders])
         schema = read_schema(input_dict["schema"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
@@ -14,7 +14,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
-from components.artifacts import Drift
+from components.ad_example_gen.settings import IngestionSettings
+from components.artifacts import Copies, Drift
+from components.copy_detector.component import read_copies
+from components.data_gate.limits import IngestionCounts, refusals
 from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import read_drift
 from schema.errors import DataRefused
@@ -26,24 +29,6 @@ class DataBlessing(tfx_artifact.Artifact):
     """Says that a month is fit to train on."""
 
     TYPE_NAME = "AdclickDataBlessing"
-
-
-def quarantine_refusal(counts: Mapping[str, int], rows_in: int, allowed_share: float) -> str | None:
-    """Says why too many rows are quarantined, or None.
-
-    Args:
-        counts: Quarantined rows by reason.
-        rows_in: Rows read.
-        allowed_share: The share of `rows_in` that may be quarantined.
-    """
-    quarantined = sum(counts.values())
-    if not rows_in or quarantined <= allowed_share * rows_in:
-        return None
-    by_reason = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-    return (
-        f"{quarantined:,} of {rows_in:,} rows ({quarantined / rows_in:.2%}) are quarantined, "
-        f"more than the allowed {allowed_share:.2%}: {by_reason}"
-    )
 
 
 def describe_anomalies(anomalies: anomalies_pb2.Anomalies) -> list[str]:
@@ -61,18 +46,19 @@ class DataGateSpec(ComponentSpec):
 
     PARAMETERS = {
         "month": ExecutionParameter(type=str),
-        "max_quarantine_share": ExecutionParameter(type=float),
+        "limits": ExecutionParameter(type=str),
     }
     INPUTS = {
         "examples": ChannelParameter(type=standard_artifacts.Examples),
         "anomalies": ChannelParameter(type=standard_artifacts.ExampleAnomalies),
         "drift": ChannelParameter(type=Drift, optional=True),
+        "copies": ChannelParameter(type=Copies, optional=True),
     }
     OUTPUTS = {"data_blessing": ChannelParameter(type=DataBlessing)}
 
 
 class DataGateExecutor(base_executor.BaseExecutor):
-    """Raises `DataRefused` where a month's quarantine, anomalies or drift forbid training on it."""
+    """Raises `DataRefused` where a month's ingestion, anomalies or drift forbid training on it."""
 
     def Do(
         self,
@@ -82,14 +68,8 @@ class DataGateExecutor(base_executor.BaseExecutor):
     ) -> None:
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         month = exec_properties["month"]
-        reasons: list[str] = []
-        too_many = quarantine_refusal(
-            json.loads(examples.get_string_custom_property("quarantined_by_reason") or "{}"),
-            examples.get_int_custom_property("rows_in"),
-            exec_properties["max_quarantine_share"],
-        )
-        if too_many:
-            reasons.append(too_many)
+        limits = IngestionSettings.model_validate_json(exec_properties["limits"])
+        reasons = refusals(read_ingestion_counts(examples), limits)
         for split, anomalies in _read_anomalies(input_dict["anomalies"]):
             reasons += [f"anomaly in the {split} split: {line}" for line in describe_anomalies(anomalies)]
         for artifact in input_dict.get("drift", []):
@@ -98,6 +78,8 @@ class DataGateExecutor(base_executor.BaseExecutor):
             reasons += [
                 f"drift against {against}: {found.describe()}" for found in report.beyond if found.action == "stop"
             ]
+        for artifact in input_dict.get("copies", []):
+            reasons += read_copies(artifact.uri).refusals(limits.max_copied_share)
         if reasons:
             raise DataRefused(
                 "\n".join(f"{month}: {reason}" for reason in reasons),
@@ -105,6 +87,28 @@ class DataGateExecutor(base_executor.BaseExecutor):
             )
         blessing = artifact_utils.get_single_uri(output_dict["data_blessing"])
         io_utils.write_string_file(f"{blessing}/BLESSED", month)
+
+
+def read_ingestion_counts(examples: types.Artifact) -> IngestionCounts:
+    """What a month's examples say of their ingestion."""
+
+    def counts(name: str) -> Any:
+        return json.loads(examples.get_string_custom_property(name) or "{}")
+
+    return IngestionCounts(
+        **{
+            name: examples.get_int_custom_property(name)
+            for name in ("rows_in", "rows_duplicate", "rows_conflicting", "rows_clicked_later", "rows_of_clicks")
+        },
+        conflicts_by_column=counts("conflicts_by_column"),
+        rows_dated_in=counts("rows_dated_in"),
+        copied_files=counts("copied_files"),
+        quarantined_by_reason=counts("quarantined_by_reason"),
+        infinite_by_column=counts("infinite_by_column"),
+        impressions_by_image_status=counts("impressions_by_image_status"),
+        unusable_images_by_cause=counts("unusable_images_by_cause"),
+        examples=counts("examples_of_trouble"),
+    )
 
 
 def _read_anomalies(artifacts: Sequence[types.Artifact]) -> list[tuple[str, anomalies_pb2.Anomalies]]:
@@ -118,7 +122,7 @@ def _read_anomalies(artifacts: Sequence[types.Artifact]) -> list[tuple[str, anom
 
 
 class DataGate(base_component.BaseComponent):
-    """Stops the run before training when a month has anomalies, forbidden drift or too many quarantined rows."""
+    """Stops the run before training when a month has anomalies, forbidden drift, or too much of what limits bound."""
 
     SPEC_CLASS = DataGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(DataGateExecutor)
@@ -129,8 +133,9 @@ class DataGate(base_component.BaseComponent):
         examples: types.BaseChannel,
         anomalies: types.BaseChannel,
         drift: types.BaseChannel | None = None,
+        copies: types.BaseChannel | None = None,
         month: str,
-        max_quarantine_share: float,
+        limits: str,
     ) -> None:
         """Declares the component.
 
@@ -138,16 +143,18 @@ class DataGate(base_component.BaseComponent):
             examples: A month's examples; its properties carry the counts of ingestion.
             anomalies: What ExampleValidator found in them.
             drift: What DriftDetector measured; None for a month with nothing before it.
+            copies: What CopyDetector found; None for a month that is not the newest.
             month: How the month is called in a refusal.
-            max_quarantine_share: The share of rows that may be quarantined.
+            limits: The `GATE_LIMITS` of `IngestionSettings`, as JSON.
         """
         super().__init__(
             spec=DataGateSpec(
                 examples=examples,
                 anomalies=anomalies,
                 drift=drift,
+                copies=copies,
                 month=month,
-                max_quarantine_share=max_quarantine_share,
+                limits=limits,
                 data_blessing=types.Channel(type=DataBlessing),
             )
         )

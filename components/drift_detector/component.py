@@ -19,7 +19,7 @@ from components.artifacts import Drift
 from components.drift_detector.distances import DriftReport, measure_drift
 from components.example_files import read_schema
 from components.month_inputs import takes_months
-from schema.feature_table import FeatureTable, Identifier, Image, Timestamp, parse_feature_table
+from schema.feature_table import FeatureTable, parse_feature_table
 
 DRIFT_FILE = "drift.json"
 
@@ -70,8 +70,11 @@ class DriftDetectorExecutor(base_executor.BaseExecutor):  # type: ignore[misc]
 
 
 def compared_columns(features: FeatureTable) -> set[str]:
-    """The columns whose distributions mean something from month to month: not names of impressions, files or times."""
-    kept = {name for name, column in features.used.items() if not isinstance(column, Identifier | Timestamp | Image)}
+    """The columns whose distributions mean something from month to month: not what each month brings anew.
+
+    Names of impressions, files, times and texts are such.
+    """
+    kept = {name for name, column in features.used.items() if column.recurs}
     return kept | ({features.image_status_name} if features.image_name is not None else set())
 
 

@@ -108,7 +108,7 @@ def measure_drift(
                 distance=distance,
                 threshold=threshold,
                 action="stop" if DRIFT_STOPS_RUN in feature.annotation.tag else "report",
-                beyond=threshold is not None and distance > threshold,
+                beyond=threshold is not None and not distance <= threshold,
             )
         )
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
+from models.export import CLICK_PROBABILITY, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
 from models.loading import load_model
 from models.requests import requests_from_examples
 from schema.feature_table import FeatureTable
@@ -77,7 +77,7 @@ def _check_signatures(
         return found
     embeddings = client.predict([row[image] for row in rows], EMBED_CREATIVE)
     scored = [
-        {**{name: value for name, value in row.items() if name != image}, CREATIVE_EMBEDDING: embedding}
+        {**{name: value for name, value in row.items() if name != image}, features.creative_embedding_name: embedding}
         for row, embedding in zip(rows, embeddings, strict=True)
     ]
     found += _differences(f"{EMBED_CREATIVE} and {SCORE}", client.predict(scored, SCORE), evaluated)

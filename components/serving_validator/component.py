@@ -15,7 +15,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx.utils import io_utils, path_utils
 
 from components.artifacts import Creatives
-from components.example_files import creative_files, split_files
+from components.example_files import creative_files, evaluation_files
 from components.serving_validator.agreement import disagreements
 from components.serving_validator.warmup import write_warmup_requests
 from models.creatives import read_creatives
@@ -57,7 +57,7 @@ class ServingValidatorExecutor(base_executor.BaseExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         model = artifact_utils.get_single_instance(input_dict["model"])
-        examples = _first_records(split_files(input_dict["examples"], "eval"), exec_properties["requests"])
+        examples = _first_records(evaluation_files(input_dict["examples"]), exec_properties["requests"])
         features = parse_feature_table(exec_properties["features"])
         with tempfile.TemporaryDirectory(prefix="adclick-serving-validator-") as folder:
             candidate = path_utils.serving_model_path(model.uri)

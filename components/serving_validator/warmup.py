@@ -11,12 +11,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models.export import CREATIVE_EMBEDDING, EMBED_CREATIVE, SCORE, SERVING_DEFAULT, SERVING_EXAMPLES, request_specs
+from models.export import EMBED_CREATIVE, SCORE, SERVING_DEFAULT, SERVING_EXAMPLES, request_specs
 from models.requests import requests_from_examples
 from schema.feature_table import FeatureTable
 from serving.model_server.tensor_proto import proto_from_array
 from serving.model_server.warmup import WARMUP_FILE
-from serving.versions import MODEL_FILE
+from storage.push_directory import MODEL_FILE
 
 Inputs = Mapping[str, np.ndarray[Any, Any]]
 
@@ -60,7 +60,9 @@ def _requests(
             columns = _columns(rows[:count], features)
             keys = columns.pop(image)
             yield EMBED_CREATIVE, {image: keys}
-            yield SCORE, {**columns, CREATIVE_EMBEDDING: np.zeros((count, _embedding_width(model_folder)), np.float32)}
+            embedding = features.creative_embedding_name
+            width = _embedding_width(model_folder, embedding)
+            yield SCORE, {**columns, embedding: np.zeros((count, width), np.float32)}
     if features.image_name is not None and creatives:
         yield EMBED_CREATIVE, {features.image_name: _strings([next(iter(creatives.values()))])}
 
@@ -81,7 +83,7 @@ def _strings(values: Sequence[Any]) -> np.ndarray[Any, Any]:
     return encoded.reshape(shaped.shape)
 
 
-def _embedding_width(model_folder: str) -> int:
+def _embedding_width(model_folder: str, embedding: str) -> int:
     with tf.io.gfile.GFile(os.path.join(model_folder, MODEL_FILE), "rb") as stream:
         graph = saved_model_pb2.SavedModel.FromString(stream.read()).meta_graphs[0]
-    return int(graph.signature_def[SCORE].inputs[CREATIVE_EMBEDDING].tensor_shape.dim[1].size)
+    return int(graph.signature_def[SCORE].inputs[embedding].tensor_shape.dim[1].size)

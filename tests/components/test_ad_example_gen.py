@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -24,10 +25,10 @@ from components.ad_example_gen.component import AdExampleGen
 from components.ad_example_gen.creatives import read_creative
 from components.ad_example_gen.drop_files import drop_fingerprint
 from components.ad_example_gen.executor import AdExampleGenExecutor
-from components.ad_example_gen.pipeline import choose_eval_from
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
 from components.artifacts import Creatives, Quarantine
 from components.example_files import creative_files, split_files
+from components.splits import SPLITS
 from models.creatives import Creative, read_creatives
 from models.images import decode_and_resize
 from schema.errors import DataRefused
@@ -57,7 +58,7 @@ class Ingested:
         """Every example, as lists by feature name, empty where missing."""
         return [
             example
-            for split in splits or ("train", "eval")
+            for split in splits or SPLITS
             for file in split_files(self.artifacts["examples"], split)
             for example in read_examples(file)
         ]
@@ -115,7 +116,7 @@ def ingest(
     assert len(found.examples()) == counts["rows_examples"]
     assert Counter(row["reason"] for row in found.quarantined) == counts["quarantined_by_reason"]
     folders = {path.name for path in output.rglob("*") if path.is_dir()}
-    assert folders == {"examples", "Split-train", "Split-eval", "creatives", "quarantine"}
+    assert folders == {"row_hashes", "examples", *(f"Split-{split}" for split in SPLITS), "creatives", "quarantine"}
     return found
 
 
@@ -247,7 +248,7 @@ def test_chunks_do_not_matter(drop: Path, output: Path, compressed: bool) -> Non
     assert cut.counts == whole.counts
     assert whole.counts["rows_duplicate"] == 20 and whole.counts["rows_quarantined"] > 0
     assert cut.quarantined == whole.quarantined
-    for split in ("train", "eval"):
+    for split in SPLITS:
         assert cut.examples(split) == whole.examples(split)
         assert len(split_files(cut.artifacts["examples"], split)) > len(split_files(whole.artifacts["examples"], split))
 
@@ -259,14 +260,76 @@ def test_first_of_the_rows_with_one_identifier_is_kept(drop: Path, output: Path)
     found = ingest(drop, output, chunk_bytes=1_024)
     assert found.counts["rows_duplicate"] == 150
     assert {example["site"][0] for example in found.examples()} == {b"first"}
+    assert found.counts["rows_conflicting"] == 100 and found.counts["conflicts_by_column"] == {"site": 32}
+    assert len(found.counts["examples_of_trouble"]["conflicting_rows"]) == 3
+    assert all(": site 'first' and 'second'" in one for one in found.counts["examples_of_trouble"]["conflicting_rows"])
+
+
+def test_an_impression_is_clicked_if_any_of_its_rows_is(drop: Path, output: Path) -> None:
+    shown = [impression(number, clicked="0") for number in range(90)]
+    clicked = [impression(number, clicked="1") for number in range(0, 90, 3)]
+    (drop / "a.csv").write_bytes(as_csv(clicked[:10] + shown))
+    (drop / "b.csv").write_bytes(as_csv(clicked[10:]))
+    found = ingest(drop, output, chunk_bytes=1_024)
+    assert identifiers([one for one in found.examples() if one["clicked"] == [1]]) == sorted(
+        f"i{number}" for number in range(0, 90, 3)
+    )
+    counts = found.counts
+    assert (counts["rows_duplicate"], counts["rows_conflicting"], counts["rows_clicked_later"]) == (30, 0, 20)
+    assert "conflicting_rows" not in counts["examples_of_trouble"]
+
+
+def test_a_click_row_with_its_own_time_is_no_second_impression(drop: Path, output: Path) -> None:
+    shown = [impression(number, clicked="0") for number in range(90)]
+    clicked = [impression(number, clicked="1") for number in range(0, 90, 3)]
+    for row in clicked:
+        row[1] = f"{row[1][:-2]}30"
+    # Whichever comes first in the drop.
+    (drop / "a.csv").write_bytes(as_csv(clicked[:10] + shown))
+    again = impression(1, clicked="0")
+    again[1] = f"{again[1][:-2]}59"
+    (drop / "b.csv").write_bytes(as_csv([*clicked[10:], again]))
+    found = ingest(drop, output, chunk_bytes=1_024)
+    only = output / "impressions"
+    (drop / "b.csv").unlink()
+    (drop / "a.csv").write_bytes(as_csv(shown))
+    as_shown = sorted(example["timestamp"] for example in ingest(drop, only).examples())
+    assert sorted(example["timestamp"] for example in found.examples()) == as_shown
+    assert sum(one["clicked"] == [1] for one in found.examples()) == 30
+    counts = found.counts
+    assert (counts["rows_duplicate"], counts["rows_clicked_later"], counts["rows_of_clicks"]) == (31, 30, 30)
+    # An impression is not shown twice.
+    assert counts["rows_conflicting"] == 1 and counts["conflicts_by_column"] == {"timestamp": 1}
+
+
+def test_a_file_delivered_twice_is_counted_once(drop: Path, output: Path) -> None:
+    features = {name: column for name, column in PLAIN.items() if name != "impression_id"}
+    content = as_csv([impression(number) for number in range(90)])
+    for name in ("a.csv", "a (1).csv"):
+        (drop / name).write_bytes(content)
+    (drop / "b.csv").write_bytes(as_csv([impression(number) for number in range(90, 95)]))
+    found = ingest(drop, output, features)
+    assert found.counts["rows_in"] == found.counts["rows_examples"] == 95
+    assert found.counts["copied_files"] == {"a (1).csv": "a.csv"}
+
+
+def test_rows_dated_outside_their_month_are_counted_but_for_a_day(drop: Path, output: Path) -> None:
+    rows = [impression(number) for number in range(90)]
+    for number, day in enumerate(["2026-09-30", "2026-11-01", "2026-09-29", "2026-11-02", "2025-10-07"]):
+        rows[number][1] = f"{day}T12:00:00"
+    (drop / "a.csv").write_bytes(as_csv(rows))
+    assert ingest(drop, output).counts["rows_dated_in"] == {"2025-10": 1, "2026-09": 1, "2026-11": 1}
 
 
 def test_split_by_time_holds_out_the_latest(drop: Path, output: Path) -> None:
     numbers = np.random.default_rng(1).permutation(100).tolist()
     (drop / "a.csv").write_bytes(as_csv([impression(number) for number in numbers]))
-    found = ingest(drop, output, chunk_bytes=1_024, split=SplitSettings(eval_share=0.25))
-    assert identifiers(found.examples("eval")) == sorted(f"i{number}" for number in range(75, 100))
-    assert found.counts["eval_from"] == str(1_790_812_800 + 75 * 60)
+    found = ingest(drop, output, chunk_bytes=1_024, split=SplitSettings(eval_share=0.25, validation_share=0.15))
+    for split, part in (("train", range(60)), ("validation", range(60, 75)), ("eval", range(75, 100))):
+        assert identifiers(found.examples(split)) == sorted(f"i{number}" for number in part)
+        assert found.counts[f"rows_{split}"] == len(part)
+    assert found.counts["validation_from"] == str(1_790_812_800 + 60 * 60)
+    assert found.counts["evaluation_from"] == str(1_790_812_800 + 75 * 60)
 
 
 def test_split_by_hash_without_an_identifier_goes_by_the_whole_row(drop: Path, output: Path) -> None:
@@ -277,8 +340,9 @@ def test_split_by_hash_without_an_identifier_goes_by_the_whole_row(drop: Path, o
     found = ingest(drop, output, features, split=SplitSettings(by="hash", eval_share=0.3), chunk_bytes=4_096)
 
     assert 0.2 < found.counts["rows_eval"] / 1_200 < 0.4
-    sides = [{str(example["timestamp"]) for example in found.examples(name)} for name in ("train", "eval")]
-    assert sides[0].isdisjoint(sides[1]), "rows that differ in their label alone stay together"
+    assert 0.05 < found.counts["rows_validation"] / 1_200 < 0.15
+    parts = [{str(example["timestamp"]) for example in found.examples(name)} for name in SPLITS]
+    assert len(set.union(*parts)) == sum(map(len, parts)), "rows that differ in their label alone stay together"
 
 
 @pytest.mark.parametrize("column", ["impression_id", "site", "price", "timestamp", "topics"])
@@ -290,10 +354,12 @@ def test_split_by_hash_keeps_values_together(drop: Path, output: Path, column: s
     (drop / "a.csv").write_bytes(as_csv(rows))
     split = SplitSettings(by="hash", column=column, eval_share=0.3)
     found = ingest(drop, output, split=split, chunk_bytes=4_096)
-    sides = [{str(example[column]) for example in found.examples(name)} for name in ("train", "eval")]
-    assert sides[0].isdisjoint(sides[1])
+    parts = [{str(example[column]) for example in found.examples(name)} for name in SPLITS]
+    assert len(set.union(*parts)) == sum(map(len, parts))
     assert 0.1 < found.counts["rows_eval"] / 400 < 0.5
-    assert found.counts["eval_from"] == ""
+    assert found.counts["validation_from"] == found.counts["evaluation_from"] == ""
+    other = ingest(drop, output.with_name("other"), split=split.model_copy(update={"validation_share": 0.2}))
+    assert identifiers(other.examples("eval")) == identifiers(found.examples("eval"))
 
 
 def test_files_without_header_and_other_delimiters(drop: Path, output: Path) -> None:
@@ -307,10 +373,13 @@ def test_columns_are_found_by_name_in_each_file(drop: Path, output: Path) -> Non
     rows = [impression(number) for number in range(10)]
     (drop / "a.csv").write_bytes(as_csv(rows[:5]))
     backwards = [[*row[::-1], "other"] for row in rows[5:]]
-    (drop / "b.csv").write_bytes(as_csv(backwards, [*HEADER[::-1], "unused"]))
+    (drop / "15").mkdir()
+    (drop / "15" / "b.csv").write_bytes(as_csv(backwards, [*HEADER[::-1], "unused"]))
+    (drop / "._a.csv").write_bytes(b"\x00\x05\x16\x07")
     found = ingest(drop, output)
     assert identifiers(found.examples()) == [f"i{number}" for number in range(10)]
     assert found.counts["ignored_csv_columns"] == {"unused": 1}
+    assert found.counts["unknown_columns"] == {"unused": {"filled": 5, "values": ["other"]}}
 
 
 def test_one_file_is_a_drop(drop: Path, output: Path) -> None:
@@ -330,7 +399,7 @@ def test_artifacts_carry_span_format_and_counts(drop: Path, output: Path) -> Non
     (drop / "a.csv").write_bytes(as_csv([*(impression(number) for number in range(10)), ["bad"]]))
     (examples,) = ingest(drop, output).artifacts["examples"]
     assert examples.span == 202610
-    assert json.loads(examples.split_names) == ["train", "eval"]
+    assert json.loads(examples.split_names) == list(SPLITS)
     assert examples.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
     assert examples.get_int_custom_property("rows_in") == 11
     assert json.loads(examples.get_string_custom_property("quarantined_by_reason")) == {"wrong_field_count": 1}
@@ -339,10 +408,10 @@ def test_artifacts_carry_span_format_and_counts(drop: Path, output: Path) -> Non
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "holds no CSV file"),
-        ({"readme.md": b"x"}, "holds no CSV file"),
-        ({"a.csv": b""}, "every CSV file is empty"),
-        ({"a.csv": as_csv([])}, "no CSV file has a row"),
+        ({}, "holds no CSV or Parquet file"),
+        ({"readme.md": b"x"}, "holds no CSV or Parquet file"),
+        ({"a.csv": b""}, "every file is empty"),
+        ({"a.csv": as_csv([])}, "no file has a row"),
         ({"a.csv": as_csv([impression(1)], header=None)}, r"a\.csv: the header has no column impression_id"),
         ({"a.csv": as_csv([], [name for name in HEADER if name != "price"])}, "the header has no column price;"),
         ({"a.csv": as_csv([], [*HEADER, "price"])}, "names price twice"),
@@ -350,7 +419,8 @@ def test_artifacts_carry_span_format_and_counts(drop: Path, output: Path) -> Non
         ({"a.csv": as_csv([impression(1)]).replace(b"\n", b"\r")}, "carriage return"),
         ({"a.csv": b"\x89PNG\r\n\x1a\n\xff\xff"}, "is no header"),
         ({"a.csv.gz": b"not compressed"}, r"a\.csv\.gz: cannot be decompressed"),
-        ({"a.csv": as_csv([impression(1), impression(1)])}, "one minute"),
+        ({"a.csv": as_csv([impression(1), impression(1), impression(2)])}, "fewer than 3 minutes"),
+        ({"a.csv": as_csv([impression(number) for number in (1, 1, 2, 2)])}, "fewer than 3 minutes"),
         ({"a.csv": as_csv([["bad"]])}, r"(?s)not one of 1 rows.*wrong_field_count 1.*a\.csv:2"),
     ],
 )
@@ -360,6 +430,14 @@ def test_refused_drops(drop: Path, output: Path, files: Mapping[str, bytes], mes
     with pytest.raises(DataRefused, match=message) as refusal:
         ingest(drop, output)
     assert refusal.value.remedy
+
+
+def test_a_month_too_small_for_three_parts_is_refused(drop: Path, output: Path) -> None:
+    (drop / "a.csv").write_bytes(as_csv([impression(number) for number in range(2)]))
+    split = SplitSettings(by="hash")
+    with pytest.raises(DataRefused, match=r"of 2 rows \d are to train on, \d to validate on and \d to eval") as found:
+        ingest(drop, output, split=split)
+    assert "split.validation_share" in found.value.remedy
 
 
 def test_missing_drop_is_refused(tmp_path: Path, output: Path) -> None:
@@ -451,19 +529,6 @@ def test_fingerprint_keys_the_component(drop: Path) -> None:
     assert component.exec_properties["fingerprint"] == drop_fingerprint(str(drop))
 
 
-@pytest.mark.parametrize(
-    ("rows", "share", "expected"),
-    [
-        ({0: 8, 1: 1, 2: 1}, 0.2, 60),
-        ({0: 5, 1: 5}, 0.01, 60),
-        ({7: 100}, 0.2, None),
-        ({}, 0.2, None),
-    ],
-)
-def test_where_time_is_split(rows: dict[int, int], share: float, expected: int | None) -> None:
-    assert choose_eval_from(rows, share) == expected
-
-
 def test_an_image_that_is_known_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"known by its bytes, whatever they show")
     address = str(tmp_path / "a.png")
@@ -478,3 +543,20 @@ def test_a_drop_that_shows_no_image(drop: Path, output: Path) -> None:
     found = ingest(drop, output, WITH_IMAGE)
     assert found.counts["impressions_by_image_status"] == {"none": 20}
     assert found.creatives == []
+
+
+def test_parquet_gives_the_examples_of_csv(drop: Path, output: Path) -> None:
+    rows = [impression(number, topics="" if number % 3 else "a|b") for number in range(200)]
+    rows += rows[:10]
+    (drop / "a.csv").write_bytes(as_csv(rows))
+    from_csv = ingest(drop, output / "csv")
+    (drop / "a.csv").unlink()
+    frame = pd.DataFrame(rows, columns=HEADER).astype({"price": float, "clicked": int})
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"])
+    frame.to_parquet(drop / "a.parquet", index=False, row_group_size=64)
+    from_parquet = ingest(drop, output / "parquet", chunk_bytes=1_024)
+    counts = {name: count for name, count in from_csv.counts.items() if name != "drop_uri"}
+    assert counts["rows_duplicate"] == 10
+    assert {name: from_parquet.counts[name] for name in counts} == counts
+    for split in SPLITS:
+        assert from_parquet.examples(split) == from_csv.examples(split)

@@ -35,7 +35,9 @@ def outcomes(declared: dict[str, Any], cells: list[bytes], *, required: bool = F
 
 
 NUMERIC = {"role": "numeric"}
+LARGEST = float(np.finfo(np.float32).max)
 ISO = {"role": "timestamp"}
+WORDS = {"role": "label", "positive": ["yes"], "negative": ["No", ""]}
 DAY = 20_727 * 86_400  # 2026-10-01
 
 
@@ -47,8 +49,12 @@ DAY = 20_727 * 86_400  # 2026-10-01
         (NUMERIC, b"-2e3", -2000.0),
         (NUMERIC, b"", None),
         (NUMERIC, b"nan", None),
-        (NUMERIC, b"inf", reasons.UNPARSABLE_NUMBER),
-        (NUMERIC, b"1e39", reasons.UNPARSABLE_NUMBER),
+        (NUMERIC, b" inf", LARGEST),
+        (NUMERIC, b"-Infinity", -LARGEST),
+        (NUMERIC, b"1e39", LARGEST),
+        (NUMERIC, b"-1e999", -LARGEST),
+        (NUMERIC, b"++inf", reasons.UNPARSABLE_NUMBER),
+        (NUMERIC, b"infinite", reasons.UNPARSABLE_NUMBER),
         (NUMERIC, b"1_000", reasons.UNPARSABLE_NUMBER),
         (NUMERIC, b"0x10", reasons.UNPARSABLE_NUMBER),
         (NUMERIC, b"1,5", reasons.UNPARSABLE_NUMBER),
@@ -59,6 +65,11 @@ DAY = 20_727 * 86_400  # 2026-10-01
         ({"role": "label"}, b" 1.0", 1),
         ({"role": "label"}, b"2", reasons.LABEL_NOT_0_OR_1),
         ({"role": "label"}, b"yes", reasons.LABEL_NOT_0_OR_1),
+        (WORDS, b"Yes ", 1),
+        (WORDS, b"no", 0),
+        (WORDS, b"", 0),
+        (WORDS, b"1", reasons.LABEL_NOT_0_OR_1),
+        (WORDS, b"null", None),
         ({"role": "categorical"}, b" padded ", b" padded "),
         ({"role": "categorical"}, b"null", None),
         ({"role": "categorical"}, b"\xc3\x28", reasons.INVALID_UTF8),

@@ -10,7 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.ad_example_gen import reasons
-from components.ad_example_gen.csv_records import Block, Dialect, FieldError, parse_columns, read_blocks, split_fields
+from components.ad_example_gen.sources.csv_records import (
+    Block,
+    Dialect,
+    FieldError,
+    parse_columns,
+    read_blocks,
+    split_fields,
+)
 
 Row = tuple[int, list[bytes]]
 Bad = tuple[int, str]

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
 from components.click_evaluator.executor import ClickEvaluatorExecutor
-from models.description import read_description, write_description
-from models.evaluation import BASELINE, CANDIDATE, CHANGE, SliceMetrics, build_eval_config, read_metrics, read_refusals
+from components.worker_errors import readable_worker_errors
+from models.description import THRESHOLDS_FILE, read_description, write_description
+from models.evaluation import (
+    BASELINE,
+    CANDIDATE,
+    CHANGE,
+    SliceMetrics,
+    build_eval_config,
+    gates_of,
+    read_metrics,
+    read_refusals,
+    read_undecided,
+)
 from models.settings import EvaluationSettings, ThresholdSettings
-from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
+from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from schema.errors import ModelRefused
 from serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, TinyModel, as_example
 
+#: The histogram of AUC: so many bins of the logit, from -16.2 to 16.2.
+BINS, LARGEST_LOGIT = 8_192, 16.2
+
 SETTINGS = EvaluationSettings(
+    undecided="refuse",
     slices=(("site",), ("site", "ad"), ("topics",)),
     new_value_slices=("ad",),
     thresholds=(
@@ -52,7 +70,11 @@ def evaluate(model: TinyModel, folder: Path, settings: EvaluationSettings, *, ba
     ClickEvaluatorExecutor(BaseBeamExecutor.Context(beam_pipeline_args=list(LOCAL_BEAM_ARGUMENTS))).Do(
         inputs,
         {"evaluation": [evaluation], "blessing": [blessing]},
-        {"eval_config": json_format.MessageToJson(config, preserving_proto_field_name=True), "example_splits": "null"},
+        {
+            "eval_config": json_format.MessageToJson(config, preserving_proto_field_name=True),
+            "example_splits": "null",
+            "undecided": settings.undecided,
+        },
     )
     is_blessed = blessing.get_int_custom_property("blessed") == 1
     assert is_blessed == (not read_refusals(evaluation.uri))
@@ -83,7 +105,9 @@ def test_metrics_are_what_they_are_called(tiny_model: TinyModel, evaluation: str
     log_loss = -np.mean(clicked * np.log(chance) + (1 - clicked) * np.log(1 - chance))
     rate = clicked.mean()
     entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
-    above = chance[clicked == 1][:, None] - chance[clicked == 0][None, :]
+    # Predictions of one bin are ties: they differ by less than half a percent of their odds.
+    bins = np.floor((np.log(chance / (1 - chance)) + LARGEST_LOGIT) * (BINS / (2 * LARGEST_LOGIT)))
+    above = bins[clicked == 1][:, None] - bins[clicked == 0][None, :]
     assert overall["example_count"].value == len(clicked)
     assert overall["click_rate"].value == pytest.approx(rate)
     assert overall["log_loss"].value == pytest.approx(log_loss, rel=1e-5)
@@ -161,6 +185,58 @@ def test_a_refusal_names_metric_slice_and_bound(evaluation: str) -> None:
     )
 
 
+def test_every_bound_of_a_slice_is_a_gate() -> None:
+    default = EvaluationSettings()
+    by_site = ThresholdSettings(metric="auc", lower=0.6, max_drop=0.1, slice=("site",))
+    settings = default.model_copy(update={"thresholds": (*default.thresholds, by_site)})
+    for has_baseline, overall, of_a_site in ((True, 5, 2), (False, 3, 1)):
+        config = build_eval_config(FEATURES, settings, has_baseline)
+        assert (gates_of([], config), gates_of(["site"], config), gates_of(["ad"], config)) == (overall, of_a_site, 0)
+
+
+def test_what_chance_may_have_done_is_blessed_or_refused_as_the_config_says(
+    tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    thresholds = (
+        ThresholdSettings(metric="calibration_ratio", upper=1.1),
+        ThresholdSettings(metric="auc", lower=0.9, slice=("site",)),
+    )
+    blessing = EvaluationSettings(slices=(("site",),), thresholds=thresholds)
+    output = evaluate(tiny_model, tmp_path / "blessed", blessing)
+    assert read_refusals(output) == []
+    undecided = read_undecided(output)
+    assert any("calibration_ratio in slice overall" in line and "undecided: " in line for line in undecided)
+    assert any("auc in slice site=" in line for line in undecided)
+
+    refused = evaluate(tiny_model, tmp_path / "refused", blessing.model_copy(update={"undecided": "refuse"}))
+    assert read_refusals(refused) == undecided
+    assert read_undecided(refused) == []
+
+
+def test_a_first_model_has_nothing_to_be_worse_than(tiny_model: TinyModel, tmp_path: Path) -> None:
+    output = evaluate(
+        tiny_model, tmp_path, EvaluationSettings(thresholds=(ThresholdSettings(metric="auc", max_drop=0),))
+    )
+    assert read_refusals(output) == []
+
+
+class NothingPredictor(tf.Module):
+    """Predicts NaN."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def predict(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"click_probability": tf.fill(tf.shape(examples), np.float32(np.nan))}
+
+
+def test_a_model_that_predicts_nan_is_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
+    predictor = NothingPredictor()
+    tf.saved_model.save(predictor, str(tmp_path / "nothing"), signatures={"serving_examples": predictor.predict})
+    write_description(str(tmp_path / "nothing"), read_description(str(tiny_model.folder)))
+    broken = replace(tiny_model, folder=tmp_path / "nothing")
+    with pytest.raises(ModelRefused, match="predictions of the model are not finite"), readable_worker_errors():
+        evaluate(broken, tmp_path / "evaluation", EvaluationSettings())
+
+
 def test_a_model_is_no_worse_than_itself(tiny_model: TinyModel, tmp_path: Path) -> None:
     thresholds = (
         ThresholdSettings(metric="auc", max_drop=0.001),
@@ -169,3 +245,16 @@ def test_a_model_is_no_worse_than_itself(tiny_model: TinyModel, tmp_path: Path) 
     output = evaluate(tiny_model, tmp_path, EvaluationSettings(thresholds=thresholds), baseline=True)
     assert read_refusals(output) == []
     assert {part.model for part in read_metrics(output)} == {CANDIDATE, BASELINE, CHANGE}
+
+
+def test_its_thresholds_are_those_of_the_held_out_rows(tiny_model: TinyModel, evaluation: str) -> None:
+    chance, clicked = scored(tiny_model, tiny_model.folder)
+    blessing = Path(evaluation).with_name("blessing") / THRESHOLDS_FILE
+    found = json.loads(blessing.read_text())
+    assert found == json.loads((Path(evaluation) / THRESHOLDS_FILE).read_text())
+    for rate, threshold in found.items():
+        above = (chance[clicked == 0] >= threshold).mean()
+        assert above <= float(rate)
+        # A little lower, and more of them lie above.
+        assert (chance[clicked == 0] >= threshold - 0.005).mean() > float(rate)
+    assert found["0.001"] > found["0.1"]

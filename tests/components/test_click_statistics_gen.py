@@ -14,8 +14,8 @@ from tfx.types import standard_artifacts
 from components.artifacts import FeatureAnalysis
 from components.click_statistics_gen.component import ClickStatisticsGenExecutor
 from components.click_transform.component import ClickTransformExecutor
-from models.features import input_layout
-from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
+from models.transform_graph import TransformGraph
+from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
 from schema.curated import build_schema, write_schema
 from tests.models.tiny_model import FEATURES, as_example, make_creatives, make_rows
 
@@ -82,7 +82,7 @@ def test_a_split_has_its_own_statistics(outputs: dict[str, Path]) -> None:
 
 def test_the_graph_knows_the_training_rows_values(outputs: dict[str, Path]) -> None:
     output = tft.TFTransformOutput(str(outputs["graph"]))
-    layout = input_layout(FEATURES, output.vocabulary_size_by_name)
+    layout = TransformGraph(str(outputs["graph"]), FEATURES).columns.layout
     parsed = tf.io.parse_example([as_example(row) for row in ROWS[:50]], output.raw_feature_spec())
     values = output.transform_features_layer()(parsed)
     ads = [row["ad"][0] for row in ROWS[:1_000]]

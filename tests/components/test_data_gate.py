@@ -10,8 +10,10 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import standard_artifacts
 
+from components.ad_example_gen.settings import IngestionSettings
 from components.artifacts import Drift
-from components.data_gate.component import DataBlessing, DataGateExecutor, quarantine_refusal
+from components.data_gate.component import DataBlessing, DataGateExecutor
+from components.data_gate.limits import IngestionCounts, notes, quarantine_refusal, refusals
 from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import DriftReport, FeatureDrift
 from schema.errors import DataRefused
@@ -33,6 +35,7 @@ def run_gate(
     anomalies: anomalies_pb2.Anomalies,
     quarantined: dict[str, int],
     drift: tuple[FeatureDrift, ...] = (),
+    **properties: Any,
 ) -> Path:
     def artifact(kind: type[Any], name: str) -> Any:
         made = kind()
@@ -42,6 +45,8 @@ def run_gate(
     examples = artifact(standard_artifacts.Examples, "examples")
     examples.set_int_custom_property("rows_in", 1_000)
     examples.set_string_custom_property("quarantined_by_reason", json.dumps(quarantined))
+    for name, value in properties.items():
+        examples.set_string_custom_property(name, json.dumps(value))
     found = artifact(standard_artifacts.ExampleAnomalies, "anomalies")
     found.split_names = '["train"]'
     (tmp_path / "anomalies" / "Split-train").mkdir(parents=True)
@@ -54,7 +59,7 @@ def run_gate(
     DataGateExecutor().Do(
         {"examples": [examples], "anomalies": [found], "drift": [moved]},
         {"data_blessing": [blessing]},
-        {"month": "2026-10", "max_quarantine_share": 0.01},
+        {"month": "2026-10", "limits": "{}"},
     )
     return Path(blessing.uri)
 
@@ -93,3 +98,52 @@ def test_drift_stops_the_run_where_the_schema_says_so(tmp_path: Path, action: An
     assert refused.value.message == (
         "2026-10: drift against 2026-08, 2026-09: device_type: one value's share moved by 0.600, more than 0.3"
     )
+
+
+def test_images_that_are_not_there_are_refused_with_their_likely_cause(tmp_path: Path) -> None:
+    with pytest.raises(DataRefused) as refused:
+        run_gate(
+            tmp_path,
+            anomalies_pb2.Anomalies(),
+            {},
+            impressions_by_image_status={"missing": 500, "corrupt": 100, "ok": 400, "none": 9_000},
+            unusable_images_by_cause={"backslash": 20, "corrupt": 1},
+            examples_of_trouble={"unusable_images/backslash": ["images\\a.jpg", "images\\b.jpg"]},
+        )
+    message = refused.value.message
+    assert "600 of the 1,000 impressions that name an image (60.00%)" in message and "missing 500" in message
+    assert "20 × folders are parted by \\ in the address: write /, such as images\\a.jpg, images\\b.jpg" in message
+
+
+def test_few_missing_images_are_let_through(tmp_path: Path) -> None:
+    blessed = run_gate(
+        tmp_path, anomalies_pb2.Anomalies(), {}, impressions_by_image_status={"missing": 100, "ok": 900, "none": 5}
+    )
+    assert (blessed / "BLESSED").exists()
+
+
+def test_rows_that_contradict_the_first_of_their_identifier_are_refused() -> None:
+    counts = IngestionCounts(
+        rows_in=1_000,
+        rows_duplicate=60,
+        rows_conflicting=50,
+        conflicts_by_column={"price": 30, "site": 2},
+        examples={"conflicting_rows": ["i7: price '1' and '2'"]},
+    )
+    (reason,) = refusals(counts, IngestionSettings())
+    assert "50 of 60 repeated rows" in reason and "in price, site, such as i7: price '1' and '2'" in reason
+    assert "5.00% of the rows, more than ingestion.max_conflict_share, 1.00%" in reason
+    assert not refusals(counts, IngestionSettings(max_conflict_share=0.05)) and len(notes(counts)) == 1
+
+
+def test_rows_dated_outside_their_month_are_refused() -> None:
+    counts = IngestionCounts(rows_in=1_000, rows_dated_in={"2026-08": 900, "2026-07": 3})
+    (reason,) = refusals(counts, IngestionSettings())
+    assert "903 rows are dated outside their month: in 2026-07 3, 2026-08 900." in reason
+    assert "90.30% of the rows, more than ingestion.max_outside_month_share, 1.00%" in reason
+    assert not refusals(IngestionCounts(rows_in=1_000, rows_dated_in={"2026-08": 10}), IngestionSettings())
+
+
+def test_a_file_that_is_another_once_more_is_told() -> None:
+    (note,) = notes(IngestionCounts(rows_in=10, copied_files={"a (1).csv": "a.csv"}))
+    assert note.startswith("a (1).csv is a.csv once more: it was not read")

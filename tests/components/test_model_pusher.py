@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 
 from components.model_pusher.component import ModelPusherExecutor, push
-from serving.versions import whole_versions
+from models.description import read_description
+from storage.push_directory import whole_versions
+from tests.models.tiny_model import TinyModel
+
+SECONDS = 120.0
 
 
 @pytest.fixture
@@ -45,12 +50,15 @@ def test_a_version_is_whole_when_it_appears(model: Path, tmp_path: Path) -> None
         while not stop.is_set():
             seen.extend(len(list(entry.rglob("*"))) for entry in base.iterdir() if entry.name.isdecimal())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    push(str(model), str(base))
-    time.sleep(0.1)
-    stop.set()
-    watcher.join()
+    try:
+        push(str(model), str(base))
+        time.sleep(0.1)
+    finally:
+        stop.set()
+    watcher.join(SECONDS)
+    assert not watcher.is_alive()
     assert set(seen) == {52}
 
 
@@ -61,6 +69,15 @@ def test_what_a_killed_push_left_is_cleared(model: Path, tmp_path: Path) -> None
     folder, version = push(str(model), str(tmp_path / "base"))
     assert [entry.name for entry in (tmp_path / "base").iterdir()] == [version]
     assert (Path(folder) / "saved_model.pb").read_bytes() == b"graph"
+
+
+def test_pushes_at_the_same_time_get_numbers_of_their_own(model: Path, tmp_path: Path) -> None:
+    base = str(tmp_path / "base")
+    with ThreadPoolExecutor(6) as pool:
+        pushed = list(pool.map(lambda _: push(str(model), base), range(6)))
+    assert sorted(int(version) for _, version in pushed) == whole_versions(base)
+    assert all(len(list(Path(folder).rglob("*"))) == 52 for folder, _ in pushed)
+    assert len(list(Path(base).iterdir())) == 6
 
 
 @pytest.mark.parametrize(("blessed", "served_right"), [(1, 1), (1, 0), (0, 1), (0, 0)])
@@ -94,3 +111,10 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
         assert pushed.get_string_custom_property("pushed_version") == str(versions[0])
         version = tmp_path / "base" / str(versions[0])
         assert (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes() == b"requests"
+
+
+def test_a_version_carries_its_thresholds(tiny_model: TinyModel, tmp_path: Path) -> None:
+    folder, _ = push(str(tiny_model.folder), str(tmp_path / "base"), None, {"0.001": 0.93})
+    found = read_description(folder)
+    assert found.fraud_thresholds == {"0.001": 0.93}
+    assert found == read_description(str(tiny_model.folder)).model_copy(update={"fraud_thresholds": {"0.001": 0.93}})

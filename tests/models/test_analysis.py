@@ -2,71 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from tensorflow_transform import impl_helper
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
-from components.example_files import example_decoder
-from models.analysis import Analysis, Analyzer, boundaries, merge, read_analysis, vocabulary, write_analysis
-from models.features import transformed_name
-from models.preprocessing import KnownAnalyzers, transform_features
+from benchmarks.stock.preprocessing import FEATURES_KEY, preprocessing_fn
+from models.analysis import Analysis, boundaries, merge, read_analysis, vocabulary, write_analysis
+from models.features import bucket_name, transformed_name
+from models.transform_graph import TransformGraph, write_transform_graph
 from schema.feature_table import parse_feature_table
-from tests.models.tiny_model import FEATURES, analyze, as_example, make_creatives, make_rows
+from tests.models.tiny_model import FEATURES, analysis_of, as_example, make_creatives, make_rows, schema_of
 
 ROWS = make_rows(2_000, make_creatives(4, seed=1), seed=5)
 
 
-def analysis_of(rows: list[Any]) -> Analysis:
-    decoder = example_decoder(FEATURES, [*FEATURES.used])
-    analyzer = Analyzer(FEATURES)
-    for start in range(0, len(rows), 300):
-        analyzer.add(decoder.DecodeBatch([as_example(row) for row in rows[start : start + 300]]))
-    return analyzer.result()
+def analyze_by_tensorflow_transform(folder: Path) -> tft.TFTransformOutput:
+    """Runs TensorFlow Transform's own analysis over the rows and writes its output to `folder`."""
+    metadata = dataset_metadata.DatasetMetadata(schema_of(FEATURES))
+    config = {FEATURES_KEY: FEATURES.model_dump_json()}
+    with tft_beam.Context(temp_dir=str(folder / "temporary")):
+        transform = (ROWS, metadata) | tft_beam.AnalyzeDataset(lambda inputs: preprocessing_fn(inputs, config))
+        _ = transform | tft_beam.WriteTransformFn(str(folder))
+    metadata_io.write_metadata(metadata, str(folder / "metadata"))
+    return tft.TFTransformOutput(str(folder))
 
 
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
-    return analysis_of(ROWS)
+    return analysis_of(ROWS, FEATURES)
 
 
 def test_the_graph_is_that_of_tensorflow_transform(analysis: Analysis, tmp_path: Path) -> None:
-    theirs = analyze(ROWS, FEATURES, tmp_path / "theirs")
-    specs = {name: spec for name, spec in theirs.raw_feature_spec().items() if name in FEATURES.used}
-    types = {name: tf.SparseTensorSpec([None, None], spec.dtype) for name, spec in specs.items()}
-    work = tmp_path / "work"
-    work.mkdir()
-    analyzers = KnownAnalyzers(analysis, str(work))
-
-    def transform(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        return transform_features(inputs, FEATURES, analyzers)
-
-    impl_helper.analyze_in_place(transform, False, specs, types, str(tmp_path / "ours"))
+    theirs = analyze_by_tensorflow_transform(tmp_path / "theirs")
+    write_transform_graph(analysis, schema_of(FEATURES), FEATURES, str(tmp_path / "ours"))
     ours = tft.TFTransformOutput(str(tmp_path / "ours"))
-    for path in work.iterdir():
-        path.unlink()
-
+    specs = ours.raw_feature_spec()
     parsed = tf.io.parse_example([as_example(row) for row in ROWS], specs)
     expected, found = theirs.transform_features_layer()(parsed), ours.transform_features_layer()(parsed)
     assert set(found) == set(expected)
     for name in found:
-        if name in (transformed_name("price_bucket"), transformed_name("height")):
+        if name in (transformed_name(bucket_name("price")), transformed_name("height")):
             # Quantiles are approximate in both: few values lie between the two boundaries.
             assert np.mean(np.asarray(found[name]) != np.asarray(expected[name])) < 0.02, name
         else:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    assert ours.vocabulary_size_by_name("ad") == theirs.vocabulary_size_by_name("ad")
+    known = TransformGraph(str(tmp_path / "ours"), FEATURES).vocabularies()["ad"]
+    assert known == theirs.vocabulary_by_name("ad")
 
 
 def test_months_add_up(analysis: Analysis, tmp_path: Path) -> None:
     for number, rows in enumerate((ROWS[:900], ROWS[900:1_000], ROWS[1_000:])):
-        write_analysis(analysis_of(rows), str(tmp_path / str(number)))
+        write_analysis(analysis_of(rows, FEATURES), str(tmp_path / str(number)))
     merged = merge([read_analysis(str(tmp_path / str(number))) for number in range(3)])
     for name, table in analysis.values.items():
         assert vocabulary(merged.values[name], 1, 1_000) == vocabulary(table, 1, 1_000)
@@ -109,16 +101,28 @@ def test_a_column_without_a_value_has_an_analysis() -> None:
             "ad": {"role": "categorical", "min_count": 1},
         }
     )
-    analyzer = Analyzer(features)
-    rows = [{"clicked": [0], "price": [], "ad": []}] * 3
-    decoder = example_decoder(features, [*features.used])
-    analyzer.add(decoder.DecodeBatch([as_example(row) for row in rows]))
-    found = analyzer.result()
+    found = analysis_of([{"clicked": [0], "price": [], "ad": []}] * 3, features)
     assert vocabulary(found.values["ad"], 1, 10) == [b"<missing>"]
     assert found.moments["price"].deviation == 0
     assert boundaries(found.distributions["price"], 4) == [0.0]
 
 
+def test_a_value_that_fills_a_bucket_has_it_alone() -> None:
+    random = np.random.default_rng(1)
+    heights = np.where(random.random(4_000) < 0.95, 0.0, random.gamma(2, 3, 4_000) + 1e-3)
+    rows = [{**ROWS[0], "height": [float(height)]} for height in heights]
+    found = boundaries(analysis_of(rows, FEATURES).distributions["height"], 8)
+    inside = np.histogram(heights, [-np.inf, *found, np.inf])[0]
+    assert len(found) < 8 and (np.digitize(heights[heights > 1], found) > np.digitize(0.0, found)).all()
+    assert inside[0] == pytest.approx((heights == 0).sum(), abs=8)
+    np.testing.assert_allclose(inside[1:], (heights > 0).sum() / (len(inside) - 1), rtol=0.4)
+
+
+def test_few_values_have_a_bucket_each() -> None:
+    rows = [{**ROWS[0], "height": [float(number % 3)]} for number in range(300)]
+    assert boundaries(analysis_of(rows, FEATURES).distributions["height"], 8)[:2] == [1.0, 2.0]
+
+
 def test_equal_quantities_make_few_buckets() -> None:
     rows = [{**row, "height": [1.0]} for row in ROWS[:100]]
-    assert boundaries(analysis_of(rows).distributions["height"], 8) == [1.0]
+    assert boundaries(analysis_of(rows, FEATURES).distributions["height"], 8) == [1.0]

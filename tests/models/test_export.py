@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.description import read_description
 from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
@@ -106,6 +108,20 @@ def test_values_never_seen_are_answered(servable: Servable, tiny_model: TinyMode
     (request,) = requests_from_examples(tiny_model.examples[:1], FEATURES)
     strange = {**request, "ad": "new", "site": "\N{SNOWMAN}", "topics": ["x"] * len(request["topics"]), "price": 1e30}
     assert 0 < by_columns(servable, [strange])[0] < 1
+
+
+@given(prices=st.lists(st.floats(width=32), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_any_number_has_a_probability_and_beyond_training_that_of_the_last(
+    servable: Servable, tiny_model: TinyModel, prices: list[float]
+) -> None:
+    (request,) = requests_from_examples(tiny_model.examples[:1], FEATURES)
+    limits = np.array(read_description(str(tiny_model.folder)).limits["price"], np.float32)
+    assert -500 < limits[0] < limits[1] < 500, "training held prices of some hundred at most"
+    found = by_columns(servable, [{**request, "price": price} for price in prices])
+    assert (found > 0).all() and (found < 1).all()
+    clipped = np.clip(np.array(prices, np.float32), *limits)
+    np.testing.assert_array_equal(found, by_columns(servable, [{**request, "price": price} for price in clipped]))
 
 
 def test_the_model_says_what_it_takes(tiny_model: TinyModel, servable: Servable) -> None:

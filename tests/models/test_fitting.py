@@ -13,6 +13,7 @@ from models.features import CategoryField, InputLayout
 from models.fitting import Fit, fields_of_one_creative, fit, predict
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Columns, CreativeStore
+from schema.errors import DataRefused, ModelRefused
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 ADS, CREATIVES = 150, 100
@@ -64,10 +65,30 @@ def test_new_ads_are_known_by_their_images(store: CreativeStore, tmp_path: Path)
     assert result.epochs == len(result.history["val_auc"]) == len(result.history["learning_rate"])
 
 
+def test_images_alone_are_learned_from(store: CreativeStore) -> None:
+    layout = InputLayout((), (), True)
+    train, validation = (
+        replace(impressions(rows, rows), categories=np.zeros((rows, 0), np.int32)) for rows in (6_000, 999)
+    )
+    training = TrainingSettings(max_epochs=2, batch_size=128, learning_rate=0.003, epoch_evidence=-1000)
+    chance = predict(fit(train, validation, store, layout, NETWORK, training, IMAGE_SIZE).network, validation, store)
+    assert np.isfinite(chance).all()
+    bright = validation.creative % 2 == 1
+    assert chance[bright].mean() > chance[~bright].mean() + 0.1
+
+
 def test_a_missing_image_is_neither(store: CreativeStore) -> None:
     rows = replace(impressions(500, 4, new_ads=True), creative=np.full(500, -1, np.int32))
     chance = predict(fitted(store).network, rows, store)
     assert 0.1 < chance.mean() < 0.4
+
+
+def test_a_window_without_a_single_image_is_learned_from_its_columns(tmp_path: Path) -> None:
+    without = replace(impressions(2_000, 4), creative=np.full(2_000, -1, np.int32))
+    empty = CreativeStore([], IMAGE_SIZE, tmp_path)
+    training = TrainingSettings(max_epochs=2, batch_size=128)
+    chance = predict(fit(without, without, empty, LAYOUT, NETWORK, training, IMAGE_SIZE).network, without, empty)
+    assert np.isfinite(chance).all() and np.ptp(chance) > 0
 
 
 def test_the_seed_decides_the_weights(store: CreativeStore) -> None:
@@ -90,13 +111,51 @@ def test_ids_of_one_image_are_found() -> None:
     assert fields_of_one_creative(replace(data, creative=np.full(3_000, -1, np.int32)), LAYOUT) == []
 
 
-@pytest.mark.parametrize(("clicked", "said"), [(0.0, "click rate"), (1.0, "click rate")])
+@pytest.mark.parametrize(("clicked", "said"), [(0.0, "of 100 .* 0 are clicked"), (1.0, "of 100 .* 100 are clicked")])
 def test_one_class_alone_is_refused(store: CreativeStore, clicked: float, said: str) -> None:
     train = replace(impressions(100, 1), clicked=np.full(100, clicked, np.float32))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(DataRefused, match=said):
         fit(train, train, store, LAYOUT, NETWORK, TrainingSettings(), IMAGE_SIZE)
 
 
+def test_few_clicks_and_many_columns_are_not_learned_by_heart() -> None:
+    random = np.random.default_rng(3)
+    columns = 40
+    layout = InputLayout((CategoryField("site", 1, 5, 4),), tuple(f"affinity{n}" for n in range(columns)), False)
+
+    def meaningless(rows: int, clicks: int) -> Columns:
+        affinities = np.where(random.random((rows, columns)) < 0.02, random.normal(5, 2, (rows, columns)), -0.1)
+        return Columns(
+            categories=random.integers(0, 4, (rows, 1)).astype(np.int32),
+            multiples=np.zeros((rows, 0), np.int32),
+            numbers=affinities.astype(np.float32),
+            creative=np.full(rows, -1, np.int32),
+            clicked=random.permutation(np.arange(rows) < clicks).astype(np.float32),
+        )
+
+    train, validation, unseen = meaningless(6_000, 60), meaningless(1_500, 15), meaningless(20_000, 200)
+    training = TrainingSettings(batch_size=256, learning_rate=0.005)
+    result = fit(train, validation, None, layout, NETWORK, training, IMAGE_SIZE)
+    chance = predict(result.network, unseen, None).astype(np.float64)
+    log_loss = -np.log(np.where(unseen.clicked == 1, chance, 1 - chance)).mean()
+    assert log_loss < -(0.01 * np.log(0.01) + 0.99 * np.log(0.99)) * 1.005
+
+
+def test_a_training_that_diverges_is_refused_by_name(store: CreativeStore) -> None:
+    training = TrainingSettings(max_epochs=2, batch_size=128, learning_rate=1e30)
+    with pytest.raises(ModelRefused, match=r"epoch 1.* (weights of `.+`|losses|predictions) are not finite"):
+        fit(impressions(2_000, 1), impressions(500, 2), store, LAYOUT, NETWORK, training, IMAGE_SIZE)
+
+
+def test_a_quantity_that_is_not_finite_is_refused_by_name() -> None:
+    layout = InputLayout(LAYOUT.categories, ("price", "price_missing"), False)
+    numbers = np.zeros((100, 2), np.float32)
+    numbers[3, 0] = np.nan
+    train = replace(impressions(100, 1), numbers=numbers)
+    with pytest.raises(ModelRefused, match="1 of 100 values of the quantity `price` in training impressions"):
+        fit(train, train, None, layout, NETWORK, TrainingSettings(), IMAGE_SIZE)
+
+
 def test_no_rows_are_refused(store: CreativeStore) -> None:
-    with pytest.raises(ValueError, match="both are needed"):
+    with pytest.raises(DataRefused, match="both are needed"):
         fit(impressions(100, 1), impressions(0, 1), store, LAYOUT, NETWORK, TrainingSettings(), IMAGE_SIZE)

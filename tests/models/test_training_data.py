@@ -105,12 +105,12 @@ def test_a_store_without_creatives_serves_none(tmp_path: Path) -> None:
     assert len(empty) == 0 and empty.positions(np.array([b"x"])).tolist() == [-1]
     none = replace(columns(), creative=np.full(ROWS, -1, np.int32))
     (batch,) = batches(none, empty, 200, fresh=3)
-    assert batch.images.shape == (0, IMAGE_SIZE, IMAGE_SIZE, 3)
-    assert not batch.creative.any()
+    assert batch.images.shape == (1, IMAGE_SIZE, IMAGE_SIZE, 3) and not batch.images.any()
+    assert not batch.creative.any() and not len(batch.fresh)
 
 
 def test_compressed_files_are_read_like_plain_ones(tiny_model: TinyModel, tmp_path: Path) -> None:
-    packed = str(tmp_path / "held_out.gz")
+    packed = str(tmp_path / "validation.gz")
     with tf.io.TFRecordWriter(packed, "GZIP") as writer:
         for row in tiny_model.rows[700:]:
             writer.write(as_example(row))
@@ -121,7 +121,7 @@ def test_compressed_files_are_read_like_plain_ones(tiny_model: TinyModel, tmp_pa
         creatives = [tiny_model.creative_file]
         return load_training_data(FEATURES, graph, [], files, creatives, IMAGE_SIZE, tmp_path / name)
 
-    plain, compressed = load("plain", [tiny_model.files[1]]).held_out, load("packed", [packed]).held_out
+    plain, compressed = load("plain", [tiny_model.files[1]]).validation, load("packed", [packed]).validation
     assert len(plain) == len(compressed) == 200
     for part in ("categories", "multiples", "numbers", "creative", "clicked"):
         np.testing.assert_array_equal(getattr(plain, part), getattr(compressed, part))

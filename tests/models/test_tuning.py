@@ -53,9 +53,9 @@ def columns(ads: list[int], topics: list[list[int]] | None = None) -> Columns:
     )
 
 
-def data(held_out: int = 400) -> TuningData:
+def data(evaluation: int = 400) -> TuningData:
     folds = [Fold(columns([0, 1] * half), columns([0, 1] * 5), columns([0, 1] * 6)) for half in (20, 25)]
-    final = Fold(columns([0, 1] * 30), columns([0, 1] * 4), columns([0, 1] * (held_out // 2)))
+    final = Fold(columns([0, 1] * 30), columns([0, 1] * 4), columns([0, 1] * (evaluation // 2)))
     return TuningData(LAYOUT, tuple(folds), final, None, 8)
 
 
@@ -74,14 +74,14 @@ class Fits:
     def fit(
         self,
         train: Columns,
-        held_out: Columns,
+        validation: Columns,
         store: None,
         layout: InputLayout,
         network: NetworkSettings,
         training: TrainingSettings,
         image_size: int,
     ) -> SimpleNamespace:
-        self.seen.append((len(train), len(held_out), network, training))
+        self.seen.append((len(train), len(validation), network, training))
         return SimpleNamespace(network=loss_of(network, training))
 
     def predict(self, loss: float, scored: Columns, store: None) -> Any:
@@ -97,10 +97,11 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
 
 
 def test_folds_follow_the_time_and_meet_new_values_as_unknown(tmp_path: Path) -> None:
-    train = columns([3, 0, 0, 1, 2, 0, 0, 1, 1, 2, 1], [[0, 1]] * 4 + [[0, -1]] * 3 + [[1, 0]] * 4)
-    held_out = columns([0, 1, 2, 3], [[1, 1], [0, 2], [-1, -1], [0, 1]])
+    train = columns([3, 0, 0, 1, 2, 0, 0, 1], [[0, 1]] * 4 + [[0, -1]] * 3 + [[1, 0]])
+    validation = columns([1, 2, 1], [[1, 0]] * 3)
+    evaluation = columns([0, 1, 2, 3], [[1, 1], [0, 2], [-1, -1], [0, 1]])
     settings = TuningSettings(max_rows=10, folds=2, validation_share=0.3, stopping_share=0.2)
-    split = split_for_tuning(FEATURES, LAYOUT, train, held_out, None, 8, settings, tmp_path)
+    split = split_for_tuning(FEATURES, LAYOUT, train, validation, evaluation, None, 8, settings, tmp_path)
 
     def ads(part: Columns) -> list[int]:
         return part.categories[:, 0].tolist()
@@ -111,28 +112,29 @@ def test_folds_follow_the_time_and_meet_new_values_as_unknown(tmp_path: Path) ->
         ([0, 0, 3, 3, 0], [0, 3], [3, 3, 3]),
     ]
     final = split.final
-    assert (ads(final.train), ads(final.stopping)) == ([3, 0, 0, 1, 3, 0, 0, 1, 1], [3, 1])
+    assert (ads(final.train), ads(final.stopping)) == ([3, 0, 0, 1, 3, 0, 0, 1], [1, 3, 1])
     assert ads(final.scored) == [0, 1, 3, 3]
     assert split.folds[1].train.multiples.tolist() == [[0, 1]] * 3 + [[0, -1]] * 2, "three of topic 1 are enough"
-    np.testing.assert_array_equal(final.scored.multiples, held_out.multiples)
-    np.testing.assert_array_equal(split.folds[1].scored.clicked, train.clicked[8:])
-    assert ads(train) == [3, 0, 0, 1, 2, 0, 0, 1, 1, 2, 1], "the originals stay"
+    np.testing.assert_array_equal(final.scored.multiples, evaluation.multiples)
+    np.testing.assert_array_equal(split.folds[1].scored.clicked, validation.clicked)
+    assert ads(train) == [3, 0, 0, 1, 2, 0, 0, 1], "the originals stay"
 
-    rarer = columns([0] * 11, [[0, -1]] * 2 + [[1, -1]] * 9)
+    rarer = columns([0] * 9, [[0, -1]] * 2 + [[1, -1]] * 7)
     (tmp_path / "rarer").mkdir()
-    final = split_for_tuning(FEATURES, LAYOUT, rarer, held_out, None, 8, settings, tmp_path / "rarer").final
+    final = split_for_tuning(
+        FEATURES, LAYOUT, rarer, validation, evaluation, None, 8, settings, tmp_path / "rarer"
+    ).final
     assert final.train.multiples[:, 0].tolist() == [2, 2] + [1] * 7
     assert final.scored.multiples.tolist() == [[1, 1], [2, 2], [-1, -1], [2, 1]]
 
 
 @pytest.mark.parametrize(
-    ("train", "held_out", "named"), [(1, 40, "training"), (60, 0, "scored"), (14, 40, "early-stopping")]
+    ("sizes", "named"), [((1, 0, 40), "training"), ((60, 20, 0), "scored"), ((60, 0, 40), "early-stopping")]
 )
-def test_too_few_impressions_are_named(train: int, held_out: int, named: str, tmp_path: Path) -> None:
+def test_too_few_impressions_are_named(sizes: tuple[int, int, int], named: str, tmp_path: Path) -> None:
+    train, validation, evaluation = (columns([0] * size) for size in sizes)
     with pytest.raises(ValueError, match=f"{named} impressions"):
-        split_for_tuning(
-            FEATURES, LAYOUT, columns([0] * train), columns([0] * held_out), None, 8, TuningSettings(folds=1), tmp_path
-        )
+        split_for_tuning(FEATURES, LAYOUT, train, validation, evaluation, None, 8, TuningSettings(folds=1), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +219,11 @@ def test_any_other_failure_ends_the_search(tmp_path: Path, monkeypatch: pytest.M
 def test_nothing_better_leaves_the_current_values(fits: Fits) -> None:
     own, lucky = Trial(0, {}, 0.22026), Trial(1, {"network.dropout": 0.4}, 0.22025)
     assert choose(data(), CURRENT, [own, lucky], SETTINGS).number == 0, "another seed shows that it is worse"
+
+
+def test_a_trial_whose_loss_is_none_is_not_chosen(fits: Fits) -> None:
+    own, broken = Trial(0, {}, 0.5), Trial(1, {"network.dropout": 0.4}, math.nan)
+    assert choose(data(), CURRENT, [broken, own], SETTINGS).number == 0
 
 
 def test_the_held_out_test_is_paired(fits: Fits) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import keyword
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schema.feature_table import Categorical, Ignored, MultiValued, RawType, parse_feature_table
+from tests.names import column_names
 
 COLUMNS: dict[str, dict[str, object]] = {
     "impression_id": {"role": "identifier"},
@@ -75,10 +80,7 @@ def test_without_image_only_the_image_is_dropped() -> None:
         ({"device": {"role": "image"}}, "at most one column may have the role image"),
         ({"device": {"role": "timestamp"}}, "at most one column may have the role timestamp"),
         ({"device": {"role": "categorical", "source": "price"}}, "two columns read the same CSV column"),
-        ({"image_status": {"role": "categorical"}}, "'image_status' is reserved for a feature"),
-        ({"hour": {"role": "numeric"}, "shown_at": {"role": "timestamp"}}, "'hour' is reserved for a feature"),
-        ({"price_missing": {"role": "categorical"}, "price": {"role": "numeric"}}, "'price_missing' is reserved"),
-        ({"ad id": {"role": "categorical"}}, "letters, digits and underscores"),
+        ({" ": {"role": "categorical"}}, "a column has an empty name"),
         ({"device": {"role": "categorial"}}, "categorial"),
         ({"device": {"role": "categorical", "bucket": 3}}, "Extra inputs"),
     ],
@@ -91,3 +93,25 @@ def test_what_is_wrong_is_named(change: dict[str, dict[str, object]], message: s
 def test_a_table_without_a_feature_is_refused() -> None:
     with pytest.raises(ValidationError, match="no column is a feature"):
         parse_feature_table({"clicked": {"role": "label"}, "id": {"role": "identifier"}})
+
+
+@given(st.lists(column_names(), min_size=1, max_size=30, unique=True))
+def test_any_names_make_a_table_in_which_no_two_names_meet(names: list[str]) -> None:
+    roles: dict[str, dict[str, object]] = {name: {"role": "categorical"} for name in names}
+    roles |= {"the label": {"role": "label"}, "image": {"role": "image"}}
+    features = parse_feature_table(roles)
+    assert parse_feature_table(features.model_dump_json()) == features
+
+    tensors = list(features.tensor_names.values())
+    assert all(name.isidentifier() and name.isascii() and len(name) < 210 for name in tensors)
+    assert not any(keyword.iskeyword(name) for name in tensors)
+    assert len({name.lower() for name in [*tensors, features.creative_embedding_name]}) == len(roles) + 1
+    slices = [*roles, features.image_status_name, *(features.known_name(name) for name in names)]
+    assert len(set(slices)) == len(slices)
+
+
+def test_plain_names_are_kept_and_what_is_derived_keeps_its_own() -> None:
+    features = parse_feature_table({**COLUMNS, "class": {"role": "ignored"}})
+    assert features.tensor_names == {**{name: name for name in COLUMNS}, "class": f"column_{len(COLUMNS) + 1}"}
+    derived = (features.image_status_name, features.known_name("device"), features.creative_embedding_name)
+    assert derived == ("image_status", "device_known", "creative_embedding")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from components.model_pusher.component import push
-from components.model_pusher.versions import ModelVersions
 from schema.errors import ConfigError
+from storage.model_versions import ModelVersions
 
 
 @pytest.fixture

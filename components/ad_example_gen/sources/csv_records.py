@@ -28,6 +28,8 @@ _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _BOM = b"\xef\xbb\xbf"
 #: How much of a line is kept that is longer than any good row can be.
 _KEPT_BYTES = 1_024
+#: A quoted name that has not ended after so many lines is a stray quote.
+_MOST_HEADER_LINES = 50
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -91,6 +93,44 @@ def split_fields(record: bytes, delimiter: str) -> list[bytes]:
         if position >= len(record):
             return fields
         position += 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first record of a file.
+
+    Attributes:
+        names: The columns' names as they stand.
+        end: Position of the next line.
+        lines: Physical lines up to it.
+    """
+
+    names: tuple[str, ...]
+    end: int
+    lines: int
+
+
+def read_header(data: bytes, delimiter: str) -> Header:
+    """Reads the first record, blank lines before it passed over; a quoted name may hold line ends.
+
+    Raises:
+        FieldError: It cannot be taken apart.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    start = len(data) - len(data.lstrip(b"\r\n"))
+    stop = start
+    for _ in range(_MOST_HEADER_LINES):
+        newline = data.find(b"\n", stop)
+        stop = newline + 1 if newline >= 0 else len(data)
+        record = data[start:stop].removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            fields = split_fields(record, delimiter)
+        except FieldError as error:
+            if error.reason != UNTERMINATED_QUOTE or stop == len(data):
+                raise
+            continue
+        return Header(tuple(field.decode() for field in fields), stop, data.count(b"\n", 0, stop))
+    raise FieldError(UNTERMINATED_QUOTE)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,18 @@ own, and holds later pushes back in another until it is released.
 
 from __future__ import annotations
 
-import getpass
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from schema.errors import ConfigError
-from serving.versions import MODEL_FILE, whole_versions
+from storage import bucket
+from storage.folder_lock import alone_in, user_name
+from storage.push_directory import MODEL_FILE, whole_versions
 
 _LOG = "rollbacks.json"
 
@@ -106,6 +108,18 @@ class ModelVersions:
         """The highest number there is, anywhere; 0 if there is none."""
         return max([0, *self.served, *self.held, *self.withdrawn])
 
+    @contextmanager
+    def changing(self) -> Iterator[bool]:
+        """Keeps others from changing a local push directory for the length of a `with` block, waiting for them to end.
+
+        Yields whether it could: not in a bucket, nor where there is no push directory yet.
+        """
+        if "://" in self.served_folder or not Path(self.served_folder).is_dir():
+            yield False
+            return
+        with alone_in(self.served_folder) as is_alone:
+            yield is_alone
+
     def roll_back(self, version: int | None, reason: str) -> RollBack:
         """Makes an earlier version the served one, and holds later pushes back.
 
@@ -116,6 +130,10 @@ class ModelVersions:
         Raises:
             ConfigError: There is no such version, or it is served already.
         """
+        with self.changing():
+            return self._roll_back(version, reason)
+
+    def _roll_back(self, version: int | None, reason: str) -> RollBack:
         served = self.served
         if not served:
             raise ConfigError(f"{self.served_folder}: no version is served", "Push one with `adclick run`.")
@@ -141,7 +159,7 @@ class ModelVersions:
             replaced=served[-1],
             withdrawn=higher,
             reason=reason,
-            by=_user(),
+            by=user_name(),
         )
         log = self._read()
         log.rollbacks.append(done)
@@ -159,6 +177,10 @@ class ModelVersions:
         Raises:
             ConfigError: No roll-back holds pushes back.
         """
+        with self.changing():
+            return self._release()
+
+    def _release(self) -> int | None:
         log = self._read()
         found = [rollback for rollback in log.rollbacks if rollback.model == self.model]
         if not found or found[-1].released is not None:
@@ -175,12 +197,10 @@ class ModelVersions:
         if "://" not in self._log:
             file = Path(self._log)
             return _Log.model_validate_json(file.read_text(encoding="utf-8")) if file.exists() else _Log()
-        from tfx.dsl.io import fileio
-
-        if not fileio.exists(self._log):
+        try:
+            return _Log.model_validate_json(bucket.read(self._log))
+        except FileNotFoundError:
             return _Log()
-        with fileio.open(self._log) as stream:
-            return _Log.model_validate_json(stream.read())
 
     def _write(self, log: _Log) -> None:
         content = log.model_dump_json(indent=1)
@@ -189,21 +209,11 @@ class ModelVersions:
             partial.write_text(content, encoding="utf-8")
             partial.replace(self._log)
             return
-        from tfx.dsl.io import fileio
-
-        with fileio.open(self._log, "w") as stream:
-            stream.write(content)
+        bucket.write(self._log, content.encode())
 
 
 def _listed(versions: Sequence[int]) -> str:
     return ", ".join(map(str, versions)) or "none"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def _move(source: str, destination: str, version: int) -> None:
@@ -213,11 +223,9 @@ def _move(source: str, destination: str, version: int) -> None:
         Path(destination).mkdir(parents=True, exist_ok=True)
         Path(old).rename(new)
         return
-    # Buckets rename no folders.
-    import tensorflow as tf
-    from tfx.utils import io_utils
+    # Buckets rename no folders. The import takes a moment, and those who only read need it not.
+    from storage import filesystem
 
-    io_utils.copy_dir(old, new, deny_regex_patterns=[rf"{MODEL_FILE}$"])
-    tf.io.gfile.copy(os.path.join(old, MODEL_FILE), os.path.join(new, MODEL_FILE), overwrite=True)
-    tf.io.gfile.remove(os.path.join(old, MODEL_FILE))
-    tf.io.gfile.rmtree(old)
+    filesystem.copy_folder(old, new, leave_out=[MODEL_FILE])
+    filesystem.copy_file(f"{old}/{MODEL_FILE}", f"{new}/{MODEL_FILE}")
+    filesystem.delete(old)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from models.click_metrics import FOLDS, SliceCounts, add, count, estimate, jackknife
+from models.metrics.counts import FOLDS, SliceCounts, add, count, estimate, jackknife, thresholds
+from schema.errors import ModelRefused
 
 ROWS = 40_000
 
@@ -50,6 +51,12 @@ def test_a_fold_left_out_is_a_sample_without_it(sample: tuple[np.ndarray, np.nda
     assert without["log_loss"][4] == pytest.approx(log_loss(clicked[kept], chance[kept]), rel=1e-9)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_prediction_that_is_none_refuses_the_model(wrong: float) -> None:
+    with pytest.raises(ModelRefused, match="1 of 3 predictions are not finite"):
+        count(np.array([0.1, wrong, 0.3]), np.array([True, False, False]), np.ones(3), np.zeros(3, np.int64))
+
+
 def test_the_error_is_the_binomials(sample: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     found = estimate(counted(sample))
     rate = found.value["click_rate"]
@@ -84,3 +91,13 @@ def test_a_difference_is_taken_fold_by_fold(sample: tuple[np.ndarray, np.ndarray
     difference = worse.minus(better)
     mean, error = jackknife(difference.value["log_loss"], difference.without["log_loss"])
     assert mean > 3 * error > 0, "what both models share cancels out"
+
+
+def test_without_a_negative_there_is_no_threshold() -> None:
+    everything = count(np.array([0.2, 0.9]), np.array([True, True]), np.ones(2), np.zeros(2, np.int64))
+    assert thresholds(everything, [0.01]) == {}
+    one = count(np.array([0.2, 0.9]), np.array([True, False]), np.ones(2), np.zeros(2, np.int64))
+    found = thresholds(one, [0.01, 1.0])
+    # Above the highest negative; or, where all may be taken for positives, at the least probability.
+    assert 0.9 < found[0.01] < 0.901
+    assert found[1.0] < 1e-6

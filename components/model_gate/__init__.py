@@ -1,0 +1,1 @@
+"""ModelGate: where a run ends that must not push its model."""

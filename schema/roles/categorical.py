@@ -1,0 +1,29 @@
+"""The role `categorical`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.roles.role import Role
+
+
+class Categorical(Role):
+    """One of many names or codes; embedded by the model."""
+
+    is_input = True
+
+    role: Literal["categorical"]
+    encoding: Literal["vocabulary", "hashed"] = Field(
+        "vocabulary",
+        description="`vocabulary` learns the values of the training window and keeps one bucket for all others; "
+        "`hashed` maps any value to one of `hash_buckets`.",
+    )
+    min_count: int = Field(
+        2, ge=1, description="Values seen less often than this in the training window share the unknown bucket."
+    )
+    max_size: int = Field(
+        200_000, ge=1, description="At most this many values, the most frequent, enter the vocabulary."
+    )
+    hash_buckets: int = Field(65_536, ge=2, description="Number of buckets of a hashed column.")

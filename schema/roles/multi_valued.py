@@ -1,0 +1,19 @@
+"""The role `multi_valued`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.roles.categorical import Categorical
+
+
+class MultiValued(Categorical):
+    """Several names or codes in one cell; the model averages their embeddings."""
+
+    is_list = True
+
+    role: Literal["multi_valued"]  # type: ignore[assignment]
+    separator: str = Field("|", min_length=1, description="What stands between two values of one cell.")
+    max_values: int = Field(16, ge=1, description="Only the first so many values of a cell reach the model.")
