@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
+from schema.model_name import DEFAULT_MODEL_NAME
 from serving.errors import Code, ServingError
 from serving.model_server.version_status import VersionStatus
 
@@ -44,7 +45,7 @@ class ModelServerClient:
     """
 
     def __init__(
-        self, url: str, model_name: str = "adclick", *, timeout_seconds: float = 10.0, retries: int = 3
+        self, url: str, model_name: str = DEFAULT_MODEL_NAME, *, timeout_seconds: float = 10.0, retries: int = 3
     ) -> None:
         self._model_url = f"{url.rstrip('/')}/v1/models/{quote(model_name, safe='')}"
         self._timeout_seconds = timeout_seconds

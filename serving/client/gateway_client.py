@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -92,6 +92,7 @@ class Explanation:
         creative_status: What came of the image; None for a model without images.
         logit_against_grey: What the image adds against a plain grey one; None where its pixels were not given.
         heat_map: PNG of the image with its pixels' contributions above; None where its pixels were not given.
+        words: By field that is a text, what its words add that add or take the most, with their parts and neighbours.
     """
 
     click_probability: float
@@ -102,6 +103,7 @@ class Explanation:
     creative_status: str | None = None
     logit_against_grey: float | None = None
     heat_map: bytes | None = None
+    words: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class GatewayClient:
@@ -197,6 +199,11 @@ class GatewayClient:
             creative_status=image.get("creative_status"),
             logit_against_grey=image.get("logit_against_grey"),
             heat_map=None if encoded is None else base64.b64decode(encoded),
+            words={
+                one["field"]: {word["word"]: word["contribution"] for word in one["words"]}
+                for one in document["contributions"]
+                if "words" in one
+            },
         )
 
     def _post(self, path: str, body: Mapping[str, Any], request_id: str | None) -> Any:

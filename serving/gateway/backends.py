@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -14,11 +15,14 @@ import httpx
 import numpy as np
 import orjson
 
-from serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError, UnavailableError
+from serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError
+from serving.gateway.retries import Retries, ServerGone, is_gone
 from serving.gateway.routing import Target
 from serving.gateway.settings import BackendSettings
 from serving.model_server.configuration import ModelConfig, VersionPolicy
-from serving.model_server.dataplane import ModelServer, ModelSpec
+from serving.model_server.dataplane import ModelServer
+from serving.model_server.model_set import ModelSpec
+from serving.model_server.version_status import VersionStatus
 from serving.model_server.waiting import finished
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +33,8 @@ _TYPES = {"DT_STRING": "string", "DT_FLOAT": "float32", "DT_INT64": "int64", 7: 
 _CONNECTIONS = 64
 #: gRPC ends a call at its deadline itself, and says so better.
 _GRACE_SECONDS = 1.0
+#: A connection that has not answered yet is replaced only after so long: servers that are all away are not stormed.
+_YOUNG_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,13 @@ class Metadata:
 
 
 class Backend(Protocol):
-    """Asks one model."""
+    """Asks one model.
+
+    Attributes:
+        retries: How often it asked again after a server went away.
+    """
+
+    retries: Retries
 
     async def metadata(self, target: Target) -> Metadata:
         """The version that a target stands for, and its signatures.
@@ -75,6 +87,13 @@ class Backend(Protocol):
     ) -> list[Array]:
         """As `run`, for several outputs; strings come as object arrays of bytes."""
 
+    async def not_served(self) -> Mapping[int, str]:
+        """Why versions that are there, or were, are not served, by their numbers.
+
+        Raises:
+            ServingError: The server cannot be reached.
+        """
+
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """Makes versions ready to be asked besides the newest, and labels stand for them; may take long.
 
@@ -93,6 +112,7 @@ class InProcessBackend:
         self._name = settings.model_name
         self._base_path = settings.model_base_path
         self._routed = False
+        self.retries = Retries()
 
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """As `Backend.route`."""
@@ -120,21 +140,30 @@ class InProcessBackend:
         begun = self._server.begin(ModelSpec(self._name, version), inputs, signature, list(outputs), deadline)
         return await finished(begun.run, deadline)
 
+    async def not_served(self) -> Mapping[int, str]:
+        """As `Backend.not_served`."""
+        return _faults(self._server.model_status(ModelSpec(self._name)))
+
     async def close(self) -> None:
         """As `Backend.close`."""
 
 
 class GrpcBackend:
-    """A server's gRPC API."""
+    """A server's gRPC API.
+
+    A call whose server goes away is made once more, by a new channel, which takes the place of the old one: so all
+    calls leave a connection that leads to a server that ends. The old one is closed after the last of its calls.
+    """
 
     def __init__(self, address: str, model_name: str) -> None:
         import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self._grpc = grpc
+        self._address = address
         self._name = model_name
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self.retries = Retries()
+        self._lock = threading.Lock()
+        self._connection = _Connection(address)
 
     async def metadata(self, target: Target) -> Metadata:
         """As `Backend.metadata`."""
@@ -142,7 +171,7 @@ class GrpcBackend:
 
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._fill(request.model_spec, target.version, target.label)
-        response = await self._call(self._stub.GetModelMetadata, request, time.monotonic() + 5.0)
+        response = await self._call("GetModelMetadata", request, time.monotonic() + 5.0)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return Metadata(response.model_spec.version.value, _signatures_of_protos(signatures.signature_def))
@@ -167,15 +196,31 @@ class GrpcBackend:
         request.model_spec.signature_name = signature
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(proto_from_array(array))
-        response = await self._call(self._stub.Predict, request, deadline)
+        response = await self._call("Predict", request, deadline)
+        missing = [output for output in outputs if output not in response.outputs]
+        if missing:
+            raise ServingError(f"the model server's answer holds no {', '.join(missing)}")
         return [array_from_proto(response.outputs[output], output) for output in outputs]
+
+    async def not_served(self) -> Mapping[int, str]:
+        """As `Backend.not_served`."""
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = self._name
+        response = await self._call("GetModelStatus", request, time.monotonic() + 5.0)
+        return {
+            status.version: status.status.error_message
+            for status in response.model_version_status
+            if status.status.error_message
+        }
 
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """As `Backend.route`."""
 
     async def close(self) -> None:
         """As `Backend.close`."""
-        self._channel.close()
+        self._connection.channel.close()
 
     def _fill(self, spec: Any, version: int | None, label: str | None) -> None:
         spec.name = self._name
@@ -184,19 +229,93 @@ class GrpcBackend:
         elif label is not None:
             spec.version_label = label
 
-    async def _call(self, method: Any, request: Any, deadline: float) -> Any:
+    async def _call(self, method: str, request: Any, deadline: float) -> Any:
+        gone: _Connection | None = None
+
+        async def ask(again: bool) -> Any:
+            nonlocal gone
+            connection = gone = self._take(gone)
+            try:
+                return await self._attempt(connection, method, request, deadline, waits=again)
+            finally:
+                self._leave(connection)
+
+        return await self.retries.once_more(ask, lambda: time.monotonic() < deadline)
+
+    async def _attempt(self, connection: _Connection, method: str, request: Any, deadline: float, waits: bool) -> Any:
         # Not grpc.aio, which binds itself to the first event loop of the process.
-        call = method.future(request, timeout=max(0.001, deadline - time.monotonic()))
+        timeout = max(0.001, deadline - time.monotonic())
+        call = connection.methods[method].future(request, timeout=timeout, wait_for_ready=waits)
         answer: Future[Any] = Future()
         call.add_done_callback(lambda _: answer.set_result(None))
         try:
             await finished(answer, deadline + _GRACE_SECONDS)
-            return call.result()
-        except self._grpc.RpcError as error:
-            code = Code.from_grpc_code(error.code().value[0])
-            raise ServingError(error.details() or code.name, code) from error
+            result = call.result()
+        except (self._grpc.RpcError, self._grpc.FutureCancelledError) as error:
+            code, details = Code.from_grpc_code(call.code().value[0]), call.details() or ""
+            kind = ServerGone if is_gone(code, details) else ServingError
+            raise kind(details or code.name, code) from error
         finally:
             call.cancel()
+        connection.has_answered = True
+        return result
+
+    def _take(self, gone: _Connection | None) -> _Connection:
+        """The connection for a call, to be left after it; another than one whose server went."""
+        with self._lock:
+            if gone is self._connection and (gone.has_answered or time.monotonic() - gone.made > _YOUNG_SECONDS):
+                self._connection = _Connection(self._address)
+                if not gone.calls:
+                    gone.channel.close()
+            self._connection.calls += 1
+            return self._connection
+
+    def _leave(self, connection: _Connection) -> None:
+        with self._lock:
+            connection.calls -= 1
+            # Closing a channel cancels its calls.
+            if connection is not self._connection and not connection.calls:
+                connection.channel.close()
+
+
+class _Connection:
+    """A channel with a connection of its own.
+
+    Attributes:
+        channel: The channel.
+        methods: What may be called by it, by name.
+        made: When it was made, by `time.monotonic()`.
+        calls: How many calls are under way.
+        has_answered: Whether a call by it had an answer.
+    """
+
+    def __init__(self, address: str) -> None:
+        import grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        self.made = time.monotonic()
+        self.calls = 0
+        self.has_answered = False
+
+        self.channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", -1),
+                # Channels to one address would share a connection.
+                ("grpc.use_local_subchannel_pool", 1),
+                # Within a request's deadline there is time for several: each may lead to a server that is not there.
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 200),
+                ("grpc.max_reconnect_backoff_ms", 250),
+            ],
+        )
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        self.methods = {
+            "Predict": predictions.Predict,
+            "GetModelMetadata": predictions.GetModelMetadata,
+            "GetModelStatus": models.GetModelStatus,
+        }
 
 
 class RestBackend:
@@ -207,6 +326,14 @@ class RestBackend:
         limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
         # The environment's proxies are for the world outside; a model server stands inside.
         self._http = httpx.AsyncClient(trust_env=False, limits=limits)
+        # Who asks again does so by a connection of its own: those that are kept may lead to the server that went.
+        self._fresh = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(
+                trust_env=False, retries=2, limits=httpx.Limits(max_keepalive_connections=0)
+            ),
+            trust_env=False,
+        )
+        self.retries = Retries()
 
     async def metadata(self, target: Target) -> Metadata:
         """As `Backend.metadata`."""
@@ -238,8 +365,19 @@ class RestBackend:
         columns = {name: _json_values(array) for name, array in inputs.items()}
         body = _json({"signature_name": signature, "inputs": columns})
         document = await self._call("POST", f"/versions/{version}:predict", body, deadline)
-        found = document["outputs"]
-        return [_array_of(found[output] if isinstance(found, dict) else found) for output in outputs]
+        try:
+            found = document["outputs"]
+            return [_array_of(found[output] if isinstance(found, dict) else found) for output in outputs]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServingError(f"the model server's answer holds no {', '.join(outputs)}: {error}") from error
+
+    async def not_served(self) -> Mapping[int, str]:
+        """As `Backend.not_served`."""
+        document = await self._call("GET", "", None, time.monotonic() + 5.0)
+        try:
+            return _faults([VersionStatus.from_json(status) for status in document["model_version_status"]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServingError(f"the model server's answer holds no status: {error}") from error
 
     def route(self, labels: Mapping[str, int], versions: frozenset[int]) -> None:
         """As `Backend.route`."""
@@ -247,21 +385,42 @@ class RestBackend:
     async def close(self) -> None:
         """As `Backend.close`."""
         await self._http.aclose()
+        await self._fresh.aclose()
 
     async def _call(self, method: str, place: str, body: bytes | None, deadline: float) -> Any:
+        async def ask(again: bool) -> Any:
+            return await self._attempt(self._fresh if again else self._http, method, place, body, deadline)
+
+        return await self.retries.once_more(ask, lambda: time.monotonic() < deadline)
+
+    async def _attempt(
+        self, client: httpx.AsyncClient, method: str, place: str, body: bytes | None, deadline: float
+    ) -> Any:
         try:
-            answer = await self._http.request(
+            answer = await client.request(
                 method, self._url + place, content=body, timeout=max(0.001, deadline - time.monotonic())
             )
         except httpx.TimeoutException as error:
             raise DeadlineExceededError("the model server did not answer in time") from error
         except httpx.HTTPError as error:
-            raise UnavailableError(f"the model server cannot be reached: {error or type(error).__name__}") from error
+            raise ServerGone(
+                f"the model server cannot be reached: {error or type(error).__name__}", Code.UNAVAILABLE
+            ) from error
+        if answer.status_code == Code.UNAVAILABLE.http_status:
+            raise ServerGone(_error_of(answer), Code.UNAVAILABLE)
         if answer.status_code != 200:
             code = next((code for code in Code if code.http_status == answer.status_code), Code.UNKNOWN)
             # Both INVALID_ARGUMENT and FAILED_PRECONDITION are 400.
             raise ServingError(_error_of(answer), code)
-        return orjson.loads(answer.content)
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError:
+            pass
+        try:
+            # TensorFlow Serving writes NaN and infinities as tokens.
+            return json.loads(answer.content)
+        except ValueError as error:
+            raise ServingError(f"the model server's answer is not JSON: {error}") from error
 
 
 def create_backend(settings: BackendSettings, model_server: ModelServer | None = None) -> Backend:
@@ -284,6 +443,10 @@ def create_backend(settings: BackendSettings, model_server: ModelServer | None =
         raise InvalidArgumentError(f"backend.kind is {settings.kind}: set backend.address")
     kind = GrpcBackend if settings.kind == "grpc" else RestBackend
     return kind(settings.address, settings.model_name)
+
+
+def _faults(statuses: Sequence[VersionStatus]) -> Mapping[int, str]:
+    return {status.version: status.error_message for status in statuses if status.error_message}
 
 
 def _signatures_of_protos(definitions: Mapping[str, Any]) -> Signatures:

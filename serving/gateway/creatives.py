@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from models.bucket import is_bucket_address
-from models.bucket import read as read_object
 from serving.gateway.errors import GatewayError, invalid
 from serving.gateway.fields import UNSET, Base64
 from serving.gateway.settings import CreativeSettings
+from storage.bucket import is_bucket_address
+from storage.bucket import read as read_object
 
 Embedding = np.ndarray[Any, Any]
 #: Embeds images given by key or bytes; returns float32 [images, width].
@@ -58,27 +58,43 @@ class Resolved:
 _NO_IMAGE = Resolved(b"", b"", NONE)
 
 
+class CreativeMemory:
+    """What is remembered of images, whatever the settings: embeddings, contents by address, and what is on its way.
+
+    Attributes:
+        embeddings: By a model's version and a content's key, the oldest use first.
+        embedding_bytes: Memory of the embeddings.
+        pending: Embeddings that a request waits for.
+        addresses: By address until when it is taken to hold which image.
+        fetching: Addresses that are being read.
+        hits: Embeddings that were remembered.
+        misses: Embeddings that a model made.
+    """
+
+    def __init__(self) -> None:
+        self.embeddings: OrderedDict[tuple[int, bytes], Embedding] = OrderedDict()
+        self.embedding_bytes = 0
+        self.pending: dict[tuple[int, bytes], asyncio.Future[Embedding]] = {}
+        self.addresses: OrderedDict[str, tuple[float, Resolved]] = OrderedDict()
+        self.fetching: dict[str, asyncio.Task[Resolved]] = {}
+        self.hits = 0
+        self.misses = 0
+
+
 class CreativeStore:
     """Resolves the images of requests and remembers their embeddings.
 
     A creative's key is the first 32 hexadecimal digits of the SHA-256 of its file, as in ingestion, so that an image
     that the model was trained on needs no decoding, however it comes.
+
+    Args:
+        settings: Which images are taken.
+        memory: What is remembered of them.
     """
 
-    def __init__(self, settings: CreativeSettings) -> None:
-        self.settings = settings
-        self._embeddings: OrderedDict[tuple[int, bytes], Embedding] = OrderedDict()
-        self._bytes = 0
-        self._pending: dict[tuple[int, bytes], asyncio.Future[Embedding]] = {}
-        self._addresses: OrderedDict[str, tuple[float, Resolved]] = OrderedDict()
-        self._fetching: dict[str, asyncio.Task[Resolved]] = {}
-        self.hits = 0
-        self.misses = 0
-
-    @property
-    def cached_bytes(self) -> int:
-        """Memory of the remembered embeddings."""
-        return self._bytes
+    def __init__(self, settings: CreativeSettings, memory: CreativeMemory) -> None:
+        self.memory = memory
+        self._settings = settings
 
     async def resolve(self, images: Sequence[Any]) -> list[Resolved]:
         """What to embed for each of a request's images.
@@ -111,11 +127,11 @@ class CreativeStore:
     async def embed(self, version: int, resolved: Sequence[Resolved], embed: Embed) -> Embedding:
         """The embeddings of images, float32 [images, width]; each content is embedded once for a version."""
         keys = [(version, one.key) for one in resolved]
-        remembered = [self._embeddings.get(key) for key in keys]
+        remembered = [self.memory.embeddings.get(key) for key in keys]
         if all(embedding is not None for embedding in remembered):
             for key in set(keys):
-                self._embeddings.move_to_end(key)
-            self.hits += len(keys)
+                self.memory.embeddings.move_to_end(key)
+            self.memory.hits += len(keys)
             return np.array(remembered)
         wanted: dict[tuple[int, bytes], bytes] = {}
         waiting: dict[tuple[int, bytes], asyncio.Future[Embedding]] = {}
@@ -123,15 +139,15 @@ class CreativeStore:
         for key, one in zip(keys, resolved, strict=True):
             if key in found or key in wanted or key in waiting:
                 continue
-            cached = self._embeddings.get(key)
+            cached = self.memory.embeddings.get(key)
             if cached is not None:
-                self._embeddings.move_to_end(key)
-                self.hits += 1
+                self.memory.embeddings.move_to_end(key)
+                self.memory.hits += 1
                 found[key] = cached
-            elif key in self._pending:
-                waiting[key] = self._pending[key]
+            elif key in self.memory.pending:
+                waiting[key] = self.memory.pending[key]
             else:
-                self.misses += 1
+                self.memory.misses += 1
                 wanted[key] = one.value
         if wanted:
             found |= await self._embed_new(wanted, embed)
@@ -149,12 +165,12 @@ class CreativeStore:
     async def _embed_new(self, wanted: dict[tuple[int, bytes], bytes], embed: Embed) -> dict[Any, Embedding]:
         loop = asyncio.get_running_loop()
         for key in wanted:
-            self._pending[key] = loop.create_future()
+            self.memory.pending[key] = loop.create_future()
         try:
             embedded = await embed(list(wanted.values()))
         except BaseException as error:
             for key in wanted:
-                future = self._pending.pop(key)
+                future = self.memory.pending.pop(key)
                 future.set_exception(error if isinstance(error, Exception) else RuntimeError("given up"))
                 future.exception()  # Nobody may be waiting; that is no fault to be logged.
             raise
@@ -162,24 +178,24 @@ class CreativeStore:
         for key, row in zip(wanted, embedded, strict=True):
             # A row of its own: a view would keep the whole batch alive.
             found[key] = row.copy()
-            self._pending.pop(key).set_result(found[key])
+            self.memory.pending.pop(key).set_result(found[key])
             self._remember(key, found[key])
         return found
 
     def _remember(self, key: tuple[int, bytes], embedding: Embedding) -> None:
-        self._embeddings[key] = embedding
-        self._bytes += embedding.nbytes
-        while self._bytes > self.settings.cache_bytes and self._embeddings:
-            _, oldest = self._embeddings.popitem(last=False)
-            self._bytes -= oldest.nbytes
+        self.memory.embeddings[key] = embedding
+        self.memory.embedding_bytes += embedding.nbytes
+        while self.memory.embedding_bytes > self._settings.cache_bytes and self.memory.embeddings:
+            _, oldest = self.memory.embeddings.popitem(last=False)
+            self.memory.embedding_bytes -= oldest.nbytes
 
     async def _from_request(self, encoded: bytes, index: int) -> Resolved:
         place = f"ads[{index}].image"
-        if len(encoded) > self.settings.max_bytes:
+        if len(encoded) > self._settings.max_bytes:
             raise GatewayError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "image_too_large",
-                f"An image has at most {self.settings.max_bytes:,} bytes, not {len(encoded):,}",
+                f"An image has at most {self._settings.max_bytes:,} bytes, not {len(encoded):,}",
                 field=place,
             )
         checked = await asyncio.to_thread(self._checked, encoded)
@@ -192,7 +208,7 @@ class CreativeStore:
 
         key = hashlib.sha256(encoded).hexdigest()[:_KEY_DIGITS].encode()
         try:
-            inspect_image(encoded, self.settings.max_pixels)
+            inspect_image(encoded, self._settings.max_pixels)
             decodable = to_decodable(encoded)
             check_whole(decodable)
             return Resolved(decodable, key, OK)
@@ -202,39 +218,42 @@ class CreativeStore:
             return Resolved(b"", b"", NOT_AN_IMAGE)
 
     def _known_address(self, address: str) -> Resolved | None:
-        until, resolved = self._addresses.get(address, (0.0, _NO_IMAGE))
+        until, resolved = self.memory.addresses.get(address, (0.0, _NO_IMAGE))
         return resolved if time.monotonic() < until else None
 
     def _fetch_once(self, address: str) -> asyncio.Task[Resolved]:
-        task = self._fetching.get(address)
+        task = self.memory.fetching.get(address)
         if task is None:
-            task = self._fetching[address] = asyncio.ensure_future(self._fetch(address))
-            task.add_done_callback(lambda _: self._fetching.pop(address, None))
+            task = self.memory.fetching[address] = asyncio.ensure_future(self._fetch(address))
+            task.add_done_callback(lambda _: self.memory.fetching.pop(address, None))
         return task
 
     async def _fetch(self, address: str) -> Resolved:
         try:
             encoded = await asyncio.wait_for(
-                asyncio.to_thread(_read, address, self.settings.max_bytes, self.settings.timeout_seconds),
-                self.settings.timeout_seconds,
+                asyncio.to_thread(_read, address, self._settings.max_bytes, self._settings.timeout_seconds),
+                self._settings.timeout_seconds,
             )
         except TimeoutError:
             return Resolved(b"", b"", TIMED_OUT)
         except Exception:  # Whatever the store's library raises: the ad is scored without its image, and it says so.
             return Resolved(b"", b"", NOT_FETCHED)
-        if len(encoded) > self.settings.max_bytes:
+        if len(encoded) > self._settings.max_bytes:
             resolved = Resolved(b"", b"", TOO_LARGE)
         else:
             resolved = await asyncio.to_thread(self._checked, encoded)
         # With its bytes: the embedding may have been forgotten, or be of another version.
-        self._addresses[address] = (time.monotonic() + self.settings.address_seconds, resolved)
-        self._addresses.move_to_end(address)
-        while len(self._addresses) > 1 and sum(len(one.value) for _, one in self._addresses.values()) > _ADDRESS_BYTES:
-            self._addresses.popitem(last=False)
+        self.memory.addresses[address] = (time.monotonic() + self._settings.address_seconds, resolved)
+        self.memory.addresses.move_to_end(address)
+        while (
+            len(self.memory.addresses) > 1
+            and sum(len(one.value) for _, one in self.memory.addresses.values()) > _ADDRESS_BYTES
+        ):
+            self.memory.addresses.popitem(last=False)
         return resolved
 
     def _check_allowed(self, address: str, index: int) -> None:
-        if any(_is_below(address, place) for place in self.settings.allowed):
+        if any(_is_below(address, place) for place in self._settings.allowed):
             return
         raise GatewayError(
             HTTPStatus.FORBIDDEN,
@@ -252,7 +271,7 @@ def _from_key(key: str, index: int) -> Resolved:
     encoded = key.encode("utf-8", "replace")
     if len(encoded) > _LONGEST_KEY:
         raise invalid(
-            f"A creative's key has at most {_LONGEST_KEY} bytes; an address begins with / or gs://",
+            f"A creative's key has at most {_LONGEST_KEY} bytes; an address begins with /, gs:// or s3://",
             f"ads[{index}].image",
         )
     return Resolved(encoded, encoded, OK)

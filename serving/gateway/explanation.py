@@ -1,8 +1,7 @@
-"""What `POST /v1/explain` answers, made of the outputs of a model's signature `explain`."""
+"""The outputs of a model's signature `explain`, and what is made of them."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 HEAT_MAP = "heat_map"
-#: The outputs of `explain` that are there for every model, in the order that `explanation_of` takes them.
+#: Of each text in turn, the words that add or take the most, as many of each; and what each of them adds.
+WORDS = ("words", "word_contributions")
+#: The outputs of `explain` that are there for every model, the columns first, then numbers.
 EXPLANATION = ("columns", "contributions", "logit", "baseline_logit")
 
 #: A value of the image input up to this long is a creative's key.
@@ -22,21 +23,10 @@ _OVERLAY_PIXELS = 512
 _MORE, _LESS = (214, 39, 40), (31, 119, 180)
 
 
-def explanation_of(columns: Array, contributions: Array, logit: Any, baseline_logit: Any) -> dict[str, Any]:
-    """The answer for one ad: its logit, the baseline's, and what each field adds, the largest first."""
-    order = np.argsort(-np.abs(contributions), kind="stable").tolist()
-    return {
-        "click_probability": _probability(float(logit)),
-        "logit": float(logit),
-        "baseline": {"click_probability": _probability(float(baseline_logit)), "logit": float(baseline_logit)},
-        "contributions": [
-            {"field": columns[index].decode(), "contribution": float(contributions[index])} for index in order
-        ],
-    }
-
-
-def _probability(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit))
+def probability_of(logit: float) -> float:
+    """The probability whose log-odds these are."""
+    # By the smaller of the two forms: exp(1000) is no number.
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def is_shown(image: bytes) -> bool:
@@ -44,27 +34,21 @@ def is_shown(image: bytes) -> bool:
     return len(image) > _LONGEST_KEY
 
 
-def heat_map_of(image: bytes, heat: Array) -> dict[str, Any]:
-    """What the answer says of an image's pixels.
+def overlay(encoded: bytes, heat: Array) -> bytes:
+    """An image with what its pixels contribute above it: red where they help, blue where they harm.
 
     Args:
-        image: The image's file, one that Pillow reads.
+        encoded: The image's file, one that Pillow reads.
         heat: What each pixel of the image, squeezed to a square, adds to the logit, float32 [size, size].
 
     Returns:
-        Their sum, and a PNG in base64 of the image with them above: red where it helps, blue where it harms.
+        A PNG.
     """
-    return {
-        "logit_against_grey": float(heat.sum()),
-        "heat_map": {"b64": base64.b64encode(_overlay(image, heat)).decode()},
-    }
-
-
-def _overlay(encoded: bytes, heat: Array) -> bytes:
     from PIL import Image
 
-    with Image.open(io.BytesIO(encoded)) as opened:
-        picture = opened.convert("RGBA")
+    from models.images import open_upright
+
+    picture = open_upright(encoded).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     scale = _OVERLAY_PIXELS / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
@@ -74,7 +58,7 @@ def _overlay(encoded: bytes, heat: Array) -> bytes:
     strength = Image.fromarray((np.abs(heat) / largest * 255).astype(np.uint8)).resize(size)
     is_more = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(size)) > 0
     colours = np.where(is_more[:, :, None], np.array(_MORE, np.uint8), np.array(_LESS, np.uint8))
-    overlay = Image.composite(Image.fromarray(colours), below, strength)
+    composite = Image.composite(Image.fromarray(colours), below, strength)
     png = io.BytesIO()
-    overlay.save(png, "PNG")
+    composite.save(png, "PNG")
     return png.getvalue()

@@ -6,9 +6,13 @@ where both give one.
 
 from __future__ import annotations
 
+import json
+import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -21,10 +25,18 @@ from serving.gateway.settings import LimitSettings
 
 Array = np.ndarray[Any, Any]
 UNSET = msgspec.UNSET
+_UNSPEAKABLE = re.compile(r'["\\\x00-\x1f]')
 
 #: What stands for a missing value in the model's inputs, by type.
 _MISSING: Mapping[str, Any] = {"string": b"", "float32": float("nan"), "int64": -1}
-_PYTHON_TYPES = {"string": str, "float32": float, "int64": int}
+#: From there on a number is infinite in float32.
+_TOO_LARGE = 2.0**128 - 2.0**103
+_PYTHON_TYPES: Mapping[str, Any] = {
+    "string": str,
+    "float32": Annotated[float, msgspec.Meta(gt=-_TOO_LARGE, lt=_TOO_LARGE)],
+    "int64": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+}
+_DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,49 @@ class Base64(msgspec.Struct, forbid_unknown_fields=True):
     b64: bytes
 
 
+class _Spellings:
+    """How names are spelled that msgspec cannot give a field: those with a quote, a backslash or a control character.
+
+    Empty, and so false, where there is none such.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._by_name: dict[str, str] = {}
+        for name in names:
+            if _UNSPEAKABLE.search(name):
+                spelled = _UNSPEAKABLE.sub("\N{REPLACEMENT CHARACTER}", name)
+                while spelled in names or spelled in self._by_name.values():
+                    spelled += "\N{REPLACEMENT CHARACTER}"
+                self._by_name[name] = spelled
+        self._names = {spelled: name for name, spelled in self._by_name.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_name)
+
+    def of(self, name: str) -> str:
+        """A name as it is spelled."""
+        return self._by_name.get(name, name)
+
+    def name_of(self, spelled: str) -> str:
+        """The name that is so spelled."""
+        return self._names.get(spelled, spelled)
+
+    def named(self, message: str) -> str:
+        """A message of msgspec's with the names in it."""
+        for spelled, name in self._names.items():
+            message = message.replace(spelled, name)
+        return message
+
+    def spelled(self, body: Any) -> Any:
+        """A body, decoded, with the fields of its contexts and ads as they are spelled."""
+        if isinstance(body, list):
+            return [self.spelled(one) for one in body]
+        if not isinstance(body, dict):
+            return body
+        # What a client spells so itself is no field.
+        return {self._names.get(key, self.of(key)): self.spelled(value) for key, value in body.items()}
+
+
 class RequestForm:
     """The form of requests for one model: reads them, and makes the model's inputs of them."""
 
@@ -107,13 +162,17 @@ class RequestForm:
         # What is an ad's alone, and no context's.
         own = {field.name for field in (self._image, self._identifier) if field is not None}
         self._limits = limits
-        kinds = {field.name: _annotation(field) for field in fields}
-        context = msgspec.defstruct(
-            "Context",
-            [(name, kind, UNSET) for name, kind in kinds.items() if name not in own],
-            forbid_unknown_fields=True,
-        )
-        ad = msgspec.defstruct("Ad", [(name, kind, UNSET) for name, kind in kinds.items()], forbid_unknown_fields=True)
+        # Fields have any name, attributes of Python have not. By the name alone: the forms of other versions read them.
+        self._attributes = {field.name: f"field_{field.name.encode().hex()}" for field in fields}
+        self._spellings = _Spellings([field.name for field in fields])
+        spelled = {attribute: self._spellings.of(name) for name, attribute in self._attributes.items()}
+
+        def structure(title: str, fields: Sequence[Field]) -> Any:
+            entries = [(self._attributes[field.name], _annotation(field), UNSET) for field in fields]
+            return msgspec.defstruct(title, entries, rename=spelled, forbid_unknown_fields=True)
+
+        context = structure("Context", [field for field in fields if field.name not in own])
+        ad = structure("Ad", fields)
         ads = Annotated[list[ad], msgspec.Meta(min_length=1, max_length=limits.ads)]  # type: ignore[valid-type]
         self.score_type = msgspec.defstruct(
             "ScoreRequest",
@@ -128,37 +187,64 @@ class RequestForm:
         self.batch_type = msgspec.defstruct("BatchRequest", [("requests", contexts)], forbid_unknown_fields=True)
         self._score_decoder = msgspec.json.Decoder(self.score_type)
         self._batch_decoder = msgspec.json.Decoder(self.batch_type)
-        names = [field.name for field in self._columns]
+        names = [self._attributes[field.name] for field in self._columns]
         self._values_of = attrgetter(*names) if len(names) > 1 else lambda one: (getattr(one, names[0]),)
 
     def read(self, body: bytes) -> Any:
         """Reads the body of `score`; raises `GatewayError` that names what is wrong."""
-        return _decoded(self._score_decoder, body)
+        return self._decoded(self._score_decoder, body)
 
     def read_batch(self, body: bytes) -> list[Any]:
         """Reads the body of `score:batch`; raises `GatewayError` that names what is wrong."""
-        requests: list[Any] = _decoded(self._batch_decoder, body).requests
+        requests: list[Any] = self._decoded(self._batch_decoder, body).requests
         return requests
+
+    def _decoded(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+        try:
+            if self._spellings:
+                return msgspec.convert(self._spellings.spelled(msgspec.json.decode(body)), decoder.type)
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise _refusal(self._spellings.named(str(error))) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if (place := _surrogate_place(body)) is not None:
+                raise invalid(
+                    "A text holds half of a surrogate pair, such as \\ud83d alone, and is no Unicode text; "
+                    "was it cut within an emoji?",
+                    place,
+                ) from None
+            raise GatewayError(400, "malformed_json", f"The body is not JSON: {error}") from None  # type: ignore[arg-type]
+        except RecursionError:
+            raise invalid("The body is nested too deeply") from None
+
+    def json_schemas(self, types: Sequence[Any], ref_template: str) -> tuple[list[Any], dict[str, Any]]:
+        """JSON schemas of request types, and of what they refer to, by name."""
+        schemas, parts = msgspec.json.schema_components(types, ref_template=ref_template)
+        for part in parts.values():
+            properties = part.get("properties", {})
+            part["properties"] = {self._spellings.name_of(spelled): about for spelled, about in properties.items()}
+        return list(schemas), parts
 
     def images(self, request: Any) -> list[Any]:
         """What a request gives as the image of each ad: UNSET, None, text or `Base64`."""
         if self._image is None:
             return [UNSET] * len(request.ads)
-        name = self._image.name
-        return [getattr(ad, name) for ad in request.ads]
+        attribute = self._attributes[self._image.name]
+        return [getattr(ad, attribute) for ad in request.ads]
 
     def identifiers(self, request: Any) -> list[bytes]:
         """What a request names the impression of each ad; empty where it does not."""
         if self._identifier is None:
             return [b""] * len(request.ads)
-        given = [getattr(ad, self._identifier.name, UNSET) for ad in request.ads]
+        attribute = self._attributes[self._identifier.name]
+        given = [getattr(ad, attribute, UNSET) for ad in request.ads]
         return [one.encode() if isinstance(one, str) else b"" for one in given]
 
     def columns(self, requests: Sequence[Any]) -> dict[str, Array]:
         """The model's inputs but the image, a row for each ad of each request.
 
         Raises:
-            GatewayError: A required field is missing.
+            GatewayError: A required field is missing, or the impression's time cannot be one.
         """
         shared = [self._values_of(request.context) for request in requests]
         given = [[self._values_of(ad) for ad in request.ads] for request in requests]
@@ -170,7 +256,23 @@ class RequestForm:
                 for ad in ads
             ]
             columns[field.name] = self._column(field, values, requests)
+            if field.is_timestamp:
+                self._check_times(field.name, columns[field.name], [ad[index] for ads in given for ad in ads], requests)
         return columns
+
+    def _check_times(self, name: str, times: Array, of_ads: list[Any], requests: Sequence[Any]) -> None:
+        now = time.time()
+        past, future = self._limits.past_days, self._limits.future_days
+        earliest = -math.inf if past is None else now - past * _DAY_SECONDS
+        latest = math.inf if future is None else now + future * _DAY_SECONDS
+        wrong = np.flatnonzero((times < earliest) | (times > latest))
+        if not len(wrong):
+            return
+        row = int(wrong[0])
+        place = _place(row, requests)
+        if of_ads[row] is UNSET:
+            place = f"{place.rpartition('ads[')[0]}context"
+        raise invalid(_time_refusal(int(times[row]), earliest, latest), f"{place}.{name}")
 
     def _column(self, field: Field, values: list[Any], requests: Sequence[Any]) -> Array:
         missing = _MISSING[field.dtype]
@@ -190,7 +292,7 @@ class RequestForm:
 
     def value(self, request: Any, name: str) -> str:
         """The value of a context's text field; empty if it has none."""
-        value = getattr(request.context, name, None)
+        value = getattr(request.context, self._attributes.get(name, ""), None)
         return value if isinstance(value, str) else ""
 
 
@@ -225,15 +327,23 @@ def _annotation(field: Field) -> Any:
     return Annotated[kind | msgspec.UnsetType, msgspec.Meta(description=text)]
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def _surrogate_place(body: bytes) -> str | None:
+    """Where JSON, which allows it, holds half of a surrogate pair; None if it does not, or is no JSON."""
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise GatewayError(400, "malformed_json", f"The body is not JSON: {error}") from None  # type: ignore[arg-type]
-    except RecursionError:
-        raise invalid("The body is nested too deeply") from None
+        found = [(json.loads(body.decode()), "")]
+    except (ValueError, RecursionError):
+        return None
+    while found:
+        value, place = found.pop()
+        if isinstance(value, dict):
+            found += [(part, place) for part in value]
+            found += [(part, f"{place}.{name}".lstrip(".")) for name, part in value.items()]
+        elif isinstance(value, list):
+            found += [(part, f"{place}[{index}]") for index, part in enumerate(value)]
+        elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            # A name of a field that holds one could not be written into the answer either.
+            return place.encode("utf-8", "replace").decode()
+    return None
 
 
 def _refusal(message: str) -> GatewayError:
@@ -241,6 +351,23 @@ def _refusal(message: str) -> GatewayError:
     what, _, place = message.partition(" - at `$")
     field = place.rstrip("`").lstrip(".")
     return invalid(f"{what}; see GET /v1/fields for what each field takes", field)
+
+
+def _time_refusal(given: int, earliest: float, latest: float) -> str:
+    taken = " to ".join("any time" if math.isinf(bound) else _date(bound) for bound in (earliest, latest))
+    text = f"{given} is no time of an impression: seconds since 1970-01-01 are expected, from {taken}."
+    for unit, per_second in (("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9)):
+        if earliest <= given / per_second <= latest:
+            text += f" It looks like {unit}: divide it by {per_second:,}."
+            break
+    return f"{text} The gateway's settings limits.past_days and limits.future_days say what is taken"
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f}"
 
 
 def _place(row: int, requests: Sequence[Any]) -> str:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.gateway.retries import ANSWERED, FAILED, REFUSED
+
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class _TakenOver:
+    """A counter of one label whose counts are kept elsewhere, and only ever grow."""
+
+    def __init__(self, counter: Counter, values: Sequence[str]) -> None:
+        self._counter = counter
+        self._counts = dict.fromkeys(values, 0)
+
+    def set(self, counts: Mapping[str, int]) -> None:
+        """Takes over the counts of now, by the label's value."""
+        for value, count in counts.items():
+            self._counter.labels(value).inc(count - self._counts[value])
+            self._counts[value] = count
 
 
 class GatewayMetrics:
@@ -38,9 +54,22 @@ class GatewayMetrics:
         self._embeddings = Counter(
             named("creative_embeddings"), "Embeddings by where they came from.", ["source"], registry=registry
         )
-        self._embedded = {"cache": 0, "model": 0}
+        self._embedded = _TakenOver(self._embeddings, ("cache", "model"))
         self.cache_bytes = Gauge(named("creative_cache_bytes"), "Memory of remembered embeddings.", registry=registry)
         self.in_flight = Gauge(named("requests_in_flight"), "Requests being answered.", registry=registry)
+        self.no_probability = Counter(
+            named("no_probability"),
+            "Answers of a model that held no click probability: NaN, an infinity, or a number outside [0, 1].",
+            ["model_version"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            named("model_server_retries"),
+            "Requests to a model server that went away, made once more; refused: the budget for it was spent.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._retried = _TakenOver(self._retries, (ANSWERED, FAILED, REFUSED))
         self.shadow = Counter(named("shadow_requests"), "Requests to the shadow.", ["outcome"], registry=registry)
         self.shadow_difference = Histogram(
             named("shadow_difference"),
@@ -52,6 +81,7 @@ class GatewayMetrics:
         self.reloads = Counter(named("config_reloads"), "Readings of a changed config.", ["outcome"], registry=registry)
         # A series that first appears at 1 shows Prometheus no increase: these begin at 0.
         for counter, outcomes in (
+            (self._retries, (ANSWERED, FAILED, REFUSED)),
             (self.shadow, ("answered", "failed", "dropped")),
             (self.logged, ("written", "failed", "dropped")),
             (self.reloads, ("taken", "refused")),
@@ -81,9 +111,11 @@ class GatewayMetrics:
 
     def set_embeddings(self, from_cache: int, from_model: int) -> None:
         """Takes over how many embeddings there have been from each source."""
-        for source, count in (("cache", from_cache), ("model", from_model)):
-            self._embeddings.labels(source).inc(count - self._embedded[source])
-            self._embedded[source] = count
+        self._embedded.set({"cache": from_cache, "model": from_model})
+
+    def set_retries(self, counts: Mapping[str, int]) -> None:
+        """Takes over how often a model server was asked once more."""
+        self._retried.set(counts)
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""

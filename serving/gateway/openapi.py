@@ -1,109 +1,35 @@
-"""The gateway's OpenAPI document, made of the served model's fields, and a page that shows it to people."""
+"""The gateway's OpenAPI document, made of its endpoints and their types, and a page that shows it to people."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from importlib import metadata
 from typing import Any
 
 import msgspec
 
+from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint
+from serving.gateway.errors import Error
 from serving.gateway.fields import RequestForm
 
-_ERROR = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "request_id"],
-            "properties": {
-                "code": {"type": "string", "description": "A short name of the reason, which does not change."},
-                "message": {"type": "string", "description": "What is wrong and, where there is one, the remedy."},
-                "field": {"type": "string", "description": "The field that is wrong, such as `ads[3].ad_id`."},
-                "request_id": {"type": "string"},
-            },
-        }
-    },
-}
-_SCORED_AD: dict[str, Any] = {
-    "type": "object",
-    "required": ["index", "rank", "click_probability"],
-    "properties": {
-        "index": {"type": "integer", "description": "Which of the request's ads, from 0."},
-        "rank": {"type": "integer", "description": "1 for the ad that is most likely to be clicked."},
-        "click_probability": {"type": "number", "minimum": 0, "maximum": 1, "description": "Calibrated."},
-        "creative_status": {
-            "type": "string",
-            "enum": ["ok", "none", "unknown_key", "not_fetched", "timed_out", "too_large", "not_an_image"],
-            "description": "Where asked for: whether the ad was scored with its image, or why with the unknown one.",
-        },
-    },
-}
-_SCORES: dict[str, Any] = {
-    "type": "object",
-    "required": ["request_id", "model", "ads"],
-    "properties": {
-        "request_id": {"type": "string", "description": "The header `X-Request-Id`, or one that was made."},
-        "model": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string"},
-                "version": {"type": "integer", "description": "The version that answered."},
-                "route": {"type": "string", "description": "The route that led to it."},
-            },
-        },
-        "ads": {"type": "array", "items": {"$ref": "#/components/schemas/ScoredAd"}, "description": "Ranked."},
-    },
-}
-_EXPLANATION = {
-    "type": "object",
-    "required": ["request_id", "model", "click_probability", "logit", "baseline", "contributions"],
-    "properties": {
-        "request_id": _SCORES["properties"]["request_id"],
-        "model": _SCORES["properties"]["model"],
-        "click_probability": {"type": "number", "description": "As `POST /v1/score` answers."},
-        "logit": {"type": "number", "description": "log(p / (1 - p)) of it."},
-        "baseline": {
-            "type": "object",
-            "description": "The same of an ad of which nothing is known: unknown names, mean quantities, no image.",
-            "properties": {"click_probability": {"type": "number"}, "logit": {"type": "number"}},
-        },
-        "contributions": {
-            "type": "array",
-            "description": "The largest first; they add up to `logit` less the baseline's.",
-            "items": {
-                "type": "object",
-                "properties": {"field": {"type": "string"}, "contribution": {"type": "number"}},
-            },
-        },
-        "image": {
-            "type": "object",
-            "properties": {
-                "creative_status": _SCORED_AD["properties"]["creative_status"],
-                "logit_against_grey": {
-                    "type": "number",
-                    "description": "What the image adds against a plain grey one: the sum of the heat map. Only for "
-                    "an image that is given by its bytes or an address.",
-                },
-                "heat_map": {
-                    "type": "object",
-                    "properties": {"b64": {"type": "string", "description": "PNG: red adds to the logit, blue takes."}},
-                },
-            },
-        },
-    },
-}
+_REFERENCE = "#/components/schemas/{name}"
+
 _REFUSALS = {
-    "400": "The body is not JSON.",
-    "401": "The API key is missing or unknown.",
-    "403": "An image's address is not allowed.",
-    "413": "The body, or an image, is too large.",
-    "415": "The body is not declared as JSON.",
-    "422": "A field is unknown, missing or of the wrong type; `field` names it.",
-    "429": "Too many requests of one client; `Retry-After` says when to try again.",
-    "503": "No model is loaded, or too many requests are being answered; `Retry-After` says when to try again.",
-    "504": "The answer would come too late.",
+    HTTPStatus.BAD_REQUEST: "The body is not JSON.",
+    HTTPStatus.UNAUTHORIZED: "The API key is missing or unknown.",
+    HTTPStatus.FORBIDDEN: "An image's address is not allowed.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body, or an image, is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not declared as JSON.",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "A field is unknown, missing or of the wrong type; `field` names it.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests of one client; `Retry-After` says when to try again.",
+    HTTPStatus.BAD_GATEWAY: "The model failed, or gave no probability.",
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "No model is loaded, or too many requests are being answered; `Retry-After` says when to try again."
+    ),
+    HTTPStatus.GATEWAY_TIMEOUT: "The answer would come too late.",
 }
 _INTRODUCTION = (
     "Will this user click this ad? Send what is known of the user and the page once (`context`) and up to {ads} ads; "
@@ -112,80 +38,72 @@ _INTRODUCTION = (
 )
 
 
-def openapi_document(form: RequestForm | None, version: str, most_ads: int) -> dict[str, Any]:
-    """The document; without the fields while no model is loaded."""
-    schemas: dict[str, Any] = {"Error": _ERROR, "ScoredAd": _SCORED_AD, "Scores": _SCORES, "Explanation": _EXPLANATION}
-    request: dict[str, Any] = {"type": "object"}
-    batch: dict[str, Any] = {"type": "object"}
+def openapi_document(endpoints: Sequence[Endpoint], form: RequestForm | None, most_ads: int) -> dict[str, Any]:
+    """The document: paths of the endpoints, and schemas of the types that check their requests and hold their answers.
+
+    Args:
+        endpoints: The endpoints.
+        form: The form of requests for the model that is served; None while there is none.
+        most_ads: How many ads a context may have.
+    """
+    shown = [endpoint for endpoint in endpoints if endpoint.summary is not None]
+    api = [endpoint for endpoint in shown if isinstance(endpoint, ApiEndpoint)]
+    references, schemas = msgspec.json.schema_components(
+        [Error, *(endpoint.answers_with for endpoint in api)], ref_template=_REFERENCE
+    )
+    error, *answers = references
+    answer_of = dict(zip([endpoint.name for endpoint in api], answers, strict=True))
+    request_of: dict[str, Any] = {}
     if form is not None:
-        (request, batch), components = msgspec.json.schema_components(
-            [form.score_type, form.batch_type], ref_template="#/components/schemas/{name}"
-        )
+        with_body = {
+            endpoint.name: endpoint.request_type(form) for endpoint in api if endpoint.request_type is not None
+        }
+        requests, components = form.json_schemas(list(with_body.values()), _REFERENCE)
+        request_of = dict(zip(with_body, requests, strict=True))
         schemas |= components
-    answer = {"$ref": "#/components/schemas/Scores"}
-    answers = {
-        "type": "object",
-        "properties": {"request_id": {"type": "string"}, "responses": {"type": "array", "items": answer}},
-    }
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in shown:
+        if isinstance(endpoint, ApiEndpoint):
+            operation = _operation(endpoint, form, request_of.get(endpoint.name), answer_of[endpoint.name], error)
+        else:
+            operation = {
+                "summary": endpoint.summary,
+                "responses": {"200": {"description": "Answered."}},
+                "security": [],
+            }
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": "adclick", "version": version, "description": _INTRODUCTION.format(ads=most_ads)},
+        "info": {
+            "title": "adclick",
+            "version": metadata.version("adclick"),
+            "description": _INTRODUCTION.format(ads=most_ads),
+        },
         "components": {
             "schemas": schemas,
             "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"apiKey": []}],
-        "paths": {
-            "/v1/score": {"post": _operation("Score the ads of one context", request, answer, _example(form))},
-            "/v1/score:batch": {"post": _operation("Score the ads of many contexts", batch, answers, None)},
-            "/v1/explain": {
-                "post": _operation(
-                    "Explain the score of one ad",
-                    request,
-                    {"$ref": "#/components/schemas/Explanation"},
-                    _example(form),
-                    {"501": "The model that is served was exported without explanations."},
-                )
-            },
-            "/v1/fields": {"get": _simple("The fields of a request, as the served model takes them")},
-            "/healthz": {"get": _simple("Whether the process answers", is_open=True)},
-            "/readyz": {"get": _simple("Whether a model is loaded: 200 or 503", is_open=True)},
-            "/version": {"get": _simple("Versions of the gateway and of the models that it asks")},
-            "/metrics": {"get": _simple("Metrics in Prometheus' text form")},
-        },
+        "paths": paths,
     }
 
 
 def _operation(
-    summary: str, request: Any, answer: Any, example: Any, refusals: Mapping[str, str] | None = None
+    endpoint: ApiEndpoint, form: RequestForm | None, request: Any, answer: Any, error: Any
 ) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": request}
-    if example is not None:
-        content["example"] = example
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": {"application/json": content}},
-        "responses": {
-            "200": {"description": "Answered.", "content": {"application/json": {"schema": answer}}},
-            **{
-                status: {"description": text, "content": error}
-                for status, text in {**_REFUSALS, **(refusals or {})}.items()
-            },
-        },
-    }
+    operation: dict[str, Any] = {"summary": endpoint.summary}
+    responses = {"200": {"description": "Answered.", "content": {JSON: {"schema": answer}}}}
+    if endpoint.request_type is not None:
+        content: dict[str, Any] = {"schema": request or {"type": "object"}}
+        if endpoint.has_example and form is not None:
+            content["example"] = _example(form)
+        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        for status, text in {**_REFUSALS, **endpoint.refusals}.items():
+            responses[str(int(status))] = {"description": text, "content": {JSON: {"schema": error}}}
+    return {**operation, "responses": responses}
 
 
-def _simple(summary: str, is_open: bool = False) -> dict[str, Any]:
-    operation: dict[str, Any] = {"summary": summary, "responses": {"200": {"description": "Answered."}}}
-    if is_open:
-        operation["security"] = []
-    return operation
-
-
-def _example(form: RequestForm | None) -> Any:
-    if form is None:
-        return None
+def _example(form: RequestForm) -> Any:
     values = {"string": "text", "float32": 1.0, "int64": 1}
     context = {
         field.name: [values[field.dtype]] if field.is_list else values[field.dtype]

@@ -1,7 +1,7 @@
 """A sample of what was asked and answered, as TFRecord files of `tf.Example`s that TFDV reads.
 
-Each ad is an example: the model's inputs under their names, as they were received but for the user's name, which is
-hashed, and beside them
+Each ad is an example: the model's inputs under their names (`logged_name`), as they were received but for the user's
+name, which is hashed, and beside them
 
 - `click_probability`, `model_version`, `route`;
 - `request_id`, `context_index` (which context of a `score:batch`, otherwise 0) and `ad_index`, which together
@@ -44,9 +44,29 @@ HASHED_COLUMNS = "hashed_columns"
 SAMPLE_PERCENT = "sample_percent"
 LOGGED_AT = "logged_at"
 
+_OWN_NAMES = frozenset(
+    {
+        CLICK_PROBABILITY,
+        MODEL_VERSION,
+        ROUTE,
+        REQUEST_ID,
+        CONTEXT_INDEX,
+        AD_INDEX,
+        IMPRESSION_ID,
+        CREATIVE_STATUS,
+        HASHED_COLUMNS,
+        SAMPLE_PERCENT,
+        LOGGED_AT,
+    }
+)
 _SUFFIX = ".tfrecord"
 _PARTIAL = ".part"
 _MOST_WAITING = 1_000
+
+
+def logged_name(column: str) -> str:
+    """The feature that a column is logged as: of its own name, and an underscore more where the log might have it."""
+    return f"{column}_" if column.rstrip("_") in _OWN_NAMES else column
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,7 @@ class PredictionLog:
         feature = example.features.feature
         for name, column in prediction.columns.items():
             values = np.atleast_1d(column[index])
+            logged = feature[logged_name(name)]
             if column.dtype.kind == "O":
                 present = [value for value in values.tolist() if value]
                 if name == self._settings.user_field:
@@ -161,11 +182,11 @@ class PredictionLog:
                         keyed_hash(self._hash_key, value.decode("utf-8", "replace")).encode() for value in present
                     ]
                     feature[HASHED_COLUMNS].bytes_list.value.append(name.encode())
-                feature[name].bytes_list.value.extend(present)
+                logged.bytes_list.value.extend(present)
             elif column.dtype.kind == "f":
-                feature[name].float_list.value.extend(value for value in values.tolist() if value == value)
+                logged.float_list.value.extend(value for value in values.tolist() if value == value)
             else:
-                feature[name].int64_list.value.extend(value for value in values.tolist() if value >= 0)
+                logged.int64_list.value.extend(value for value in values.tolist() if value >= 0)
         feature[CLICK_PROBABILITY].float_list.value.append(float(prediction.probabilities[index]))
         feature[MODEL_VERSION].int64_list.value.append(prediction.model_version)
         feature[ROUTE].bytes_list.value.append(prediction.route.encode())

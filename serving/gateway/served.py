@@ -8,18 +8,20 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from schema.feature_table import FeatureTable, parse_feature_table
+from schema.feature_table import FeatureTable, Text, parse_feature_table
 from serving.errors import ServingError
 from serving.gateway.backends import Backend
 from serving.gateway.errors import no_model
 from serving.gateway.fields import RequestForm, fields_of
 from serving.gateway.routing import Target
 from serving.gateway.settings import LimitSettings
+from storage import bucket
+from storage.bucket import is_bucket_address
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +45,21 @@ class ServedModel:
         version: Its number.
         form: The form of requests for it.
         image: The name of its image input; None if it takes none.
+        embedding: The name of the input that takes the image's embedding; None if it takes no image.
         unknown: The embedding of the unknown creative, float32 [width]; None if it takes no image.
         explains: Whether it can explain its scores.
+        texts: Its columns of text, whose words it can name.
+        fault: Why its description could not be read, so that its fields have types but no meaning; empty if it could.
     """
 
     version: int
     form: RequestForm
     image: str | None
+    embedding: str | None
     unknown: Array | None
     explains: bool = False
+    fault: str = ""
+    texts: tuple[str, ...] = ()
 
 
 class ServedModels:
@@ -70,6 +78,19 @@ class ServedModels:
         self._targets: dict[Target, ServedModel] = {}
         self._versions: dict[int, ServedModel] = {}
         self._faults: dict[Target, str] = {}
+        self._not_served: Mapping[int, str] = {}
+
+    def under(self, limits: LimitSettings) -> ServedModels:
+        """The same knowledge under other limits, which needs no answer of a version."""
+        models = ServedModels(self._backend, limits, self._base_path)
+        forms = {id(model.form): RequestForm(model.form.fields, limits) for model in self._versions.values()}
+        models._versions = {
+            version: replace(model, form=forms[id(model.form)]) for version, model in self._versions.items()
+        }
+        models._targets = {target: models._versions[model.version] for target, model in self._targets.items()}
+        models._faults = dict(self._faults)
+        models._not_served = self._not_served
+        return models
 
     def current(self, target: Target) -> ServedModel | None:
         """The version that a target stood for when last looked at."""
@@ -79,6 +100,16 @@ class ServedModels:
     def faults(self) -> Mapping[Target, str]:
         """Why targets have no version now."""
         return self._faults
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By version, why it is not served, or what it is served without."""
+        problems = dict(self._not_served) | {
+            model.version: f"served without its description: {model.fault}"
+            for model in self._targets.values()
+            if model.fault
+        }
+        return {str(version): problems[version] for version in sorted(problems, reverse=True)}
 
     async def get(self, target: Target) -> ServedModel:
         """The version that a target stands for.
@@ -97,7 +128,8 @@ class ServedModels:
         try:
             metadata = await self._backend.metadata(target)
             served = self._versions.get(metadata.version)
-            if served is None:
+            # What could not be read a moment ago is read again.
+            if served is None or served.fault:
                 served = await self._describe(metadata.version, metadata.signatures)
                 self._versions[metadata.version] = served
         except ServingError as error:
@@ -119,40 +151,67 @@ class ServedModels:
                 await self.refresh(target)
             except Exception as error:  # The next look tries again.
                 logger.debug("looking for %s failed: %s", target.name, error)
+        try:
+            self._not_served = await self._backend.not_served()
+        except ServingError as error:
+            logger.debug("looking for what is not served failed: %s", error.message)
 
     async def _describe(self, version: int, signatures: Mapping[str, Mapping[str, tuple[str, int]]]) -> ServedModel:
         if SERVING_DEFAULT not in signatures:
             raise ServingError(f"version {version} has no signature {SERVING_DEFAULT}")
         inputs = signatures[SERVING_DEFAULT]
-        image, unknown = None, None
+        image, embedding, unknown = None, None, None
         if EMBED_CREATIVE in signatures and SCORE in signatures:
             (image,) = signatures[EMBED_CREATIVE]
+            # Its name is not to be one of a column's.
+            (embedding,) = signatures[SCORE].keys() - inputs.keys()
             nothing = np.array([b""], object)
             deadline = time.monotonic() + _UNKNOWN_SECONDS
             embeddings = await self._backend.run(
                 version, EMBED_CREATIVE, {image: nothing}, CREATIVE_EMBEDDING, deadline
             )
             unknown = embeddings[0].copy()
-        features = await asyncio.to_thread(_features, self._base_path, version) if self._base_path else None
+        features, fault = None, ""
+        if self._base_path:
+            features, fault = await asyncio.to_thread(_features, self._base_path, version)
+            if fault:
+                logger.warning("version %d is served without its description: %s", version, fault)
         form = RequestForm(fields_of(inputs, features, image), self._limits)
         # One form for versions that take the same fields: a request need not be read twice.
         form = next((model.form for model in self._versions.values() if model.form.fields == form.fields), form)
-        return ServedModel(version, form, image, unknown, EXPLAIN in signatures)
+        texts = () if features is None else tuple(features.of(Text))
+        return ServedModel(version, form, image, embedding, unknown, EXPLAIN in signatures, fault, texts)
 
 
-def _features(base_path: str, version: int) -> FeatureTable | None:
-    """The feature table of a pushed version; None if it has no description of ours."""
-    path = os.path.join(base_path, str(version), _DESCRIPTION)
+def _features(base_path: str, version: int) -> tuple[FeatureTable | None, str]:
+    """The feature table of a pushed version, None if it has no description of ours; and why that cannot be read."""
+    path = description_path(base_path, version)
     try:
-        if "://" in path:
-            import tensorflow as tf
+        text = text_of(path)
+        return (parse_feature_table(json.loads(text)["features"]) if text is not None else None), ""
+    except Exception as error:  # Whatever it is: the version is served, and says what it is served without.
+        return None, f"{path}: {type(error).__name__}: {error}"
 
-            with tf.io.gfile.GFile(path, "r") as stream:
-                text = stream.read()
-        else:
+
+def description_path(base_path: str, version: int) -> str:
+    """Where a pushed version describes itself."""
+    return os.path.join(base_path, str(version), _DESCRIPTION)
+
+
+def text_of(path: str) -> str | None:
+    """A file's text; None if there is no such file: a model of another origin."""
+    try:
+        if "://" not in path:
             with open(path, encoding="utf-8") as stream:
-                text = stream.read()
-        return parse_feature_table(json.loads(text)["features"])
-    except Exception as error:  # A model of another origin: its fields have types, but no words.
-        logger.info("%s: no description: %s", path, error)
+                return stream.read()
+        if is_bucket_address(path):
+            return bucket.read(path).decode()
+        import tensorflow as tf
+
+        try:
+            with tf.io.gfile.GFile(path, "r") as stream:
+                return str(stream.read())
+        except tf.errors.NotFoundError:
+            return None
+    except FileNotFoundError:
         return None

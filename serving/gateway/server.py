@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import InvalidArgumentError
-from serving.gateway.app import Gateway, create_app
+from serving.gateway.app import create_app
 from serving.gateway.backends import create_backend
+from serving.gateway.gateway import Gateway
 from serving.gateway.settings import GatewaySettings
 from serving.model_server.dataplane import ModelServer
 from serving.model_server.server import address_of, answering, listen

@@ -9,6 +9,7 @@ import yaml
 from limits import parse_many
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from schema.model_name import DEFAULT_MODEL_NAME
 from serving.errors import InvalidArgumentError, NotFoundError
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -25,7 +26,7 @@ class BackendSettings(_Settings):
         "in_process", description="`in_process` loads them into the gateway; the others ask a server by that API."
     )
     address: str = Field("", description="`host:port` of the server for grpc, its URL for rest.")
-    model_name: str = Field("adclick", description="The model's name.")
+    model_name: str = Field(DEFAULT_MODEL_NAME, description="The model's name.")
     model_base_path: str = Field(
         "", description="The push directory. Needed in process; elsewhere optional, for what the fields mean."
     )
@@ -37,7 +38,8 @@ class CreativeSettings(_Settings):
     """What is done about images."""
 
     allowed: tuple[str, ...] = Field(
-        (), description="Folders and `gs://bucket/prefix` addresses that images may be fetched from; none if empty."
+        (),
+        description="Folders and `gs://bucket/prefix` or `s3://…` addresses of images; none if empty.",
     )
     timeout_seconds: float = Field(0.5, gt=0, description="After how long a fetch is given up.")
     max_bytes: int = Field(10_000_000, ge=1, description="The largest image file.")
@@ -120,6 +122,12 @@ class LimitSettings(_Settings):
     ads: int = Field(500, ge=1, description="Ads of one context.")
     contexts: int = Field(100, ge=1, description="Contexts of one `score:batch`.")
     rate: str = Field("2000/second", description="Requests of one client, such as `100/second;100000/day`; or empty.")
+    past_days: float | None = Field(
+        7_300.0, ge=0, description="An impression's time may lie so many days before now; null for any."
+    )
+    future_days: float | None = Field(
+        366.0, ge=0, description="The same after now: a time in milliseconds lies far beyond; null for any."
+    )
     in_flight: int = Field(512, ge=1, description="Requests that are answered at the same time; 503 beyond.")
 
     @field_validator("rate")

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from serving.errors import DeadlineExceededError, InternalError, InvalidArgumentError, ServingError, UnavailableError
 from serving.model_server.configuration import BatchingOptions
+from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Array, Servable
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ class Runner(Protocol):
             InvalidArgumentError: The request has more rows than a batch may.
         """
 
-    def close(self) -> None:
-        """Runs what waits, then ends."""
+    def close(self, within_seconds: float = 30.0) -> None:
+        """Runs what waits, then ends; returns after so many seconds although something still runs."""
 
 
 class SingleRunner:
@@ -65,6 +66,8 @@ class SingleRunner:
     def __init__(self, threads: int | None = None, most_requests: int = _MOST_REQUESTS) -> None:
         self._pool = ThreadPoolExecutor(threads or 4 * len(os.sched_getaffinity(0)), thread_name_prefix="run")
         self._places = threading.BoundedSemaphore(most_requests)
+        self._changed = threading.Lock()
+        self._running: set[Answer] = set()
 
     def submit(
         self,
@@ -81,15 +84,25 @@ class SingleRunner:
         def run() -> list[Array]:
             if deadline is not None and time.monotonic() > deadline:
                 raise DeadlineExceededError("Deadline exceeded before the request could run")
-            return servable.call(feeds, fetches, values)
+            return servable.call(feeds, fetches, values, deadline)
 
         future = self._pool.submit(run)
-        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(self._done)
+        with self._changed:
+            self._running.add(future)
         return future
 
-    def close(self) -> None:
+    def _done(self, future: Answer) -> None:
+        self._places.release()
+        with self._changed:
+            self._running.discard(future)
+
+    def close(self, within_seconds: float = 30.0) -> None:
         """As `Runner.close`."""
-        self._pool.shutdown()
+        self._pool.shutdown(wait=False)
+        with self._changed:
+            running = set(self._running)
+        wait(running, within_seconds)
 
 
 @dataclass
@@ -108,6 +121,7 @@ class _Queue:
     servable: Servable
     feeds: tuple[str, ...]
     fetches: tuple[str, ...]
+    options: BatchingOptions
     tasks: deque[_Task] = field(default_factory=deque)
     rows: int = 0
 
@@ -121,12 +135,14 @@ class BatchingRunner:
 
     Args:
         options: The parameters.
-        record_queueing: Told how long each request waited, in seconds.
+        metrics: Where batches are counted.
+        per_model: Whether the models' own parameters count, but for the threads; a model without any is not batched.
     """
 
-    def __init__(self, options: BatchingOptions, record_queueing: Callable[[float], None] | None = None) -> None:
+    def __init__(self, options: BatchingOptions, metrics: Metrics | None = None, per_model: bool = False) -> None:
         self._options = options
-        self._record_queueing = record_queueing
+        self._metrics = metrics or Metrics()
+        self._per_model = per_model
         self._singles = SingleRunner()
         self._changed = threading.Condition()
         self._queues: OrderedDict[tuple[Any, ...], _Queue] = OrderedDict()
@@ -152,7 +168,11 @@ class BatchingRunner:
         rows = sizes.pop() if len(sizes) == 1 else None
         if not rows:
             return self._singles.submit(servable, feeds, fetches, values, deadline)
-        options = self._options
+        options = servable.batching if self._per_model else self._options
+        if options is None:
+            return self._singles.submit(servable, feeds, fetches, values, deadline)
+        for value in values:
+            self._metrics.input_batch_size.record(len(value))
         if rows > options.max_batch_size and not options.takes_large_requests:
             raise InvalidArgumentError(
                 f"Task size {rows} is larger than maximum input batch size {options.max_batch_size}"
@@ -166,21 +186,22 @@ class BatchingRunner:
                 raise UnavailableError("The batch scheduling queue to which this task was submitted is full")
             queue = self._queues.get(key)
             if queue is None:
-                queue = self._queues[key] = _Queue(servable, feeds, fetches)
+                queue = self._queues[key] = _Queue(servable, feeds, fetches, options)
             queue.tasks.append(task)
             queue.rows += rows
             self._waiting_rows += rows
             self._changed.notify()
         return task.answer
 
-    def close(self) -> None:
+    def close(self, within_seconds: float = 30.0) -> None:
         """As `Runner.close`."""
+        deadline = time.monotonic() + within_seconds
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
-        self._singles.close()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._singles.close(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         while (batch := self._next_batch()) is not None:
@@ -198,8 +219,8 @@ class BatchingRunner:
                 now = time.monotonic()
                 wait: float | None = None
                 for key, queue in self._queues.items():
-                    remaining = queue.tasks[0].came + self._options.batch_timeout_seconds - now
-                    if remaining <= 0 or queue.rows >= self._options.max_batch_size or self._closing:
+                    remaining = queue.tasks[0].came + queue.options.batch_timeout_seconds - now
+                    if remaining <= 0 or queue.rows >= queue.options.max_batch_size or self._closing:
                         tasks = self._take(queue)
                         if queue.tasks:
                             # Those behind must not wait for as long as this queue is never empty.
@@ -216,7 +237,7 @@ class BatchingRunner:
     def _take(self, queue: _Queue) -> list[_Task]:
         tasks = [queue.tasks.popleft()]
         rows = tasks[0].rows
-        while queue.tasks and rows + queue.tasks[0].rows <= self._options.max_batch_size:
+        while queue.tasks and rows + queue.tasks[0].rows <= queue.options.max_batch_size:
             tasks.append(queue.tasks.popleft())
             rows += tasks[-1].rows
         queue.rows -= rows
@@ -227,8 +248,7 @@ class BatchingRunner:
         now = time.monotonic()
         waiting = []
         for task in tasks:
-            if self._record_queueing is not None:
-                self._record_queueing(now - task.came)
+            self._metrics.queuing_latency.record((now - task.came) * 1e6, self._options.thread_pool_name)
             if task.deadline is not None and now > task.deadline:
                 _resolve(task.answer, DeadlineExceededError("Deadline exceeded while waiting in the batching queue"))
             else:
@@ -237,8 +257,13 @@ class BatchingRunner:
             return
         rows = [task.rows for task in waiting]
         try:
-            merged = [self._merge([task.values[i] for task in waiting]) for i in range(len(queue.feeds))]
-            fetched = queue.servable.call(queue.feeds, queue.fetches, merged)
+            merged = [_merge([task.values[i] for task in waiting], queue.options) for i in range(len(queue.feeds))]
+            self._metrics.padding_size.record(len(merged[0]) - sum(rows), str(len(merged[0])))
+            self._metrics.processed_batch_size.record(len(merged[0]))
+            self._metrics.wrapped_run_count.add()
+            deadlines = [task.deadline for task in waiting if task.deadline is not None]
+            last = max(deadlines) if len(deadlines) == len(waiting) else None
+            fetched = queue.servable.call(queue.feeds, queue.fetches, merged, last)
             answers = _split(fetched, rows, len(merged[0]))
         except ServingError as error:
             if len(waiting) == 1:
@@ -254,18 +279,19 @@ class BatchingRunner:
 
     def _run_alone(self, queue: _Queue, task: _Task) -> None:
         try:
-            _resolve(task.answer, queue.servable.call(queue.feeds, queue.fetches, task.values))
+            _resolve(task.answer, queue.servable.call(queue.feeds, queue.fetches, task.values, task.deadline))
         except ServingError as error:
             _resolve(task.answer, error)
 
-    def _merge(self, values: Sequence[Array]) -> Array:
-        if self._options.pad_variable_length_inputs and len({value.shape[1:] for value in values}) > 1:
-            values = _padded(values)
-        merged = values[0] if len(values) == 1 else np.concatenate(values)
-        size = next((size for size in self._options.allowed_batch_sizes if size >= len(merged)), len(merged))
-        if size == len(merged):
-            return merged
-        return np.concatenate([merged, np.repeat(merged[:1], size - len(merged), axis=0)])
+
+def _merge(values: Sequence[Array], options: BatchingOptions) -> Array:
+    if options.pad_variable_length_inputs and len({value.shape[1:] for value in values}) > 1:
+        values = _padded(values)
+    merged = values[0] if len(values) == 1 else np.concatenate(values)
+    size = next((size for size in options.allowed_batch_sizes if size >= len(merged)), len(merged))
+    if size == len(merged):
+        return merged
+    return np.concatenate([merged, np.repeat(merged[:1], size - len(merged), axis=0)])
 
 
 def _split(fetched: Sequence[Array], rows: Sequence[int], size: int) -> list[list[Array]] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,6 +18,7 @@ from serving.errors import InvalidArgumentError, NotFoundError
 from serving.model_server import protos
 
 _PLATFORM = "tensorflow"
+_ABSOLUTE = re.compile(r"/|[a-zA-Z][0-9a-zA-Z.]*://")
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -114,21 +117,25 @@ class SslOptions:
     verify_clients: bool
 
 
-def read_model_configs(path: str) -> tuple[ModelConfig, ...]:
-    """Reads a ModelServerConfig in text form.
+def read_model_configs(path: str, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+    """Reads a ModelServerConfig in text form; as `model_configs`.
 
     Raises:
         NotFoundError: The file cannot be read.
         InvalidArgumentError: It is not a ModelServerConfig that can be served.
     """
-    return model_configs(_read(path, model_server_config_pb2.ModelServerConfig()))
+    return model_configs(read_text_proto(path, model_server_config_pb2.ModelServerConfig()), served)
 
 
-def model_configs(config: Any) -> tuple[ModelConfig, ...]:
+def model_configs(config: Any, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
     """The models of a ModelServerConfig message.
 
+    Args:
+        config: The message.
+        served: The names of the models that are served now.
+
     Raises:
-        InvalidArgumentError: A model stands twice, or asks for another platform.
+        InvalidArgumentError: A model stands twice, its base path is relative, or it asks for another platform.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise InvalidArgumentError("ModelServer does not yet support custom model config.")
@@ -136,22 +143,49 @@ def model_configs(config: Any) -> tuple[ModelConfig, ...]:
     for entry in config.model_config_list.config:
         if entry.name in models:
             raise InvalidArgumentError(f"Illegal to list model {entry.name} multiple times in config list")
-        if entry.model_type and entry.model_platform:
-            raise InvalidArgumentError(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
-            )
-        platform = entry.model_platform or {1: _PLATFORM}.get(entry.model_type, "")
-        if not platform:
-            raise InvalidArgumentError(
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                "ModelServerConfig::model_platform."
-            )
-        if platform != _PLATFORM:
-            raise InvalidArgumentError(f"Model {entry.name} requests unsupported platform {platform}")
         models[entry.name] = ModelConfig(
             entry.name, entry.base_path, _policy(entry.model_version_policy), dict(entry.version_labels)
         )
+    for model in models.values():
+        check_base_path(model)
+    for entry in sorted(config.model_config_list.config, key=lambda entry: entry.name not in served):
+        _check_platform(entry, entry.name in served)
     return tuple(models.values())
+
+
+def check_base_path(model: ModelConfig) -> None:
+    """Checks a model of TensorFlow Serving's files or flags.
+
+    Raises:
+        InvalidArgumentError: Its base path is relative, or empty.
+    """
+    if not _ABSOLUTE.match(model.base_path):
+        raise InvalidArgumentError(
+            f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+        )
+
+
+def _check_platform(entry: Any, is_served: bool) -> None:
+    if entry.model_type and entry.model_platform:
+        raise InvalidArgumentError(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            f"model name is {entry.name}"
+        )
+    if entry.model_type not in (0, 1):
+        raise InvalidArgumentError(f"ModelServerConfig::model_type choice {entry.model_type} not supported.")
+    platform = entry.model_platform or (_PLATFORM if entry.model_type else "")
+    if not platform:
+        raise InvalidArgumentError(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            f"model name is {entry.name}"
+        )
+    if platform != _PLATFORM and is_served:
+        raise InvalidArgumentError(
+            f"Illegal to change a model's platform. For model {entry.name} platform was {_PLATFORM} and new platform "
+            f"requested is {platform}"
+        )
+    if platform != _PLATFORM:
+        raise InvalidArgumentError(f"Model {entry.name} requests unsupported platform {platform}")
 
 
 def read_batching_options(path: str) -> BatchingOptions:
@@ -161,7 +195,19 @@ def read_batching_options(path: str) -> BatchingOptions:
         NotFoundError: The file cannot be read.
         InvalidArgumentError: It is not BatchingParameters, or a value makes no sense.
     """
-    message = _read(path, protos.BatchingParameters())
+    return _batching_options(read_text_proto(path, protos.BatchingParameters()), path)
+
+
+def parse_batching_options(text: str, path: str) -> BatchingOptions:
+    """Parses BatchingParameters in text form, which stand in a file of that path.
+
+    Raises:
+        InvalidArgumentError: It is not BatchingParameters, or a value makes no sense.
+    """
+    return _batching_options(_parse(text, protos.BatchingParameters(), path), path)
+
+
+def _batching_options(message: Any, path: str) -> BatchingOptions:
     default = BatchingOptions()
 
     def given(name: str, otherwise: int) -> int:
@@ -203,7 +249,7 @@ def read_prometheus_path(path: str) -> str | None:
         NotFoundError: The file cannot be read.
         InvalidArgumentError: It is not a MonitoringConfig.
     """
-    prometheus = _read(path, protos.MonitoringConfig()).prometheus_config
+    prometheus = read_text_proto(path, protos.MonitoringConfig()).prometheus_config
     return (prometheus.path or PROMETHEUS_PATH) if prometheus.enable else None
 
 
@@ -214,7 +260,7 @@ def read_ssl_options(path: str) -> SslOptions:
         NotFoundError: The file cannot be read.
         InvalidArgumentError: It is not an SSLConfig.
     """
-    message = _read(path, protos.SSLConfig())
+    message = read_text_proto(path, protos.SSLConfig())
     if not message.server_key or not message.server_cert:
         raise InvalidArgumentError(f"{path}: server_key and server_cert must hold a key and a certificate in PEM form")
     authority = message.custom_ca.encode() or None
@@ -230,12 +276,24 @@ def _policy(message: Any) -> VersionPolicy:
     return VersionPolicy(count=max(message.latest.num_versions, 1))
 
 
-def _read(path: str, message: Any) -> Any:
+def read_text_proto(path: str, message: Any) -> Any:
+    """Reads a message in text form.
+
+    Raises:
+        NotFoundError: The file cannot be read.
+        InvalidArgumentError: It is not such a message.
+    """
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise NotFoundError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return _parse(text, message, path)
+
+
+def _parse(text: str, message: Any, path: str) -> Any:
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise InvalidArgumentError(f"Invalid protobuf file: '{path}': {error}") from error
+        # Where and what, in a line before the error, as the parser of TensorFlow Serving prints it.
+        print(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {error}", file=sys.stderr)
+        raise InvalidArgumentError(f"Invalid protobuf file: '{path}'") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -12,42 +12,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from serving.errors import (
-    Code,
-    FailedPreconditionError,
-    InternalError,
-    InvalidArgumentError,
-    NotFoundError,
-    ServingError,
-    UnimplementedError,
-)
-from serving.model_server import inference, json_examples, json_tensor
+import tensorflow as tf
+
+from serving.errors import InternalError, InvalidArgumentError, NotFoundError, ServingError, UnimplementedError
+from serving.model_server import inference, json_answer, json_document, json_examples, json_tensor
 from serving.model_server.batching import Runner, SingleRunner, wait_for
-from serving.model_server.configuration import ModelConfig
+from serving.model_server.configuration import BatchingOptions, ModelConfig, parse_batching_options
+from serving.model_server.folders import MODEL_FILES
+from serving.model_server.lite import LITE_FILE, LiteServable
 from serving.model_server.metrics import Metrics
-from serving.model_server.repository import LoadedVersion, ModelRepository
+from serving.model_server.model_set import LabelRules, ModelSet, ModelSpec
+from serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
 from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Call, LoadOptions, Servable, Signature
-from serving.model_server.version_status import State, VersionStatus
+from serving.model_server.version_status import VersionStatus
 from serving.model_server.warmup import warm_up
+from storage.local_copy import temporary_copy
 
 logger = logging.getLogger(__name__)
 
+#: Where a model's own batching parameters stand.
+_BATCHING_FILE = "batching_params.pbtxt"
+#: Where a model's key in ML Metadata stands.
+_METADATA_KEY_FILE = os.path.join("assets.extra", "mlmd_uuid")
 _METHODS = (inference.PREDICT, inference.CLASSIFY, inference.REGRESS)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Which model a request is for.
-
-    Attributes:
-        name: The model's name.
-        version: A version number; the newest if neither this nor a label is given.
-        label: The label of a version.
-    """
-
-    name: str
-    version: int | None = None
-    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,22 +66,28 @@ class ServerOptions:
     """How a model server behaves.
 
     Attributes:
-        poll_seconds: How often to look for new versions, in seconds; 0 to look once.
+        poll_seconds: How often to look for new versions, in seconds; 0 to look once, below 0 never.
+        retries: How a version that cannot be loaded is tried again.
         load: How SavedModels are loaded.
         warms_up: Whether a version answers its warm-up requests before it is served.
         warmup_iterations: How often it answers each of them.
         labels_unavailable_versions: Whether a new label may stand for a version that is not loaded yet.
         moves_labels_to_unavailable_versions: Whether a label in use may, too.
+        waits_for_base_paths: Whether a base path that is not there at the start is waited for; refused if not.
         checks_method_name: Whether a signature must be declared for the API that is called.
+        reads_batching_parameters: Whether a version's own batching parameters are read.
     """
 
     poll_seconds: float = 1.0
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
     load: LoadOptions = field(default_factory=LoadOptions)
     warms_up: bool = True
     warmup_iterations: int = 1
     labels_unavailable_versions: bool = False
     moves_labels_to_unavailable_versions: bool = False
+    waits_for_base_paths: bool = False
     checks_method_name: bool = False
+    reads_batching_parameters: bool = False
 
 
 class ModelServer:
@@ -118,45 +111,42 @@ class ModelServer:
         self.metrics = metrics or Metrics()
         self._options = options or ServerOptions()
         self._runner = runner or SingleRunner()
-        self._configuring = threading.Lock()
-        self._models = tuple(models)
-        self._repositories = {config.name: self._repository(config) for config in models}
-        self._labels: Mapping[str, Mapping[str, int]] = {}
+        labels = LabelRules(
+            self._options.labels_unavailable_versions, self._options.moves_labels_to_unavailable_versions
+        )
+        self._models = ModelSet(models, self._repository, labels, self._options.waits_for_base_paths)
+
+    @property
+    def model_names(self) -> frozenset[str]:
+        """The names of the models that are served."""
+        return self._models.names
 
     def start(self) -> None:
-        """Looks once for each model's versions and loads them, then keeps looking in the background.
+        """As `ModelSet.start`."""
+        self._models.start()
 
-        Raises:
-            NotFoundError: A base path is not a folder.
-            FailedPreconditionError: A label stands for a version that is not available.
-        """
-        for repository in self._repositories.values():
-            repository.poll()
-            repository.start()
-        self._labels = self._checked_labels(self._models)
-
-    def stop(self) -> None:
-        """Stops looking for versions, runs what waits and frees all models."""
-        for repository in self._repositories.values():
-            repository.stop()
-        self._runner.close()
+    def stop(self, within_seconds: float = 30.0) -> None:
+        """Stops looking for versions, runs what waits and frees all models; ends what runs on after so many seconds."""
+        self._models.stop()
+        self._runner.close(within_seconds)
+        self._models.free()
 
     def wait_until_available(self, timeout_seconds: float) -> None:
-        """Waits for a version of each model.
-
-        Raises:
-            UnavailableError: A model had none in time; says what is wrong.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        for repository in self._repositories.values():
-            repository.wait_until_available(max(0.0, deadline - time.monotonic()))
+        """As `ModelSet.wait_until_available`."""
+        self._models.wait_until_available(timeout_seconds)
 
     def is_ready(self) -> bool:
         """Whether each model has a version that can be asked."""
-        return bool(self._repositories) and all(
-            any(status.state is State.AVAILABLE for status in repository.statuses())
-            for repository in self._repositories.values()
-        )
+        return self._models.is_ready()
+
+    def reload(
+        self,
+        models: Sequence[ModelConfig],
+        is_awaited: Callable[[], bool] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """As `ModelSet.reload`."""
+        self._models.reload(models, is_awaited, deadline)
 
     # Running models.
 
@@ -171,15 +161,15 @@ class ModelServer:
         Raises:
             ServingError: The request, the model or the version is wrong.
         """
-        document = json_tensor.parse_request(body)
+        document = json_document.parse_request(body)
         name = json_tensor.signature_name(document)
-        loaded = self._acquire(spec)
+        loaded = self._models.acquire(spec)
         with _released_on_failure(loaded):
             signature = self._json_signature(loaded, name)
             form, inputs = json_tensor.tensors_from_json(document, signature.input_types)
             call = loaded.servable.prepare(name or DEFAULT_SIGNATURE, inputs)
-            future = self._submit(spec, loaded, call, deadline)
-        return future, lambda fetched: json_tensor.json_from_tensors(call.named(fetched), form)
+            future = self._submit(spec, loaded, call, deadline, "Predict")
+        return future, lambda fetched: json_answer.json_from_tensors(call.named(fetched), form)
 
     def predict_tensors(
         self,
@@ -211,12 +201,12 @@ class ModelServer:
         Raises:
             ServingError: The request, the model or the version is wrong, or too many requests wait.
         """
-        loaded = self._acquire(spec)
+        loaded = self._models.acquire(spec)
         with _released_on_failure(loaded):
             if self._options.checks_method_name:
                 _check_method(loaded, signature_name)
             call = loaded.servable.prepare(signature_name, inputs, output_names)
-            run = self._submit(spec, loaded, call, deadline)
+            run = self._submit(spec, loaded, call, deadline, "Predict")
         return Begun(loaded.version, call, run)
 
     def classify(
@@ -245,17 +235,17 @@ class ModelServer:
 
     def classify_json(self, spec: ModelSpec, body: bytes, deadline: float | None = None) -> bytes:
         """Answers a JSON classify request with JSON; raises as `classify`."""
-        document = json_tensor.parse_request(body)
+        document = json_document.parse_request(body)
         name = json_tensor.signature_name(document)
         _, result = self.classify(spec, name, json_examples.input_from_json(document), deadline)
-        return json_examples.json_from_classification(result)
+        return json_answer.json_from_classification(result)
 
     def regress_json(self, spec: ModelSpec, body: bytes, deadline: float | None = None) -> bytes:
         """Answers a JSON regress request with JSON; raises as `regress`."""
-        document = json_tensor.parse_request(body)
+        document = json_document.parse_request(body)
         name = json_tensor.signature_name(document)
         _, result = self.regress(spec, name, json_examples.input_from_json(document), deadline)
-        return json_examples.json_from_regression(result)
+        return json_answer.json_from_regression(result)
 
     def multi_inference(self, request: Any, deadline: float | None = None) -> Any:
         """Answers a `MultiInferenceRequest` by one run of the model; returns a `MultiInferenceResponse`.
@@ -264,14 +254,16 @@ class ModelServer:
             ServingError: The request, the model or the version is wrong, or the graph failed.
         """
         spec = model_spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
-        loaded = self._acquire(spec)
+        loaded = self._models.acquire(spec)
         with _released_on_failure(loaded):
             tasks = inference.prepare_tasks(loaded.servable, request.tasks, self._options.checks_method_name)
             examples = inference.examples_from_input(request.input)
-            call = Call((tasks.call.feed,), tasks.call.fetches, (examples,), tasks.call.fetches)
+            feeds = tasks.call.feeds
+            call = Call(feeds, tasks.call.fetches, (examples,) * len(feeds), tasks.call.fetches)
             future = self._submit(spec, loaded, call, deadline)
-        self._count_examples(spec, len(examples))
         fetched = wait_for(future, deadline)
+        self.metrics.request_example_counts.record(len(examples), spec.name)
+        self.metrics.request_example_count_total.add(spec.name, amount=len(examples))
         return tasks.response(spec.name, loaded.version, len(examples), call.named(fetched))
 
     def _run_examples(
@@ -283,34 +275,30 @@ class ModelServer:
         result: Callable[[Any, int, Mapping[str, Array]], Any],
         deadline: float | None,
     ) -> tuple[int, Any]:
-        loaded = self._acquire(spec)
+        loaded = self._models.acquire(spec)
         with _released_on_failure(loaded):
             checks_method = self._options.checks_method_name
             definition = inference.signature_of(loaded.servable, signature_name, method, checks_method)
             prepared = inference.prepare(definition, method, checks_method)
             examples = inference.examples_from_input(message)
-            call = Call((prepared.feed,), prepared.fetches, (examples,), prepared.fetches)
-            future = self._submit(spec, loaded, call, deadline)
-        self._count_examples(spec, len(examples))
+            call = Call(prepared.feeds, prepared.fetches, (examples,), prepared.fetches)
+            future = self._submit(spec, loaded, call, deadline, method.rpartition("/")[2].capitalize())
         fetched = wait_for(future, deadline)
         return loaded.version, result(definition, len(examples), call.named(fetched))
 
     def _submit(
-        self, spec: ModelSpec, loaded: LoadedVersion, call: Call, deadline: float | None
+        self, spec: ModelSpec, loaded: LoadedVersion, call: Call, deadline: float | None, api: str = ""
     ) -> Future[list[Array]]:
         started = time.monotonic()
         future = self._runner.submit(loaded.servable, call.feeds, call.fetches, call.values, deadline)
 
-        def done(_: Future[list[Array]]) -> None:
-            self.metrics.runtime_latency.record((time.monotonic() - started) * 1e6, spec.name, "Predict", "TF1")
+        def done(run: Future[list[Array]]) -> None:
+            if api and not run.cancelled() and run.exception() is None:
+                self.metrics.runtime_latency.record((time.monotonic() - started) * 1e6, spec.name, api, "TF1")
             loaded.release()
 
         future.add_done_callback(done)
         return future
-
-    def _count_examples(self, spec: ModelSpec, count: int) -> None:
-        self.metrics.request_example_counts.record(count, spec.name)
-        self.metrics.request_example_count_total.add(spec.name, amount=count)
 
     def _json_signature(self, loaded: LoadedVersion, name: str) -> Signature:
         """The signature that a JSON request asks for; the refusals are TensorFlow Serving's."""
@@ -330,15 +318,13 @@ class ModelServer:
     # Telling about models.
 
     def model_status(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
-        """The status of one version, or of all that are known, the newest first.
+        """The status of one version, or of all that are known, the newest first; of all for a label, too.
 
         Raises:
             NotFoundError: There is none.
-            InvalidArgumentError: The label is unknown.
         """
-        version = self._version(spec)
-        repository = self._repositories.get(spec.name)
-        statuses = repository.statuses() if repository else ()
+        version = spec.version
+        statuses = self._models.statuses(spec.name)
         if version is not None:
             statuses = tuple(status for status in statuses if status.version == version)
             if not statuses:
@@ -354,111 +340,57 @@ class ModelServer:
             NotFoundError: The model or the version is not available.
             InvalidArgumentError: The label is unknown.
         """
-        loaded = self._acquire(spec)
+        loaded = self._models.acquire(spec)
         try:
             return ModelMetadata(spec.name, loaded.version, loaded.servable.signature_defs)
         finally:
             loaded.release()
 
-    # Taking another configuration.
-
-    def reload(self, models: Sequence[ModelConfig]) -> None:
-        """Serves these models instead: adds, removes and changes what differs; what is unchanged serves on.
-
-        Returns when each new model has been looked for once.
-
-        Raises:
-            InvalidArgumentError: A base path cannot be read.
-            ServingError: A new model has versions, but none that can be loaded.
-            FailedPreconditionError: A label stands for a version that is not available; the labels stay as they were.
-        """
-        with self._configuring:
-            new = []
-            for config in models:
-                repository = self._repositories.get(config.name)
-                if repository is None:
-                    repository = self._repository(config)
-                    new.append(repository)
-                    repository.poll()
-                    try:
-                        repository.start()
-                    except NotFoundError as error:
-                        raise InvalidArgumentError(error.message) from error
-                    self._repositories = {**self._repositories, config.name: repository}
-                elif (config.base_path, config.policy) != (repository.config.base_path, repository.config.policy):
-                    repository.reconfigure(config, partial(self._relabel, config))
-            names = {config.name for config in models}
-            removed = [repository for name, repository in self._repositories.items() if name not in names]
-            self._repositories = {name: r for name, r in self._repositories.items() if name in names}
-            for repository in removed:
-                repository.stop()
-            _raise_if_broken(new)
-            self._labels = self._checked_labels(models)
-            self._models = tuple(models)
-
-    def _relabel(self, config: ModelConfig) -> None:
-        self._labels = {**self._labels, **self._checked_labels([config])}
-
-    def _checked_labels(self, models: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
-        labels: dict[str, dict[str, int]] = {}
-        for config in models:
-            available = {
-                status.version
-                for status in self._repositories[config.name].statuses()
-                if status.state is State.AVAILABLE
-            }
-            for label, version in config.labels.items():
-                before = self._labels.get(config.name, {}).get(label)
-                is_allowed = self._options.moves_labels_to_unavailable_versions or (
-                    self._options.labels_unavailable_versions and before in (None, version)
-                )
-                if version not in available and not is_allowed:
-                    raise FailedPreconditionError(
-                        f"Request to assign label to version {version} of model {config.name}, which is not currently "
-                        "available for inference"
-                    )
-                labels.setdefault(config.name, {})[label] = version
-        return labels
-
     def _repository(self, config: ModelConfig) -> ModelRepository:
-        return ModelRepository(config, poll_seconds=self._options.poll_seconds, load=self._load)
+        return ModelRepository(
+            config,
+            poll_seconds=self._options.poll_seconds,
+            retries=self._options.retries,
+            model_files=MODEL_FILES + ((LITE_FILE,) if self._options.load.prefers_lite else ()),
+            load=partial(self._load, config.name),
+        )
 
-    def _load(self, folder: str) -> Servable:
+    def _loaded(self, folder: str) -> Servable:
+        options = self._options.load
+        if options.prefers_lite and tf.io.gfile.exists(os.path.join(folder, LITE_FILE)):
+            return LiteServable.load_lite(folder, options.lite_interpreters)
+        return Servable.load(folder, options)
+
+    def _load(self, name: str, folder: str) -> Servable:
+        # Once its tables are filled a model reads no file any more.
+        with temporary_copy(folder) as local:
+            return self._load_local(name, folder, local)
+
+    def _load_local(self, name: str, folder: str, local: str) -> Servable:
         started = time.monotonic()
-        status = "success"
+        status = "fail"
         try:
-            servable = Servable.load(folder, self._options.load)
-            if self._options.warms_up:
-                try:
-                    warm_up(servable, folder, self._options.warmup_iterations, self.metrics)
-                except ServingError:
-                    servable.close()
-                    raise
-            return servable
-        except ServingError:
-            status = "fail"
-            raise
+            servable = self._loaded(local)
+            status = "success"
         finally:
+            seconds = time.monotonic() - started
             self.metrics.load_attempt_count.add(folder, status)
-            self.metrics.load_latency.add(folder, amount=int((time.monotonic() - started) * 1e6))
-
-    def _acquire(self, spec: ModelSpec) -> LoadedVersion:
-        if not spec.name:
-            raise InvalidArgumentError("ModelSpec has no name specified.")
-        version = self._version(spec)
-        repository = self._repositories.get(spec.name)
-        if repository is None:
-            wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-            raise NotFoundError(f"Servable not found for request: {wanted}")
-        return repository.acquire(version)
-
-    def _version(self, spec: ModelSpec) -> int | None:
-        if spec.label is None:
-            return spec.version
-        version = self._labels.get(spec.name, {}).get(spec.label)
-        if version is None:
-            raise InvalidArgumentError(f"Unrecognized servable version label: {spec.label}")
-        return version
+            self.metrics.load_latency.add(folder, amount=int(seconds * 1e6))
+        for stage, stage_seconds in servable.load_seconds.items():
+            self.metrics.load_latency_by_stage.record(stage_seconds * 1e6, folder, stage)
+        self.metrics.session_created.set(1)
+        servable.record_run = self.metrics.record_run
+        if self._options.reads_batching_parameters:
+            servable.batching = _batching_options(local)
+        if self._options.warms_up:
+            try:
+                warm_up(servable, local, self._options.warmup_iterations, self.metrics)
+            except ServingError:
+                servable.close()
+                raise
+        if tf.io.gfile.exists(os.path.join(local, _METADATA_KEY_FILE)):
+            self.metrics.mlmd_map.set(0, name, str(int(os.path.basename(folder))))
+        return servable
 
 
 def model_spec(message: Any) -> ModelSpec:
@@ -480,15 +412,12 @@ def _released_on_failure(loaded: LoadedVersion) -> Iterator[None]:
         raise
 
 
-def _raise_if_broken(repositories: Sequence[ModelRepository]) -> None:
-    broken = [
-        f"{{name: {repository.name} version: {status.version}}}, "
-        for repository in repositories
-        if not any(status.state is State.AVAILABLE for status in repository.statuses())
-        for status in repository.statuses()
-    ]
-    if broken:
-        raise ServingError(f"Some models did not become available: {{{''.join(broken)}}}", Code.UNKNOWN)
+def _batching_options(folder: str) -> BatchingOptions | None:
+    path = os.path.join(folder, _BATCHING_FILE)
+    if not tf.io.gfile.exists(path):
+        return None
+    with tf.io.gfile.GFile(path) as file:
+        return parse_batching_options(file.read(), path)
 
 
 def _check_method(loaded: LoadedVersion, signature_name: str) -> None:

@@ -7,19 +7,28 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
 from serving.errors import InvalidArgumentError, ServingError
+from serving.foreground import settle, stopping_on_signals
+from serving.model_server.command import INERT
 from serving.model_server.configuration import (
     BatchingOptions,
     ModelConfig,
+    check_base_path,
     read_batching_options,
     read_model_configs,
     read_prometheus_path,
     read_ssl_options,
+    read_text_proto,
 )
 from serving.model_server.dataplane import ModelServer, ServerOptions
+from serving.model_server.grpc_services import GrpcOptions
+from serving.model_server.repository import RetryPolicy
 from serving.model_server.servable import LoadOptions
-from serving.model_server.server import Endpoints, create_model_server, listening, stopping_on_signals
+from serving.model_server.server import Endpoints, create_model_server, listening
 
 logger = logging.getLogger(__name__)
 
@@ -31,30 +40,33 @@ def run(flags: argparse.Namespace) -> None:
         ServingError: The flags contradict each other, a file is wrong, or a port is in use.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s] %(message)s")
+    for name, (_, default, reason) in INERT.items():
+        if getattr(flags, name) != default:
+            logger.warning("--%s has no effect: %s", name, reason)
     models = _models(flags)
-    model_server = create_model_server(models, _options(flags), _batching(flags))
+    model_server = create_model_server(
+        models, _options(flags), _batching(flags), flags.enable_per_model_batching_parameters
+    )
     with (
-        stopping_on_signals() as wait,
+        stopping_on_signals() as stopping,
         listening(model_server, _endpoints(flags)),
         _reloading(flags, model_server),
     ):
-        wait()
+        settle()
+        stopping.wait()
 
 
 def _models(flags: argparse.Namespace) -> tuple[ModelConfig, ...]:
     if flags.model_config_file:
         return read_model_configs(flags.model_config_file)
-    return (ModelConfig(flags.model_name, flags.model_base_path),)
+    model = ModelConfig(flags.model_name, flags.model_base_path)
+    check_base_path(model)
+    return (model,)
 
 
 def _options(flags: argparse.Namespace) -> ServerOptions:
     intra, inter = flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism
     both = flags.tensorflow_session_parallelism
-    if intra > 0 and inter > 0 and both > 0:
-        raise InvalidArgumentError(
-            "Either configure --tensorflow_session_parallelism or (--tensorflow_intra_op_parallelism, "
-            "--tensorflow_inter_op_parallelism) separately. You cannot configure all."
-        )
     separate = intra > 0 or inter > 0
     return ServerOptions(
         poll_seconds=flags.file_system_poll_wait_seconds,
@@ -62,7 +74,13 @@ def _options(flags: argparse.Namespace) -> ServerOptions:
             tags=tuple(flags.saved_model_tags.split(",")),
             intra_op_threads=intra if separate else both,
             inter_op_threads=inter if separate else both,
+            session_config=_session_config(flags),
+            prefers_lite=flags.prefer_tflite_model,
+            **({"lite_interpreters": flags.num_tflite_pools} if flags.num_tflite_pools > 0 else {}),
         ),
+        retries=_retries(flags),
+        waits_for_base_paths=True,
+        reads_batching_parameters=flags.enable_batching and flags.enable_per_model_batching_parameters,
         warms_up=flags.enable_model_warmup,
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
         labels_unavailable_versions=flags.allow_version_labels_for_unavailable_models,
@@ -71,10 +89,32 @@ def _options(flags: argparse.Namespace) -> ServerOptions:
     )
 
 
+def _retries(flags: argparse.Namespace) -> RetryPolicy:
+    """This server's own way, but for what is given."""
+    policy = RetryPolicy()
+    if flags.load_retry_interval_micros is not None:
+        seconds = max(0.0, flags.load_retry_interval_micros / 1e6)
+        policy = replace(policy, first_pause_seconds=seconds, longest_pause_seconds=seconds)
+    if flags.max_num_load_retries is not None:
+        policy = replace(policy, most=max(0, flags.max_num_load_retries))
+    return policy
+
+
+def _session_config(flags: argparse.Namespace) -> bytes:
+    message = config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        message = read_text_proto(flags.tensorflow_session_config_file, message)
+    message.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
+    if flags.mixed_precision == "bfloat16":
+        rewrites = message.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    elif flags.mixed_precision:
+        logger.warning("--mixed_precision has no effect: %s is not supported", flags.mixed_precision)
+    return bytes(message.SerializeToString())
+
+
 def _batching(flags: argparse.Namespace) -> BatchingOptions | None:
     if not flags.enable_batching:
-        if flags.batching_parameters_file:
-            raise InvalidArgumentError("--batching_parameters_file is set without setting --enable_batching to true.")
         return None
     return (
         read_batching_options(flags.batching_parameters_file) if flags.batching_parameters_file else BatchingOptions()
@@ -82,19 +122,25 @@ def _batching(flags: argparse.Namespace) -> BatchingOptions | None:
 
 
 def _endpoints(flags: argparse.Namespace) -> Endpoints:
-    if flags.port == 0:
-        raise InvalidArgumentError("server_options.grpc_port is not set.")
     rest_port = flags.rest_api_port or None
     if rest_port == flags.port:
         logger.error("--rest_api_port cannot be the same as --port: there will be no REST API")
         rest_port = None
     return Endpoints(
         host="0.0.0.0",
+        rest_host="::",
         rest_port=rest_port,
-        grpc_port=flags.port,
+        grpc_port=flags.port or None,
         grpc_socket_path=flags.grpc_socket_path,
         ssl=read_ssl_options(flags.ssl_config_file) if flags.ssl_config_file else None,
         grpc_channel_arguments=_channel_arguments(flags.grpc_channel_arguments),
+        grpc=GrpcOptions(
+            **({"threads": flags.grpc_max_threads} if flags.grpc_max_threads > 0 else {}),
+            has_health_service=flags.enable_grpc_healthcheck_service,
+            has_profiler=flags.enable_profiler,
+            packs_tensors=flags.enable_serialization_as_tensor_content,
+            uses_alts=flags.use_alts_credentials,
+        ),
         rest_timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
         prometheus_path=read_prometheus_path(flags.monitoring_config_file) if flags.monitoring_config_file else None,
         allows_cross_origin=flags.rest_api_enable_cors_support,
@@ -123,7 +169,7 @@ def _reloading(flags: argparse.Namespace, model_server: ModelServer) -> Iterator
     def poll() -> None:
         while not stopping.wait(seconds):
             try:
-                model_server.reload(read_model_configs(flags.model_config_file))
+                model_server.reload(read_model_configs(flags.model_config_file, model_server.model_names))
             except ServingError as error:
                 logger.error("the model configuration stays as it was: %s", error.described())
             except Exception:  # The thread must outlive whatever one reading meets; the next one tries again.

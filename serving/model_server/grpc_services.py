@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from tensorflow_serving.apis import (
 from serving.errors import Code, InvalidArgumentError, ServingError, UnavailableError
 from serving.model_server.configuration import SslOptions, model_configs
 from serving.model_server.dataplane import ModelServer, model_spec
+from serving.model_server.profiling import add_profiler_service
 from serving.model_server.servable import DEFAULT_SIGNATURE
 from serving.model_server.tensor_proto import array_from_proto, proto_from_array
 
@@ -31,22 +33,45 @@ logger = logging.getLogger(__name__)
 
 _SIGNATURE_DEF = "signature_def"
 _LARGEST_MESSAGE = 2**31 - 1
+#: Bytes of a refusal's words.
+_LONGEST_MESSAGE = 1024
 _LONGEST_SECONDS = 1e6
 _THREADS = 16
 _MOST_REQUESTS = 2048
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+@dataclass(frozen=True)
+class GrpcOptions:
+    """How the gRPC API speaks.
+
+    Attributes:
+        threads: Requests that are answered at the same time.
+        has_health_service: Whether gRPC's health service answers, too.
+        has_profiler: Whether TensorFlow's profiler service answers, too.
+        packs_tensors: Whether Predict answers with packed tensors.
+        uses_alts: Whether connections are secured by Google's ALTS.
+    """
+
+    threads: int = _THREADS
+    has_health_service: bool = True
+    has_profiler: bool = False
+    packs_tensors: bool = False
+    uses_alts: bool = False
+
+
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
     """Runs models."""
 
-    def __init__(self, model_server: ModelServer) -> None:
+    def __init__(self, model_server: ModelServer, packs_tensors: bool = False) -> None:
         self._server = model_server
+        self._packs_tensors = packs_tensors
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Runs a signature on tensors."""
 
         def predict(deadline: float | None) -> Any:
+            _check_has_model_spec(request)
             spec = model_spec(request.model_spec)
             signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
             inputs = {name: array_from_proto(proto, name) for name, proto in request.inputs.items()}
@@ -55,7 +80,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             response = predict_pb2.PredictResponse()
             _fill(response.model_spec, spec.name, version, signature_name)
             for name, array in arrays.items():
-                response.outputs[name].CopyFrom(proto_from_array(array))
+                response.outputs[name].CopyFrom(proto_from_array(array, self._packs_tensors))
             return response
 
         return self._answer("Predict", request.model_spec.name, context, predict)
@@ -64,6 +89,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Classifies examples."""
 
         def classify(deadline: float | None) -> Any:
+            _check_has_model_spec(request)
             spec = model_spec(request.model_spec)
             name = request.model_spec.signature_name
             version, result = self._server.classify(spec, name, request.input, deadline)
@@ -77,6 +103,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Regresses on examples."""
 
         def regress(deadline: float | None) -> Any:
+            _check_has_model_spec(request)
             spec = model_spec(request.model_spec)
             name = request.model_spec.signature_name
             version, result = self._server.regress(spec, name, request.input, deadline)
@@ -88,17 +115,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Classifies and regresses by several signatures in one run."""
-        name = request.tasks[0].model_spec.name if request.tasks else ""
-        return self._answer(
-            "MultiInference", name, context, lambda deadline: self._server.multi_inference(request, deadline)
-        )
+        return _answered(context, lambda deadline: self._server.multi_inference(request, deadline))
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Tells a model's signatures."""
 
         def metadata(_: float | None) -> Any:
-            if not request.HasField("model_spec"):
-                raise InvalidArgumentError("Missing ModelSpec")
+            _check_has_model_spec(request)
             if not request.metadata_field:
                 raise InvalidArgumentError("GetModelMetadataRequest must specify at least one metadata_field")
             for field in request.metadata_field:
@@ -126,13 +149,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             try:
                 response = answer(deadline)
                 status = Code.OK
+                metrics.request_latency.record((time.monotonic() - started) * 1e6, model_name, api, "GRPC")
                 return response
             except ServingError as error:
                 status = error.code
                 raise
             finally:
                 metrics.request_count.add(model_name, status.name)
-                metrics.request_latency.record((time.monotonic() - started) * 1e6, model_name, api, "GRPC")
 
         return _answered(context, recorded)
 
@@ -147,8 +170,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         """The status of a model's versions."""
 
         def status(_: float | None) -> Any:
-            if not request.HasField("model_spec"):
-                raise InvalidArgumentError("Missing ModelSpec")
+            _check_has_model_spec(request)
             response = get_model_status_pb2.GetModelStatusResponse()
             states = get_model_status_pb2.ModelVersionStatus.State
             for entry in self._server.model_status(model_spec(request.model_spec)):
@@ -163,14 +185,18 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Serves the models of the request's configuration instead."""
 
-        def reload(_: float | None) -> Any:
+        def reload(deadline: float | None) -> Any:
+            before = self._server.metrics.values(request.metric_names)
             if request.config.WhichOneof("config") != "model_config_list":
                 raise InvalidArgumentError(
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                     "currently supported"
                 )
-            self._server.reload(model_configs(request.config))
+            models = model_configs(request.config, self._server.model_names)
+            self._server.reload(models, context.is_active, deadline)
             response = model_management_pb2.ReloadConfigResponse()
+            for name, value in self._server.metrics.values(before).items():
+                response.metric.add(name=name, int64_value_increase=value - before[name])
             response.status.error_code = Code.OK.grpc_code
             return response
 
@@ -184,7 +210,7 @@ def create_server(
     socket_path: str = "",
     ssl: SslOptions | None = None,
     channel_arguments: Sequence[tuple[str, str | int]] = (),
-    threads: int = _THREADS,
+    options: GrpcOptions | None = None,
 ) -> tuple[grpc.Server, int]:
     """Builds the gRPC server, bound but not started.
 
@@ -194,7 +220,7 @@ def create_server(
         socket_path: A Unix socket to listen at; none if empty.
         ssl: Certificates; clear text if None.
         channel_arguments: gRPC's own settings.
-        threads: Requests that are answered at the same time.
+        options: How it speaks.
 
     Returns:
         The server, and its port.
@@ -202,8 +228,9 @@ def create_server(
     Raises:
         UnavailableError: The address or the socket cannot be listened at.
     """
+    options = options or GrpcOptions()
     server = grpc.server(
-        futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+        futures.ThreadPoolExecutor(options.threads, thread_name_prefix="grpc"),
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
@@ -212,12 +239,18 @@ def create_server(
         ],
         maximum_concurrent_rpcs=_MOST_REQUESTS,
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(model_server), server)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(model_server, options.packs_tensors), server
+    )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(model_server), server)
-    health_servicer = health.HealthServicer()
-    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    credentials = None
+    if options.has_profiler:
+        add_profiler_service(server)
+    if options.has_health_service:
+        health_servicer = health.HealthServicer()
+        for service in ("", "ModelService", "PredictionService"):
+            health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    credentials = grpc.alts_server_credentials() if options.uses_alts else None
     if ssl is not None:
         credentials = grpc.ssl_server_credentials(
             [(ssl.server_key, ssl.server_certificate)], ssl.client_authority, ssl.verify_clients
@@ -245,8 +278,20 @@ def _answered(context: grpc.ServicerContext, answer: Callable[[float | None], An
     except Exception:
         logger.exception("a request failed")
         failure = ServingError("Internal error; the server's log says more", Code.INTERNAL)
-    context.abort(_STATUS_CODES[failure.code.grpc_code], failure.message)
+    context.abort(_STATUS_CODES[failure.code.grpc_code], _shortened(failure.message))
     raise AssertionError("abort raises")
+
+
+def _shortened(message: str) -> str:
+    content = message.encode("utf-8", "replace")
+    if len(content) <= _LONGEST_MESSAGE:
+        return message
+    return content[:_LONGEST_MESSAGE].decode("utf-8", "ignore") + "...TRUNCATED"
+
+
+def _check_has_model_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")
 
 
 def _fill(message: Any, name: str, version: int, signature_name: str) -> None:

@@ -16,11 +16,12 @@ from serving.compatibility import message_with_all_fields
 from serving.errors import (
     Code,
     InvalidArgumentError,
-    NotFoundError,
     ServingError,
     UnavailableError,
 )
-from serving.model_server.dataplane import ModelMetadata, ModelServer, ModelSpec
+from serving.model_server.dataplane import ModelMetadata, ModelServer
+from serving.model_server.json_answer import error_json
+from serving.model_server.model_set import ModelSpec
 from serving.model_server.version_status import VersionStatus
 from serving.model_server.waiting import finished
 
@@ -40,6 +41,8 @@ _INFORMATION = re.compile(
     rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<subresource>metadata))?", re.IGNORECASE | re.ASCII
 )
 _LARGEST_VERSION = 2**63 - 1
+_ORIGIN = re.compile(rb"https?://")
+_NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 _JSON = (b"content-type", b"application/json")
 _CORS = [
     (b"access-control-allow-origin", b"*"),
@@ -97,61 +100,83 @@ class _Application:
             return
         if scope["query_string"]:
             path += "?" + scope["query_string"].decode("latin-1")
+        if not _API.fullmatch(path):
+            await _send(send, 404, _NOT_FOUND, [(b"content-type", b"text/html")])
+            return
+        if scope["method"] == "OPTIONS":
+            await self._answer_preflight(scope, send)
+            return
         try:
-            content = await self._answer(scope, path, receive)
+            content = await self._counted(scope, path, receive)
             status = 200
         except ServingError as error:
-            content, status = error_json(error), error.code.http_status
+            content, status = error_json(error.message), error.code.http_status
         except _ClientGone:
             return
         except Exception:
             logger.exception("%s %s failed", scope["method"], path)
-            content = error_json(ServingError("Internal error; the server's log says more"))
+            content = error_json("Internal error; the server's log says more")
             status = Code.INTERNAL.http_status
         await _send(send, status, content, [_JSON, *self._headers])
 
     def metrics_text(self) -> bytes:
         return self._server.metrics.text()
 
-    async def _answer(self, scope: Scope, path: str, receive: Receive) -> bytes:
-        method = scope["method"]
-        if not _API.fullmatch(path):
-            raise NotFoundError(f"Malformed request: {method} {path}")
-        if method == "OPTIONS" and self._headers:
-            return b""
-        if method == "POST" and (match := _PREDICTION.fullmatch(path)):
-            return await self._run_model(scope, match, receive)
-        if method == "GET" and (match := _INFORMATION.fullmatch(path)):
-            spec = _model_spec(match)
-            if match["name"] is None:
-                raise InvalidArgumentError("Missing model name in request.")
-            if match["subresource"] is None:
-                return status_json(self._server.model_status(spec))
-            return await asyncio.to_thread(lambda: metadata_json(self._server.metadata(spec)))
-        raise InvalidArgumentError(f"Malformed request: {method} {path}")
+    async def _answer_preflight(self, scope: Scope, send: Send) -> None:
+        """Answers what a browser asks before a request to another origin."""
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+        code = Code.OK if _ORIGIN.search(origin) else Code.FAILED_PRECONDITION
+        self._server.metrics.request_count.add("", code.name)
+        await _send(send, code.http_status, b"", self._headers)
 
-    async def _run_model(self, scope: Scope, match: re.Match[str], receive: Receive) -> bytes:
-        spec = _model_spec(match)
-        api = match["method"].lower()
+    async def _counted(self, scope: Scope, path: str, receive: Receive) -> bytes:
+        method = scope["method"]
+        pattern = {"POST": _PREDICTION, "GET": _INFORMATION}.get(method)
+        match = pattern.fullmatch(path) if pattern is not None else None
+        metrics = self._server.metrics
         started = time.monotonic()
-        deadline = started + self._timeout_seconds
-        status = Code.OK
+        status, name, api = Code.INTERNAL, "", ""
         try:
-            body = await self._body(scope, receive)
-            try:
-                if api == "predict":
-                    return await self._predict(spec, body, deadline)
-                answer = self._server.classify_json if api == "classify" else self._server.regress_json
-                return await asyncio.to_thread(answer, spec, body, deadline)
-            finally:
-                self._body_bytes -= len(body)
+            if match is None:
+                raise InvalidArgumentError(f"Malformed request: {method} {path}")
+            name = unquote(match["name"] or "")
+            if method == "GET":
+                answer = await self._inform(_model_spec(match), match["subresource"])
+            else:
+                api = match["method"]
+                # The address may be in any case, but for its last word.
+                if not api.islower():
+                    raise InvalidArgumentError(f"Malformed request: {method} {path}")
+                answer = await self._run_model(scope, _model_spec(match), api, started, receive)
+            status = Code.OK
+            metrics.request_latency.record((time.monotonic() - started) * 1e6, name, api, "REST")
+            return answer
         except ServingError as error:
             status = error.code
             raise
+        except _ClientGone:
+            status = Code.CANCELLED
+            raise
         finally:
-            metrics = self._server.metrics
-            metrics.request_count.add(spec.name, status.name)
-            metrics.request_latency.record((time.monotonic() - started) * 1e6, spec.name, api.capitalize(), "REST")
+            metrics.request_count.add(name, status.name)
+
+    async def _inform(self, spec: ModelSpec, subresource: str | None) -> bytes:
+        if not spec.name:
+            raise InvalidArgumentError("Missing model name in request.")
+        if subresource != "metadata":
+            return status_json(self._server.model_status(spec))
+        return await asyncio.to_thread(lambda: metadata_json(self._server.metadata(spec)))
+
+    async def _run_model(self, scope: Scope, spec: ModelSpec, api: str, started: float, receive: Receive) -> bytes:
+        deadline = started + self._timeout_seconds
+        body = await self._body(scope, receive)
+        try:
+            if api == "predict":
+                return await self._predict(spec, body, deadline)
+            answer = self._server.classify_json if api == "classify" else self._server.regress_json
+            return await asyncio.to_thread(answer, spec, body, deadline)
+        finally:
+            self._body_bytes -= len(body)
 
     async def _predict(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
         is_small = len(body) <= _SMALL_BODY_BYTES
@@ -211,18 +236,23 @@ def _gunzip(body: bytes) -> bytes:
 
 def _model_spec(match: re.Match[str]) -> ModelSpec:
     version, label = match["version"], match["label"]
-    if version is not None and int(version) > _LARGEST_VERSION:
-        raise InvalidArgumentError(f"Failed to convert version: {version} to numeric.")
+    number = None
+    if version is not None:
+        digits = version.lstrip("0") or "0"
+        # By their number first: Python converts no integers of thousands of digits.
+        if len(digits) > 19 or int(digits) > _LARGEST_VERSION:
+            raise InvalidArgumentError(f"Failed to convert version: {version} to numeric.")
+        number = int(digits)
     return ModelSpec(
         name=unquote(match["name"] or ""),
-        version=None if version is None else int(version),
+        version=number,
         label=None if label is None else unquote(label),
     )
 
 
 def status_json(statuses: tuple[VersionStatus, ...]) -> bytes:
     """The body of an answer about the status."""
-    return _json({"model_version_status": [status.to_json() for status in statuses]})
+    return _json({"model_version_status": [status.to_json() for status in statuses]}).encode()
 
 
 def metadata_json(metadata: ModelMetadata) -> bytes:
@@ -230,17 +260,15 @@ def metadata_json(metadata: ModelMetadata) -> bytes:
     signatures = {
         name: message_with_all_fields(definition) for name, definition in sorted(metadata.signature_defs.items())
     }
-    spec = {"name": metadata.name, "signature_name": "", "version": str(metadata.version)}
-    return _json({"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}})
+    spec = _json({"name": metadata.name, "signature_name": "", "version": str(metadata.version)})
+    # Two documents joined by hand, in TensorFlow Serving and so here.
+    definitions = _json({"signature_def": signatures})
+    return f'{{\n"model_spec":{spec},\n"metadata": {{"signature_def": {definitions}}}\n}}\n'.encode()
 
 
-def error_json(error: ServingError) -> bytes:
-    """The body of a refusal."""
-    return _json({"error": error.message})
-
-
-def _json(document: Any) -> bytes:
-    return json.dumps(document, indent=1).encode("ascii")
+def _json(document: Any) -> str:
+    """JSON in the layout of protobuf's own writer."""
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 async def _send(send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
-from serving.errors import FailedPreconditionError, InvalidArgumentError, UnimplementedError
-from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable
+from serving.errors import InvalidArgumentError, UnimplementedError
+from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable, type_name
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -34,11 +34,11 @@ class ExampleCall:
     """A checked request over examples.
 
     Attributes:
-        feed: Name of the tensor that takes the serialized examples.
+        feeds: Names of the tensors that take the serialized examples.
         fetches: Names of the tensors wanted.
     """
 
-    feed: str
+    feeds: tuple[str, ...]
     fetches: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def prepare(definition: Any, method: str, checks_method: bool) -> ExampleCall:
     """What to feed and to fetch for a signature.
 
     Raises:
-        InvalidArgumentError, FailedPreconditionError: The signature is not one to classify, or to regress, by.
+        InvalidArgumentError: The signature is not one to classify, or to regress, by.
     """
     _check_method(definition, method, checks_method)
     if len(definition.inputs) != 1:
@@ -93,19 +93,22 @@ def prepare(definition: Any, method: str, checks_method: bool) -> ExampleCall:
     if method == REGRESS and len(outputs) != 1:
         raise InvalidArgumentError("Expected one output Tensor.")
     if _INPUTS not in definition.inputs:
-        raise FailedPreconditionError(f"No {_KINDS[method]} inputs found in SignatureDef: {definition}")
+        raise InvalidArgumentError(f"No {_KINDS[method]} inputs found in SignatureDef: {definition}")
+    dtype = definition.inputs[_INPUTS].dtype
+    if dtype != types_pb2.DT_STRING:
+        raise InvalidArgumentError(f"Expects arg[0] to be {type_name(tf.as_dtype(dtype))} but string is provided")
     if method == CLASSIFY:
         names = [name for name in (_CLASSES, _SCORES) if name in outputs]
         if not names:
-            raise FailedPreconditionError(
+            raise InvalidArgumentError(
                 "Expected classification signature outputs to contain at least one of "
                 f'"{_CLASSES}" or "{_SCORES}". Signature was: {definition}'
             )
     elif _REGRESSION_OUTPUT not in outputs:
-        raise FailedPreconditionError(f"No regression outputs found in SignatureDef: {definition}")
+        raise InvalidArgumentError(f"No regression outputs found in SignatureDef: {definition}")
     else:
         names = [_REGRESSION_OUTPUT]
-    return ExampleCall(definition.inputs[_INPUTS].name, tuple(outputs[name].name for name in names))
+    return ExampleCall((definition.inputs[_INPUTS].name,), tuple(outputs[name].name for name in names))
 
 
 def _check_method(definition: Any, method: str, checks_method: bool) -> None:
@@ -210,13 +213,14 @@ def prepare_tasks(servable: Servable, tasks: Sequence[Any], checks_method: bool)
     """Checks the tasks of a `MultiInferenceRequest` against the model.
 
     Raises:
-        InvalidArgumentError: Tasks are for several models, name a signature twice or an unknown one, or take their
-            examples by different tensors.
+        InvalidArgumentError: Tasks are for several models, name a signature twice or an unknown one, or one takes no
+            examples.
         UnimplementedError: A task is neither to classify nor to regress.
     """
     model_name = ""
     seen: set[str] = set()
-    feed = ""
+    # Signatures of a TensorFlow 2 model have a tensor each.
+    feeds: set[str] = set()
     fetches: set[str] = set()
     definitions = []
     for task in tasks:
@@ -235,13 +239,11 @@ def prepare_tasks(servable: Servable, tasks: Sequence[Any], checks_method: bool)
         if task.method_name not in _KINDS:
             raise UnimplementedError(f"Unsupported signature method_name: {task.method_name}")
         call = prepare(definition, task.method_name, checks_method)
-        if feed and call.feed != feed:
-            raise InvalidArgumentError("Input tensor must be the same for all Signatures.")
-        feed = call.feed
+        feeds.update(call.feeds)
         fetches.update(call.fetches)
         definitions.append(definition)
     return MultiCall(
-        ExampleCall(feed, tuple(sorted(fetches))),
+        ExampleCall(tuple(sorted(feeds)), tuple(sorted(fetches))),
         tuple(definitions),
         tuple(task.method_name for task in tasks),
         tuple(task.model_spec.signature_name for task in tasks),

@@ -1,7 +1,8 @@
-"""TensorFlow Serving's JSON forms of requests to classify and to regress, and of their answers."""
+"""TensorFlow Serving's JSON form of requests to classify and to regress."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,19 +10,17 @@ import tensorflow as tf
 from tensorflow_serving.apis import input_pb2
 
 from serving.errors import InvalidArgumentError
-from serving.model_server.json_tensor import (
+from serving.model_server.json_document import (
+    DoubledObject,
     Json,
     decode_base64,
     encode_text,
     format_error,
     is_base64,
-    json_bytes,
     kind_of,
-    lossy_error,
-    shortest,
 )
 
-_LARGEST_FLOAT = 3.4028234663852886e38
+_LARGEST_FLOAT = 3.4028235677973366e38
 _TYPES = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
 
@@ -51,7 +50,11 @@ def _example(value: Json) -> Any:
     if not isinstance(value, dict):
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {kind_of(value)}")
     example = tf.train.Example()
-    for name, content in value.items():
+    # Features are assigned one after the other: here the last of a doubled key counts.
+    features = value.latest if isinstance(value, DoubledObject) else value
+    for name, content in features.items():
+        if not name.isascii() and encode_text(name) != name.encode("utf-8", "replace"):
+            raise InvalidArgumentError("JSON Parse error: Invalid encoding in string.")
         feature = example.features.feature[name]
         for item in content if isinstance(content, list) else [content]:
             _add(feature, name, item)
@@ -68,14 +71,13 @@ def _add(feature: Any, name: str, value: Json) -> None:
             _values(feature, name, "int64_list").append(value)
         elif value < 2**64 and value > 0:
             _values(feature, name, "int64_list")
-            raise InvalidArgumentError(f"Feature: {name} has uint64 element. Only int64 is supported.")
+            raise InvalidArgumentError(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
         else:
             _add(feature, name, float(value))
     elif isinstance(value, float):
         values = _values(feature, name, "float_list")
-        if abs(value) > _LARGEST_FLOAT and abs(value) != float("inf"):
-            raise lossy_error(value, "float")
-        values.append(value)
+        # Beyond the range of float32 it is infinite.
+        values.append(value if abs(value) < _LARGEST_FLOAT else value * math.inf)
     elif is_base64(value):
         _values(feature, name, "bytes_list").append(decode_base64(value))
     else:
@@ -87,32 +89,3 @@ def _values(feature: Any, name: str, kind: str) -> Any:
     if have not in (None, kind):
         raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {_TYPES[have]}")
     return getattr(feature, kind).value
-
-
-def json_from_classification(result: Any) -> bytes:
-    """The answer to classify: for each example the pairs of label and score.
-
-    Raises:
-        InvalidArgumentError: There are none.
-    """
-    if not result.classifications:
-        raise InvalidArgumentError("Cannot convert empty ClassificationResults to JSON")
-    return json_bytes(
-        {
-            "results": [
-                [[one.label, shortest(one.score)] for one in classifications.classes]
-                for classifications in result.classifications
-            ]
-        }
-    )
-
-
-def json_from_regression(result: Any) -> bytes:
-    """The answer to regress: a number for each example.
-
-    Raises:
-        InvalidArgumentError: There are none.
-    """
-    if not result.regressions:
-        raise InvalidArgumentError("Cannot convert empty RegressionResults to JSON")
-    return json_bytes({"results": [shortest(regression.value) for regression in result.regressions]})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError, UnavailableError
+import tensorflow as tf
+
+from serving.errors import Code, NotFoundError, ServingError, UnavailableError
 from serving.model_server.configuration import ModelConfig
 from serving.model_server.folders import (
     MODEL_FILES,
@@ -25,7 +27,36 @@ from serving.model_server.version_status import State, VersionStatus
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+#: How long the end of the server waits for a version that is being loaded.
+_LOADING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a version that failed is tried again although its files are the same; it is at once when they change.
+
+    Attributes:
+        first_pause_seconds: After how long; then after twice as long.
+        longest_pause_seconds: After how long at most.
+        most: How often; None for without end.
+    """
+
+    first_pause_seconds: float = 15.0
+    longest_pause_seconds: float = 600.0
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A version that could not be loaded: from which files, and when it is tried again."""
+
+    files: Fingerprint
+    again: float
+    pause: float
+    tries: int
+
+
+@dataclass(eq=False)
 class LoadedVersion:
     """A version in memory.
 
@@ -33,6 +64,7 @@ class LoadedVersion:
         version: Its number.
         servable: Its model.
         owner: The repository that loaded it.
+        path: The folder that it was loaded from.
         requests: How many requests are using it.
         retiring: Whether it is to be freed after the last of them.
     """
@@ -40,6 +72,7 @@ class LoadedVersion:
     version: int
     servable: Servable
     owner: ModelRepository
+    path: str = ""
     requests: int = 0
     retiring: bool = False
 
@@ -48,17 +81,61 @@ class LoadedVersion:
         self.owner._release(self)
 
 
+class Change:
+    """Another base path or policy of a model, whose versions are loaded but not served yet.
+
+    To be put in service and then to retire what it does not want, or to be abandoned: the repository looks for nothing
+    else meanwhile.
+
+    Attributes:
+        available: The versions that can be asked when it is in service.
+    """
+
+    def __init__(
+        self, owner: ModelRepository, config: ModelConfig, loaded: dict[int, LoadedVersion], wanted: set[int] | None
+    ) -> None:
+        self._owner = owner
+        self._config = config
+        self._loaded = loaded
+        self._wanted = wanted
+        self.available = owner.available() | loaded.keys() if wanted is None else frozenset(wanted)
+
+    def put_in_service(self) -> None:
+        """Has the versions answer, besides those of before."""
+        self._owner.config = self._config
+        for loaded in self._loaded.values():
+            self._owner._put_in_service(loaded)
+
+    def retire(self) -> None:
+        """Frees what is no longer wanted, and ends the change."""
+        try:
+            if self._wanted is not None:
+                self._owner._retire(set(self._owner._serving) - self._wanted)
+        finally:
+            self._owner._polling.release()
+
+    def abandon(self) -> None:
+        """Frees what was loaded, and ends the change."""
+        try:
+            for loaded in self._loaded.values():
+                self._owner._discard(loaded)
+        finally:
+            self._owner._polling.release()
+
+
 class ModelRepository:
     """Serves the versions under a base path that a policy wants and that can be loaded, and keeps looking for others.
 
     A new version is loaded while the old one serves, then takes its place; the old one is freed when its last request
-    is answered. A version that is incomplete or fails to load changes nothing but its status: the next older one is
-    served until it can be loaded. When a served version is removed from the base path the next newest takes over; when
-    all are, none is served.
+    is answered. A version that is incomplete, unreadable or fails to load changes nothing but its status, nor keeps
+    others, older or newer, from being loaded; it is looked at again. When a served version is removed from the base
+    path the next newest takes over; when all are, none is served.
 
     Args:
         config: The model.
-        poll_seconds: How often to look for new versions, in seconds; 0 to look once.
+        poll_seconds: How often to look for new versions, in seconds; 0 to look once, below 0 never.
+        retries: How a version that failed is tried again.
+        model_files: The files of which a whole version holds one.
         load: Loads the version in a folder.
     """
 
@@ -67,15 +144,20 @@ class ModelRepository:
         config: ModelConfig,
         *,
         poll_seconds: float = 1.0,
+        retries: RetryPolicy | None = None,
+        model_files: tuple[str, ...] = MODEL_FILES,
         load: Callable[[str], Servable] = Servable.load,
     ) -> None:
         self.config = config
         self._poll_seconds = poll_seconds
+        self._model_files = model_files
+        self._retries = retries or RetryPolicy()
         self._load = load
         self._changed = threading.Condition()
         self._serving: dict[int, LoadedVersion] = {}
+        self._unfreed: list[LoadedVersion] = []
         self._statuses: dict[int, VersionStatus] = {}
-        self._failed: dict[int, Fingerprint] = {}
+        self._failed: dict[int, _Failure] = {}
         self._unreadable = ""
         self._polling = threading.Lock()
         self._stopping = threading.Event()
@@ -86,82 +168,99 @@ class ModelRepository:
         """The model's name."""
         return self.config.name
 
-    def start(self) -> None:
+    def start(self, waits_for_base_path: bool = False) -> None:
         """Starts polling in a thread of its own; the first version is loaded there too.
 
+        Args:
+            waits_for_base_path: Whether a base path that is not there is waited for.
+
         Raises:
-            NotFoundError: The base path is not a folder.
+            NotFoundError: The base path is not a folder, and is not waited for.
         """
-        if not base_path_exists(self.config.base_path):
+        if not waits_for_base_path and not base_path_exists(self.config.base_path):
             raise NotFoundError(f"Could not find base path {self.config.base_path} for servable {self.name}")
         self._thread = threading.Thread(target=self._poll_until_stopped, name=f"poll-{self.name}", daemon=True)
         self._thread.start()
 
+    @property
+    def polls(self) -> bool:
+        """Whether it looks for versions at all."""
+        return self._poll_seconds >= 0
+
     def stop(self) -> None:
-        """Stops polling and frees what is served as soon as its requests are answered."""
+        """Stops polling and frees what is served as soon as its requests are answered.
+
+        A version that is being loaded is waited for a while.
+        """
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_LOADING_SECONDS)
             self._thread = None
         self._retire(set(self._serving))
 
-    def reconfigure(self, config: ModelConfig, before_retiring: Callable[[], None]) -> None:
-        """Takes another base path or policy, and loads and retires versions accordingly.
+    def free(self) -> None:
+        """Frees what is not free yet; what runs on it ends with CANCELLED. Nothing may be asked any more."""
+        with self._changed:
+            left = list(self._unfreed)
+        for loaded in left:
+            self._free(loaded)
 
-        Args:
-            config: The model.
-            before_retiring: Called when what is new is loaded and what is old is still served.
-
-        Raises:
-            InvalidArgumentError: The base path cannot be read; what is served stays.
-            ServingError: What `before_retiring` raises; the configuration stays as it was.
-        """
-        if not base_path_exists(config.base_path):
-            raise InvalidArgumentError(f"Could not find base path {config.base_path} for servable {self.name}")
-        before = self.config
-        moved: set[int] = set()
-        with self._polling:
-            if config.base_path != before.base_path:
-                # The numbers of another folder are other models.
-                self._failed.clear()
-                moved = set(self._serving)
-            self.config = config
+    def prepare(self, config: ModelConfig) -> Change:
+        """Loads what another base path or policy wants; nothing that is served changes before the change is made."""
+        self._polling.acquire()
         try:
-            self.poll(replacing=moved, before_retiring=before_retiring)
-        except ServingError:
-            self.config = before
+            staged: dict[int, LoadedVersion] = {}
+            wanted = self._load_wanted(config, lambda loaded: staged.setdefault(loaded.version, loaded))
+            return Change(self, config, staged, wanted)
+        except BaseException:
+            self._polling.release()
             raise
 
-    def poll(self, replacing: set[int] | None = None, before_retiring: Callable[[], None] | None = None) -> None:
-        """Looks at the base path once and loads or retires versions accordingly.
-
-        Args:
-            replacing: Versions to load anew although one of their number is served.
-            before_retiring: Called when what is new is loaded and what is old is still served.
-        """
+    def poll(self) -> None:
+        """Looks at the base path once and loads or retires versions accordingly."""
         with self._polling:
-            try:
-                folders = list_versions(self.config.base_path)
-            except OSError as error:
-                # A base path that cannot be read says nothing about which versions are wanted: keep what is served.
-                self._log_unreadable(str(error))
-                return
-            self._log_unreadable("")
-            self._forget_removed(folders)
-            policy = self.config.policy
-            wanted: set[int] = set()
-            for version in policy.candidates(list(folders)):
-                if not policy.wants(version, len(wanted)):
-                    continue
-                if version in self._serving and version not in (replacing or set()):
-                    wanted.add(version)
-                elif (servable := self._try_to_load(version, folders[version])) is not None:
-                    self._put_in_service(LoadedVersion(version, servable, self))
-                    wanted.add(version)
-            if before_retiring is not None:
-                before_retiring()
-            if wanted or not policy.candidates(list(folders)):
+            wanted = self._load_wanted(self.config, self._put_in_service)
+            if wanted is not None:
                 self._retire(set(self._serving) - wanted)
+
+    def _load_wanted(self, config: ModelConfig, put: Callable[[LoadedVersion], object]) -> set[int] | None:
+        """Loads what is wanted and not served; returns what of it there is, or None if all that is served stays."""
+        try:
+            folders = list_versions(config.base_path, self._model_files)
+        except OSError as error:
+            # A base path that cannot be read says nothing about which versions are wanted: keep what is served.
+            self._log_unreadable(config.base_path, str(error))
+            return None
+        self._log_unreadable(config.base_path, "")
+        self._forget_removed(folders)
+        policy = config.policy
+        wanted: set[int] = set()
+        candidates = policy.candidates(list(folders))
+        for version in candidates:
+            if not policy.wants(version, len(wanted)):
+                continue
+            path = folders[version].path
+            served = self._serving.get(version)
+            if served is not None and served.path == path:
+                wanted.add(version)
+            elif (servable := self._try_to_load(version, folders[version])) is not None:
+                put(LoadedVersion(version, servable, self, path))
+                wanted.add(version)
+        return wanted if wanted or not candidates else None
+
+    def available(self) -> frozenset[int]:
+        """The versions that can be asked."""
+        with self._changed:
+            return frozenset(self._serving)
+
+    def is_settled(self) -> bool:
+        """Whether a version can be asked, or none ever will as things are."""
+        return bool(self._serving) or self._stopping.is_set() or self._all_failed()
+
+    def wait_until_settled(self, timeout_seconds: float) -> None:
+        """Waits until it is settled, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(self.is_settled, timeout_seconds)
 
     def acquire(self, version: int | None = None) -> LoadedVersion:
         """Holds a version for a request, so that it is not freed under it; give it back by its `release`.
@@ -171,8 +270,11 @@ class ModelRepository:
 
         Raises:
             NotFoundError: It is not available.
+            UnavailableError: The server ends; another can be asked the same.
         """
         with self._changed:
+            if self._stopping.is_set():
+                raise UnavailableError("The server is ending; ask again")
             newest = max(self._serving, default=None)
             loaded = self._serving.get(newest if version is None else version) if newest is not None else None
             if loaded is None:
@@ -209,7 +311,7 @@ class ModelRepository:
             return max(self._serving)
 
     def _all_failed(self) -> bool:
-        """Whether there are versions and none is still to be tried: one that failed is not, until its files change."""
+        """Whether there are versions and none is still to be tried soon: one that failed is not."""
         statuses = self.statuses()
         return bool(statuses) and all(status.state is State.END and status.error_message for status in statuses)
 
@@ -225,7 +327,9 @@ class ModelRepository:
     def _poll_until_stopped(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.poll()
+                # An empty profile is none to TensorBoard: so that a server whom nobody asks has something in it.
+                with tf.profiler.experimental.Trace("poll"):
+                    self.poll()
             except Exception:  # The thread must outlive whatever one poll meets; the next one tries again.
                 logger.exception("%s: polling %s failed", self.name, self.config.base_path)
             if self._poll_seconds <= 0:
@@ -233,36 +337,68 @@ class ModelRepository:
             self._stopping.wait(self._poll_seconds)
 
     def _try_to_load(self, version: int, folder: VersionFolder) -> Servable | None:
+        if folder.fault:
+            self._note_unreadable(version, folder.path, folder.fault)
+            return None
         if not folder.whole:
             self._set_status(
                 VersionStatus(
                     version,
                     State.START,
                     Code.NOT_FOUND,
-                    f"{folder.path} is incomplete: it holds no {' or '.join(MODEL_FILES)} yet",
+                    f"{folder.path} is incomplete: it holds no {' or '.join(self._model_files)} yet",
                 )
             )
             return None
-        files = fingerprint(folder.path)
-        if self._failed.get(version) == files:
+        try:
+            files = fingerprint(folder.path)
+        except OSError as error:
+            self._note_unreadable(version, folder.path, str(error))
             return None
-        self._set_status(VersionStatus(version, State.LOADING))
+        before = self._failed.get(version)
+        if before is not None and before.files == files and time.monotonic() < before.again:
+            return None
+        self._note_loading(version, is_retry=before is not None and before.files == files)
         started = time.monotonic()
         try:
             servable = self._load(folder.path)
-        except ServingError as error:
-            self._failed[version] = files
-            self._set_status(VersionStatus(version, State.END, error.code, error.message))
-            logger.error("%s: version %d cannot be loaded: %s", self.name, version, error.described())
+        except Exception as error:  # Whatever one version meets must not keep the others from being looked at.
+            failure = error if isinstance(error, ServingError) else ServingError(f"{type(error).__name__}: {error}")
+            retries = self._retries
+            pause, tries = retries.first_pause_seconds, 1
+            if before is not None and before.files == files:
+                pause = min(2 * before.pause, retries.longest_pause_seconds)
+                tries = before.tries + 1
+            is_last = retries.most is not None and tries > retries.most
+            again = math.inf if is_last else time.monotonic() + pause
+            self._failed[version] = _Failure(files, again, pause, tries)
+            self._set_status(VersionStatus(version, State.END, failure.code, failure.message))
+            logger.error("%s: version %d cannot be loaded: %s", self.name, version, failure.described())
             return None
         self._failed.pop(version, None)
         logger.info("%s: loaded version %d in %.2f s", self.name, version, time.monotonic() - started)
         return servable
 
+    def _note_loading(self, version: int, *, is_retry: bool) -> None:
+        """What is tried again although nothing has changed keeps the reason for which it failed."""
+        with self._changed:
+            before = self._statuses.get(version)
+        status = VersionStatus(version, State.LOADING)
+        self._set_status(replace(before, state=State.LOADING) if is_retry and before is not None else status)
+
+    def _note_unreadable(self, version: int, path: str, reason: str) -> None:
+        status = VersionStatus(version, State.START, Code.UNAVAILABLE, f"{path} cannot be read: {reason}")
+        with self._changed:
+            is_new = self._statuses.get(version) != status
+        if is_new:
+            logger.warning("%s: version %d: %s", self.name, version, status.error_message)
+        self._set_status(status)
+
     def _put_in_service(self, loaded: LoadedVersion) -> None:
         with self._changed:
             replaced = self._serving.get(loaded.version)
             self._serving[loaded.version] = loaded
+            self._unfreed.append(loaded)
             self._statuses[loaded.version] = VersionStatus(loaded.version, State.AVAILABLE)
             unused = replaced is not None and not replaced.requests
             if replaced is not None:
@@ -283,6 +419,10 @@ class ModelRepository:
             self._free(loaded)
 
     def _free(self, retired: LoadedVersion) -> None:
+        with self._changed:
+            if retired not in self._unfreed:
+                return
+            self._unfreed.remove(retired)
         retired.servable.close()
         with self._changed:
             status = self._statuses.get(retired.version)
@@ -306,12 +446,14 @@ class ModelRepository:
                 self._statuses[status.version] = status
             self._changed.notify_all()
 
-    def _log_unreadable(self, reason: str) -> None:
+    def _discard(self, loaded: LoadedVersion) -> None:
+        """Frees a version that was never served."""
+        with self._changed:
+            if loaded.version not in self._serving:
+                self._statuses.pop(loaded.version, None)
+        loaded.servable.close()
+
+    def _log_unreadable(self, base_path: str, reason: str) -> None:
         if reason and reason != self._unreadable:
-            logger.warning(
-                "%s: cannot read %s, keeping what is served: %s",
-                self.name,
-                os.fspath(self.config.base_path),
-                reason,
-            )
+            logger.warning("%s: cannot read %s, keeping what is served: %s", self.name, base_path, reason)
         self._unreadable = reason

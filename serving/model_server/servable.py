@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
+from tensorflow.core.protobuf.config_pb2 import RunOptions
+from tensorflow.python.client import pywrap_tf_session
 
 from serving.errors import (
     Code,
@@ -21,7 +23,11 @@ from serving.errors import (
     NotFoundError,
     ServingError,
 )
+from serving.model_server.configuration import BatchingOptions
 from serving.model_server.folders import MODEL_FILES
+from serving.model_server.foreign_ops import with_foreign_ops
+from serving.model_server.tensor_proto import array_from_proto
+from storage.literal_path import literal_path
 
 DEFAULT_SIGNATURE = "serving_default"
 #: Gradients take seconds to make ready, and explanations are asked for seldom.
@@ -37,11 +43,17 @@ class LoadOptions:
         tags: Which of a SavedModel's graphs is loaded: the one with these tags.
         intra_op_threads: Threads within an operation; 0 for as many as there are cores.
         inter_op_threads: Operations at the same time; 0 for as many as there are cores.
+        session_config: A serialized `ConfigProto`, which the numbers of threads complete.
+        prefers_lite: Whether a version's LiteRT model is loaded, where it has one.
+        lite_interpreters: How many runs of it there may be at the same time.
     """
 
     tags: tuple[str, ...] = ("serve",)
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    session_config: bytes = b""
+    prefers_lite: bool = False
+    lite_interpreters: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True)
@@ -62,11 +74,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of the model: its inputs and outputs by name, in the order of the names."""
+    """A function of the model.
+
+    Attributes:
+        inputs: Its inputs by name, in the order of the names.
+        outputs: Its outputs likewise.
+        method_name: The API that it is declared for.
+        defaults: What inputs are that a request leaves out.
+    """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     method_name: str
+    defaults: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def input_types(self) -> Mapping[str, str]:
@@ -90,15 +110,15 @@ class Signature:
             for name, spec in self.inputs.items()
         }
 
-    def check_inputs(self, inputs: Mapping[str, Array]) -> None:
-        """Checks that there is an array of the right type for each input, and no other.
+    def completed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs with the signature's defaults for those left out, an array of the right type for each.
 
         Raises:
-            InvalidArgumentError: There is not.
+            InvalidArgumentError: One is missing, unknown or of another type.
         """
         expected = self._expected
         if inputs.keys() != expected.keys():
-            raise _wrong_names(sorted(inputs), sorted(expected))
+            inputs = self._with_defaults(inputs)
         for name, dtype in expected.items():
             provided = inputs[name].dtype
             if (provided.kind not in "OSU") if dtype is None else (provided != dtype):
@@ -108,6 +128,27 @@ class Signature:
                     f"Expects arg[{index}] to be {type_name(self.inputs[name].dtype)} but "
                     f"{type_name(type_provided)} is provided"
                 )
+        return inputs
+
+    def _with_defaults(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if len(inputs) > len(self.inputs) or (len(inputs) < len(self.inputs) and not self.defaults):
+            raise _wrong_size(sorted(inputs), sorted(self.inputs))
+        complete = {}
+        for name, spec in self.inputs.items():
+            if name not in inputs and name not in self.defaults:
+                raise InvalidArgumentError(
+                    f"Signature input alias: {name}(feed name: {spec.tensor_name}) not found in request and no default "
+                    f"value provided. Inputs expected to be in the request {{{','.join(sorted(inputs))}}}, or default "
+                    f"input alias set: {','.join(sorted(self.defaults))}"
+                )
+            complete[name] = inputs[name] if name in inputs else self.defaults[name]
+        if inputs and not inputs.keys() <= complete.keys():
+            used = sorted(inputs.keys() & complete.keys())
+            raise InvalidArgumentError(
+                f"Inputs contains invalid name. Used request inputs: {','.join(used)}, "
+                f"request input: {','.join(sorted(inputs))}"
+            )
+        return complete
 
     def check_outputs(self, outputs: Sequence[str]) -> None:
         """Checks that outputs exist and that none is asked for twice.
@@ -131,12 +172,21 @@ class Servable:
     Attributes:
         signatures: The signatures that can be run, by name.
         signature_defs: Every `SignatureDef` of the SavedModel, by name, as a client is shown them.
+        load_seconds: How long each stage of loading took.
+        batching: How its requests are gathered, if that is its own affair.
+        record_run: Told of each run how many seconds it took, and the bytes that went in and came out.
     """
+
+    batching: BatchingOptions | None = None
+    record_run: Callable[[float, int, int], None] | None = None
 
     def __init__(self, session: tf.compat.v1.Session, signature_defs: Mapping[str, Any]) -> None:
         self._session = session
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Callable[..., list[Any]]] = {}
-        self._building = threading.Lock()
+        self._ends: dict[tuple[str, ...], list[Any]] = {}
+        self._describe(signature_defs)
+
+    def _describe(self, signature_defs: Mapping[str, Any]) -> None:
+        self.load_seconds: Mapping[str, float] = {}
         self.signature_defs = dict(signature_defs)
         self.signatures: Mapping[str, Signature] = {
             name: signature
@@ -165,19 +215,27 @@ class Servable:
                 f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {folder}. "
                 "Check that the directory exists and that you have the right permissions for accessing it."
             )
-        config = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=options.intra_op_threads,
-            inter_op_parallelism_threads=options.inter_op_threads,
-        )
-        session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        config = tf.compat.v1.ConfigProto.FromString(options.session_config)
+        config.intra_op_parallelism_threads = options.intra_op_threads
+        config.inter_op_parallelism_threads = options.inter_op_threads
+        sessions: list[tf.compat.v1.Session] = []
+
+        def load() -> Any:
+            sessions.append(tf.compat.v1.Session(graph=tf.Graph(), config=config))
+            return tf.compat.v1.saved_model.loader.load(sessions[-1], list(options.tags), literal_path(folder))
+
         try:
-            meta_graph = tf.compat.v1.saved_model.loader.load(session, list(options.tags), folder)
-            servable = cls(session, dict(meta_graph.signature_def))
+            started = time.monotonic()
+            meta_graph = with_foreign_ops(load)
+            restored = time.monotonic()
+            servable = cls(sessions[-1], dict(meta_graph.signature_def))
             for name, signature in servable.signatures.items():
                 if name not in _MADE_READY_WHEN_ASKED:
-                    servable._callable(signature.feeds, signature.fetches(signature.outputs))
+                    servable._make_ready(signature)
+            servable.load_seconds = {"restore_graph": restored - started, "init_graph": time.monotonic() - restored}
         except Exception as error:  # The loader raises whatever its parts raise; each must become this version's error.
-            session.close()
+            for session in sessions:
+                session.close()
             raise _load_error(error, folder, options.tags) from error
         return servable
 
@@ -212,7 +270,7 @@ class Servable:
         signature = self.signatures.get(signature_name)
         if signature is None:
             raise FailedPreconditionError(f'Serving signature key "{signature_name}" not found.')
-        signature.check_inputs(inputs)
+        inputs = signature.completed(inputs)
         outputs = tuple(signature.outputs)
         if output_names is not None:
             outputs = tuple(output_names)
@@ -220,37 +278,87 @@ class Servable:
         values = tuple(inputs[name] for name in signature.inputs)
         return Call(signature.feeds, signature.fetches(outputs), values, outputs)
 
-    def call(self, feeds: tuple[str, ...], fetches: tuple[str, ...], values: Sequence[Array]) -> list[Array]:
+    def call(
+        self,
+        feeds: tuple[str, ...],
+        fetches: tuple[str, ...],
+        values: Sequence[Array],
+        deadline: float | None = None,
+    ) -> list[Array]:
         """Runs the graph.
 
         Args:
             feeds: Names of the tensors that are given.
             fetches: Names of the tensors wanted.
             values: An array for each of `feeds`.
+            deadline: When the run ends although it is not done, by `time.monotonic()`; None for never.
 
         Returns:
             An array for each of `fetches`; strings as object arrays of bytes.
 
         Raises:
+            DeadlineExceededError: It took longer.
             ServingError: The graph failed; carries TensorFlow's code and message.
         """
-        run = self._callables.get((feeds, fetches)) or self._callable(feeds, fetches)
+        given = dict(zip(self._tensors(feeds), map(np.asarray, values), strict=True))
+        options = None if deadline is None else _run_options(deadline)
         try:
-            return [np.asarray(value) for value in run(*values)]
+            # Not `Session.run`, which costs 0.15 ms more for each request and refuses shapes that TensorFlow Serving
+            # lets the graph judge; not `make_callable`, whose deadline is one for all.
+            run = partial(pywrap_tf_session.TF_SessionRun_wrapper, self._session._session, options)
+            started = time.monotonic()
+            fetched = [_array(value) for value in run(given, self._tensors(fetches), [], None)]
+            if self.record_run is not None:
+                inputs, outputs = (sum(array.nbytes for array in arrays) for arrays in (given.values(), fetched))
+                self.record_run(time.monotonic() - started, inputs, outputs)
+            return fetched
         except tf.errors.OpError as error:
             raise _from_tensorflow(error) from error
+        except UnicodeDecodeError as error:
+            # What TensorFlow says quotes a request that is no UTF-8, and Python cannot make its error of that.
+            raise InvalidArgumentError(error.object.decode("utf-8", "backslashreplace")) from error
+        finally:
+            if options is not None:
+                pywrap_tf_session.TF_DeleteBuffer(options)
 
     def close(self) -> None:
-        """Frees the model. Nothing may run on it any more."""
-        self._callables.clear()
+        """Frees the model. What runs on it ends with CANCELLED."""
         self._session.close()
 
-    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Callable[..., list[Any]]:
-        options = CallableOptions(feed=feeds, fetch=fetches)
-        with self._building:
-            # Not `session.make_callable`: with feeds it is `session.run`, which costs 0.15 ms more for each request and
-            # refuses shapes that TensorFlow Serving lets the graph judge.
-            return self._callables.setdefault((feeds, fetches), self._session._make_callable_from_options(options))
+    def _make_ready(self, signature: Signature) -> None:
+        """Has the session prune and optimise a signature's graph, which its first run would wait for.
+
+        A run does so before it looks at what it is fed; fed with another type it is refused then, before anything runs.
+        """
+        if not signature.inputs:
+            return
+        others = (np.float32 if spec.dtype == tf.int32 else np.int32 for spec in signature.inputs.values())
+        values = [np.zeros((), other) for other in others]
+        try:
+            self.call(signature.feeds, signature.fetches(signature.outputs), values)
+        except ServingError as error:
+            if not error.message.startswith("Expects arg["):
+                raise
+
+    def _tensors(self, names: tuple[str, ...]) -> list[Any]:
+        tensors = self._ends.get(names)
+        if tensors is None:
+            graph = self._session.graph
+            try:
+                tensors = [graph.get_tensor_by_name(name)._as_tf_output() for name in names]
+            except (KeyError, ValueError):
+                raise InvalidArgumentError(
+                    f"Tensor {' or '.join(names)}, specified in either feed_devices or fetch_devices was not found "
+                    "in the Graph"
+                ) from None
+            self._ends[names] = tensors
+        return tensors
+
+
+def _run_options(deadline: float) -> Any:
+    """TensorFlow's buffer of the options of a run that ends at a time; to be deleted."""
+    milliseconds = max(1, math.ceil((deadline - time.monotonic()) * 1000))
+    return pywrap_tf_session.TF_NewBufferFromString(RunOptions(timeout_in_ms=milliseconds).SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -274,6 +382,15 @@ class Call:
         return dict(zip(self.outputs, fetched, strict=True))
 
 
+def _array(value: Any) -> Array:
+    """What a run fetched; a scalar string as an object array, in which it keeps its last zeros."""
+    if isinstance(value, bytes):
+        scalar = np.empty((), object)
+        scalar[()] = value
+        return scalar
+    return np.asarray(value)
+
+
 def _signature(definition: Any) -> Signature | None:
     """The signature, or None if it has none of a signature's plain tensors (an initialiser, sparse inputs)."""
     tensors = [*definition.inputs.values(), *definition.outputs.values()]
@@ -283,6 +400,7 @@ def _signature(definition: Any) -> Signature | None:
         inputs={name: _tensor_spec(info) for name, info in sorted(definition.inputs.items())},
         outputs={name: _tensor_spec(info) for name, info in sorted(definition.outputs.items())},
         method_name=definition.method_name,
+        defaults={name: array_from_proto(proto, name) for name, proto in sorted(definition.defaults.items())},
     )
 
 
@@ -292,7 +410,7 @@ def _tensor_spec(info: Any) -> TensorSpec:
     return TensorSpec(dtype=tf.as_dtype(info.dtype), shape=dimensions, tensor_name=info.name)
 
 
-def _wrong_names(sent: list[str], expected: list[str]) -> InvalidArgumentError:
+def _wrong_size(sent: list[str], expected: list[str]) -> InvalidArgumentError:
     extra = ",".join(sorted(set(sent) - set(expected)))
     missing = ",".join(sorted(set(expected) - set(sent)))
     return InvalidArgumentError(
@@ -311,6 +429,8 @@ def _from_tensorflow(error: tf.errors.OpError) -> ServingError:
 
 
 def _load_error(error: Exception, path: str, tags: Sequence[str]) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
     if isinstance(error, tf.errors.OpError):
         return _from_tensorflow(error)
     if isinstance(error, OSError) and "parse" in str(error):

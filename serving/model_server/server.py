@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import errno
-import gc
 import logging
-import signal
+import math
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import grpc
 import uvicorn
 
+from schema.model_name import DEFAULT_MODEL_NAME
 from serving.errors import UnavailableError
+from serving.foreground import settle, stopping_on_signals
 from serving.model_server.batching import BatchingRunner, Runner, SingleRunner
 from serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
 from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.grpc_services import create_server
+from serving.model_server.grpc_services import GrpcOptions, create_server
 from serving.model_server.http import create_app
 from serving.model_server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
 _START_SECONDS = 30.0
-_SHUTDOWN_SECONDS = 30
+#: How long what has begun may take at the end, in seconds: less than Kubernetes waits before it kills.
+_SHUTDOWN_SECONDS = 15
+#: For how long an idle connection is kept: longer than load balancers and clients keep theirs (Google's for 600 s), or
+#: requests would be sent into connections that end.
+_KEEP_ALIVE_SECONDS = 620
 
 
 @dataclass(frozen=True)
@@ -37,22 +43,26 @@ class Endpoints:
 
     Attributes:
         host: The address; 0.0.0.0 for all of the machine's.
+        rest_host: The address of the REST API if it is another; :: for all of the machine's, of IPv4 and IPv6.
         rest_port: The port of the REST API; 0 for any free one, None for no REST API.
         grpc_port: The port of the gRPC API; 0 for any free one, None for no gRPC API at a port.
         grpc_socket_path: A Unix socket for the gRPC API; none if empty.
         ssl: Certificates of the gRPC API; clear text if None.
         grpc_channel_arguments: gRPC's own settings.
+        grpc: How the gRPC API speaks.
         rest_timeout_seconds: After how long a REST request is given up.
         prometheus_path: Where the REST API has the metrics; None for nowhere.
         allows_cross_origin: Whether web pages of other origins may read the REST API's answers.
     """
 
     host: str = "127.0.0.1"
+    rest_host: str = ""
     rest_port: int | None = 8501
     grpc_port: int | None = None
     grpc_socket_path: str = ""
     ssl: SslOptions | None = None
     grpc_channel_arguments: tuple[tuple[str, str | int], ...] = ()
+    grpc: GrpcOptions = field(default_factory=GrpcOptions)
     rest_timeout_seconds: float = 30.0
     prometheus_path: str | None = PROMETHEUS_PATH
     allows_cross_origin: bool = False
@@ -81,21 +91,20 @@ def create_model_server(
     models: tuple[ModelConfig, ...],
     options: ServerOptions | None = None,
     batching: BatchingOptions | None = None,
+    per_model_batching: bool = False,
 ) -> ModelServer:
     """Builds what answers requests, with a batching queue or, if `batching` is None, without."""
     metrics = Metrics()
     runner: Runner = SingleRunner()
     if batching is not None:
-        runner = BatchingRunner(
-            batching, lambda seconds: metrics.queuing_latency.record(seconds * 1e6, batching.thread_pool_name)
-        )
+        runner = BatchingRunner(batching, metrics, per_model_batching)
     return ModelServer(models, options=options, runner=runner, metrics=metrics)
 
 
 def serve(
     model_base_path: str | Path,
     *,
-    model_name: str = "adclick",
+    model_name: str = DEFAULT_MODEL_NAME,
     endpoints: Endpoints | None = None,
     poll_seconds: float = 1.0,
 ) -> None:
@@ -116,15 +125,16 @@ def serve(
     model_server = create_model_server(
         (ModelConfig(model_name, str(model_base_path)),), ServerOptions(poll_seconds=poll_seconds), BatchingOptions()
     )
-    with stopping_on_signals() as wait, listening(model_server, endpoints or Endpoints(), model_name=model_name):
-        wait()
+    with stopping_on_signals() as stopping, listening(model_server, endpoints or Endpoints(), model_name=model_name):
+        settle()
+        stopping.wait()
 
 
 @contextmanager
 def running_server(
     model_base_path: str | Path,
     *,
-    model_name: str = "adclick",
+    model_name: str = DEFAULT_MODEL_NAME,
     rest_port: int = 0,
     grpc_port: int | None = None,
     host: str = "127.0.0.1",
@@ -167,10 +177,12 @@ def listening(model_server: ModelServer, endpoints: Endpoints, *, model_name: st
     with ExitStack() as stack:
         listener = None
         if endpoints.rest_port is not None:
-            listener = stack.enter_context(listen(endpoints.host, endpoints.rest_port))
-        stack.callback(model_server.stop)
+            listener = stack.enter_context(listen(endpoints.rest_host or endpoints.host, endpoints.rest_port))
+        ending = _Ending()
+        stack.callback(lambda: model_server.stop(ending.remaining_seconds()))
         model_server.start()
         grpc_port = 0
+        grpc_server = None
         if endpoints.grpc_port is not None or endpoints.grpc_socket_path:
             grpc_server, grpc_port = create_server(
                 model_server,
@@ -178,9 +190,10 @@ def listening(model_server: ModelServer, endpoints: Endpoints, *, model_name: st
                 socket_path=endpoints.grpc_socket_path,
                 ssl=endpoints.ssl,
                 channel_arguments=endpoints.grpc_channel_arguments,
+                options=endpoints.grpc,
             )
             grpc_server.start()
-            stack.callback(lambda: grpc_server.stop(_SHUTDOWN_SECONDS).wait())
+            stack.callback(_end_grpc, grpc_server, ending)
             logger.info("gRPC API at %s:%d %s", endpoints.host, grpc_port, endpoints.grpc_socket_path)
         port, url = 0, ""
         if listener is not None:
@@ -193,7 +206,28 @@ def listening(model_server: ModelServer, endpoints: Endpoints, *, model_name: st
             stack.enter_context(answering(app, listener))
             port, url = listener.getsockname()[1], address_of(listener)
             logger.info("REST API at %s", url)
+        if grpc_server is not None:
+            # It refuses new requests while those over REST are answered.
+            stack.callback(grpc_server.stop, _SHUTDOWN_SECONDS)
+        stack.callback(ending.begin)
         yield RunningServer(model_server, port, url, grpc_port, model_name)
+
+
+class _Ending:
+    """The time that is left for what has begun, from the moment when the server ends."""
+
+    def __init__(self) -> None:
+        self._deadline = math.inf
+
+    def begin(self) -> None:
+        self._deadline = time.monotonic() + _SHUTDOWN_SECONDS
+
+    def remaining_seconds(self) -> float:
+        return min(float(_SHUTDOWN_SECONDS), max(0.0, self._deadline - time.monotonic()))
+
+
+def _end_grpc(server: grpc.Server, ending: _Ending) -> None:
+    server.stop(ending.remaining_seconds()).wait()
 
 
 @contextmanager
@@ -219,6 +253,7 @@ def answering(app: Any, listener: socket.socket, **options: Any) -> Iterator[Non
                 "http": "httptools",
                 "loop": "uvloop",
                 "server_header": False,
+                "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
                 "timeout_graceful_shutdown": _SHUTDOWN_SECONDS,
                 **options,
             },
@@ -251,44 +286,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-@contextmanager
-def stopping_on_signals() -> Iterator[Callable[[], None]]:
-    """Takes SIGTERM and SIGINT for the length of a `with` block; must be entered in the main thread.
-
-    Yields what waits for a signal, to be called when the process is ready to answer; it returns at once if a signal
-    came before. A second Ctrl-C interrupts as usual.
-    """
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopping.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopping.set()
-
-    def wait() -> None:
-        # What the imports and the models left is garbage now or never: without this each full collection walks all of
-        # it, and every request waits for 0.2 s.
-        gc.collect()
-        gc.freeze()
-        stopping.wait()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield wait
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to an address, which refuses connections until a server listens on it.
 
     Raises:
         UnavailableError: The port is in use, or the address is not this machine's.
     """
+    if host == "::" and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
+        if host == "::":
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UnavailableError(f"cannot listen at {host}, port {port}: {reason}") from error

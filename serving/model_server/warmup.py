@@ -53,6 +53,7 @@ def warm_up(servable: Servable, folder: str, iterations: int, metrics: Metrics) 
     finally:
         seconds = time.monotonic() - started
         metrics.model_warmup_latency.record(seconds * 1e6, folder, status)
+        metrics.model_warmup_records_read.add(folder, status, amount=count)
     logger.info("%s: ran %d warm-up requests in %.2f s", folder, count, seconds)
 
 
@@ -84,7 +85,7 @@ def _replay(servable: Servable, log: Any) -> None:
     elif kind == "multi_inference_log":
         request = log.multi_inference_log.request
         call = inference.prepare_tasks(servable, request.tasks, checks_method=False).call
-        servable.call((call.feed,), call.fetches, (inference.examples_from_input(request.input),))
+        servable.call(call.feeds, call.fetches, (inference.examples_from_input(request.input),) * len(call.feeds))
         return
     elif kind == "session_run_log":
         raise UnimplementedError(f"Unsupported log_type for warmup: {kind}")
@@ -92,4 +93,4 @@ def _replay(servable: Servable, log: Any) -> None:
         return
     definition = inference.signature_of(servable, request.model_spec.signature_name, method, checks_method=False)
     call = inference.prepare(definition, method, checks_method=False)
-    servable.call((call.feed,), call.fetches, (inference.examples_from_input(request.input),))
+    servable.call(call.feeds, call.fetches, (inference.examples_from_input(request.input),) * len(call.feeds))

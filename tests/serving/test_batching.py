@@ -175,11 +175,12 @@ def test_many_threads_get_their_own(servable: Servable) -> None:
             if answer["x"] != [2.0 * number] * (1 + number % 3):
                 wrong.append(answer)
 
-    threads = [threading.Thread(target=ask, args=[number]) for number in range(12)]
+    threads = [threading.Thread(target=ask, args=[number], daemon=True) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(120)
+        assert not thread.is_alive()
     runner.close()
     assert not wrong
 

@@ -49,13 +49,14 @@ class ScriptedHandler(BaseHTTPRequestHandler):
 @contextmanager
 def answering(*answers: tuple[int, bytes]) -> Iterator[ScriptedServer]:
     with ScriptedServer(answers) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
             yield server
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(120)
+            assert not thread.is_alive()
 
 
 def test_sends_what_tensorflow_serving_reads() -> None:

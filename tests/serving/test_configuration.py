@@ -69,6 +69,18 @@ def test_refuses_models(file: Any, models: str, error: str) -> None:
         read_model_configs(file(f"model_config_list {{ {models} }}"))
 
 
+def test_what_is_wrong_with_a_file_is_printed_as_tensorflow_serving_does(
+    file: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file("model_config_list {\n  models: 1 }")
+    with pytest.raises(InvalidArgumentError) as refusal:
+        read_model_configs(path)
+    assert refusal.value.message == f"Invalid protobuf file: '{path}'"
+    printed = capsys.readouterr().err
+    assert printed.startswith("Error parsing text-format tensorflow.serving.ModelServerConfig: 2:3")
+    assert 'has no field named "models"' in printed
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(NotFoundError, match=r"/nowhere/models.config: No such file"):
         read_model_configs("/nowhere/models.config")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import InvalidArgumentError, ServingError
-from serving.model_server.json_tensor import (
-    Format,
-    json_from_tensors,
-    parse_request,
-    signature_name,
-    tensors_from_json,
-)
+from serving.model_server.json_answer import json_from_tensors
+from serving.model_server.json_document import parse_request
+from serving.model_server.json_examples import input_from_json
+from serving.model_server.json_tensor import Format, signature_name, tensors_from_json
 
 ONE = {"x": "float32"}
 TWO = {"age": "float32", "site": "string"}
@@ -51,6 +49,15 @@ def tensors(text: str | bytes, inputs: dict[str, str]) -> dict[str, Any]:
         ('{"instances": [16777217]}', {"x": "float64"}, {"x": [16777217.0]}),
         ('{"instances": [1180591620717411303424]}', ONE, {"x": [2.0**70]}),
         ('{"instances": [1180591620717411303424, Infinity]}', ONE, {"x": [2.0**70, math.inf]}),
+        ('{"instances": [16777217, 1435774380]}', ONE, {"x": [16777216.0, 1435774336.0]}),
+        ('{"instances": [9007199254740993]}', {"x": "float64"}, {"x": [9007199254740992.0]}),
+        ('{"instances": [1e39, -1.7976931348623157e308, 1e-60]}', ONE, {"x": [math.inf, -math.inf, 0.0]}),
+        ('{"inputs": [Inf, -Inf]}', ONE, {"x": [math.inf, -math.inf]}),
+        (b'\xef\xbb\xbf {"inputs": [1]}', ONE, {"x": [1.0]}),
+        ('{"inputs": [1], "inputs": [2]}', ONE, {"x": [1.0]}),
+        ('{"inputs": {"x": [1], "x": ["no number"]}}', ONE, {"x": [1.0]}),
+        ('{"inputs": [1]} {}', ONE, {"x": [1.0]}),
+        ('{"inputs": ["Inf, -Inf", "a\\"-NaN"]}', {"s": "string"}, {"s": [b"Inf, -Inf", b'a"-NaN']}),
         ('{"inputs": 3}', ONE, {"x": 3.0}),
         ('{"inputs": [1, 2]}', ONE, {"x": [1.0, 2.0]}),
         ('{"inputs": []}', ONE, {"x": []}),
@@ -89,11 +96,10 @@ def test_gives_each_input_its_own_type() -> None:
         ),
         ('{"instances" [1]}', ONE, "JSON Parse error: Missing a colon after a name of object member. at offset: "),
         ('{"instances": ["a]}', ONE, "JSON Parse error: Missing a closing quotation mark in string. at offset: "),
-        ('{"instances": [1]} {}', ONE, "JSON Parse error: The document root must not be followed by other values."),
         ('{"instances": [1e999]}', ONE, "JSON Parse error: Number too big to be stored in double."),
-        ("[1]", ONE, "JSON Value: [\n    1\n] Is not object"),
+        ("[1]", ONE, "JSON Value: [1] Is not object"),
         ("{}", ONE, "Missing 'inputs' or 'instances' key"),
-        ('{"instances": 1}', ONE, "Excepting 'instances' to be an list/array"),
+        ('{"instances": 1}', ONE, "Expecting 'instances' to be an list/array"),
         ('{"instances": []}', ONE, "No values in 'instances' array"),
         (
             '{"instances": [1], "inputs": [1]}',
@@ -124,12 +130,6 @@ def test_gives_each_input_its_own_type() -> None:
         ('{"instances": [1.0]}', {"n": "int64"}, "JSON Value: 1.0 Type: Number is not of expected type: int64"),
         ('{"instances": [2147483648]}', {"n": "int32"}, "is not of expected type: int32"),
         ('{"instances": [9223372036854775808]}', {"n": "int64"}, "is not of expected type: int64"),
-        (
-            '{"instances": [16777216]}',
-            ONE,
-            "Cannot convert JSON value: 16777216 to float without loss of precision.",
-        ),
-        ('{"instances": [1e39]}', ONE, "to float without loss of precision."),
         (
             '{"instances": [{"age": 1, "site": "a", "extra": 1}]}',
             TWO,
@@ -225,37 +225,110 @@ def strings(*values: bytes) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(
     ("outputs", "form", "expected"),
     [
-        ({"y": float32(0.1, 3, 1e30)}, Format.ROW, b'{"predictions":[0.1,3.0,1e+30]}'),
-        ({"y": float32(0.1)}, Format.COLUMNAR, b'{"outputs":[0.1]}'),
-        ({"y": np.array(0.1, np.float32)}, Format.COLUMNAR, b'{"outputs":0.1}'),
+        ({"y": float32(0.1, 3, 1e30)}, Format.ROW, '{"predictions": [0.1, 3.0, 1e+30]}'),
+        ({"y": float32(0.1)}, Format.COLUMNAR, '{"outputs": [0.1]}'),
+        ({"y": np.array(0.1, np.float32)}, Format.COLUMNAR, '{"outputs": 0.1}'),
+        ({"y": np.array(b"hello", object)}, Format.COLUMNAR, '{"outputs": "hello"}'),
+        ({"y_bytes": np.array(b"hello", object)}, Format.COLUMNAR, '{"outputs": {"b64": "aGVsbG8="}}'),
+        ({"y": float32()}, Format.ROW, '{"predictions": []}'),
+        ({"a": float32(), "b": np.zeros((0, 3))}, Format.ROW, '{"predictions": []}'),
+        ({"y": float32()}, Format.COLUMNAR, '{"outputs": []}'),
         (
             {"y": float32(0.1, math.nan, math.inf, -math.inf)},
             Format.ROW,
-            b'{"predictions":[0.1,NaN,Infinity,-Infinity]}',
+            '{"predictions": [0.1, NaN, Infinity, -Infinity]}',
         ),
-        ({"y": np.array([[1, 2]], np.int64)}, Format.ROW, b'{"predictions":[[1,2]]}'),
-        ({"y": np.zeros((2, 0), np.float32)}, Format.ROW, b'{"predictions":[[],[]]}'),
-        ({"y": np.array([True])}, Format.ROW, b'{"predictions":[true]}'),
-        ({"y": np.array([0.1], np.float16)}, Format.ROW, b'{"predictions":[0.099975586]}'),
-        ({"y": np.array([0.1], np.float64)}, Format.ROW, b'{"predictions":[0.1]}'),
-        ({"y": strings(b"a", b"\xff")}, Format.ROW, '{"predictions":["a","\ufffd"]}'.encode()),
-        ({"y_bytes": strings(b"\x00\xff")}, Format.ROW, b'{"predictions":[{"b64":"AP8="}]}'),
+        ({"y": np.array([[1, 2]], np.int64)}, Format.ROW, '{"predictions": [[1, 2]]}'),
+        ({"y": np.zeros((2, 0), np.float32)}, Format.ROW, '{"predictions": [[], []]}'),
+        ({"y": np.array([True])}, Format.ROW, '{"predictions": [true]}'),
+        ({"y": np.array([0.1], np.float64)}, Format.ROW, '{"predictions": [0.1]}'),
+        ({"y": strings(b"a", b"\xff")}, Format.ROW, '{"predictions": ["a", "\ufffd"]}'),
+        ({"y_bytes": strings(b"\x00\xff")}, Format.ROW, '{"predictions": [{"b64": "AP8="}]}'),
         (
             {"a": float32(0.1, 2), "b": np.array([[1], [2]], np.int8), "c": np.array([True, False])},
             Format.ROW,
-            b'{"predictions":[{"a":0.1,"b":[1],"c":true},{"a":2.0,"b":[2],"c":false}]}',
+            '{"predictions": [{"a": 0.1, "b": [1], "c": true}, {"a": 2.0, "b": [2], "c": false}]}',
         ),
         (
             {"a": float32(math.nan, 0.1), "b": strings(b"x", b"y")},
             Format.ROW,
-            b'{"predictions":[{"a":NaN,"b":"x"},{"a":0.1,"b":"y"}]}',
+            '{"predictions": [{"a": NaN, "b": "x"}, {"a": 0.1, "b": "y"}]}',
         ),
-        ({"a": float32(1), "b": np.array(2)}, Format.COLUMNAR, b'{"outputs":{"a":[1.0],"b":2}}'),
-        ({"y": float32(*range(6)).reshape(2, 3).T}, Format.ROW, b'{"predictions":[[0.0,3.0],[1.0,4.0],[2.0,5.0]]}'),
+        ({"a": float32(1), "b": np.array(2)}, Format.COLUMNAR, '{"outputs": {"a": [1.0], "b": 2}}'),
+        (
+            {"y": float32(*range(6)).reshape(2, 3).T},
+            Format.ROW,
+            '{"predictions": [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]}',
+        ),
     ],
 )
-def test_writes(outputs: dict[str, np.ndarray[Any, Any]], form: Format, expected: bytes) -> None:
-    assert json_from_tensors(outputs, form) == expected
+def test_writes(outputs: dict[str, np.ndarray[Any, Any]], form: Format, expected: str) -> None:
+    written = json_from_tensors(outputs, form).decode()
+    assert _values_of(written) == _values_of(expected)
+
+
+def _values_of(text: str) -> list[str]:
+    """The tokens of a document: what it says, whatever its layout."""
+    return re.findall(r'"(?:[^"\\]|\\.)*"|[^\s,:\[\]{}]+|[\[\]{}:,]', text)
+
+
+@pytest.mark.parametrize(
+    ("values", "digits"),
+    [
+        (float32(1435774336), "1.43577434e+09"),
+        (float32(16777216), "16777216.0"),
+        (float32(1e9), "1e+09"),
+        (float32(1e-7), "1e-07"),
+        (float32(0.3), "0.3"),
+        (float32(0.12345678), "0.123456784"),
+        (float32(-0.0), "-0.0"),
+        (np.array([1 / 3]), "0.33333333333333331"),
+        (np.array([123456.0]), "123456.0"),
+        (np.array([1234567.0]), "1234567.0"),
+    ],
+)
+def test_six_digits_where_they_suffice_and_else_as_many_as_may_be_needed(
+    values: np.ndarray[Any, Any], digits: str
+) -> None:
+    assert json_from_tensors({"y": values}, Format.ROW) == f'{{\n    "predictions": [{digits}\n    ]\n}}'.encode()
+
+
+@given(values=st.lists(st.floats(width=32), min_size=1, max_size=8), width=st.sampled_from(["float32", "float64"]))
+def test_written_numbers_read_back_as_they_were(values: list[float], width: str) -> None:
+    array = np.array(values, width)
+    document = parse_request(json_from_tensors({"y": array}, Format.ROW))
+    np.testing.assert_array_equal(np.array(document["predictions"], width), array)
+
+
+def test_the_layout_of_rows_and_columns() -> None:
+    outputs = {"y": float32(1, 2, 3, 4).reshape(2, 2), "z_bytes": strings(b"a", b"b")}
+    assert json_from_tensors({"y": outputs["y"]}, Format.ROW) == (
+        b'{\n    "predictions": [[1.0, 2.0], [3.0, 4.0]\n    ]\n}'
+    )
+    assert json_from_tensors({"y": outputs["y"]}, Format.COLUMNAR).splitlines() == [
+        b"{",
+        b'    "outputs": [',
+        b"        [",
+        b"            1.0,",
+        b"            2.0",
+        b"        ],",
+        b"        [",
+        b"            3.0,",
+        b"            4.0",
+        b"        ]",
+        b"    ]",
+        b"}",
+    ]
+    assert json_from_tensors(outputs, Format.ROW).splitlines()[1:9] == [
+        b'    "predictions": [',
+        b"        {",
+        b'            "y": [1.0, 2.0],',
+        b'            "z_bytes": {',
+        b'                "b64": "YQ=="',
+        b"            }",
+        b"        },",
+        b"        {",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +337,7 @@ def test_writes(outputs: dict[str, np.ndarray[Any, Any]], form: Format, expected
         ({}, "Cannot convert empty tensor map to JSON"),
         ({"y": np.array(1.0)}, "Tensor name: y has no shape information "),
         ({"a": float32(1), "b": float32(1, 2)}, "Tensor name: b has inconsistent batch size: 2 expecting: 1"),
+        ({"y": np.array([0.1], np.float16)}, "Failed to write JSON value for tensor type: half"),
         ({"y": np.array([1j])}, "Failed to write JSON value for tensor type: complex128"),
     ],
 )
@@ -271,3 +345,72 @@ def test_refuses_to_write(outputs: dict[str, np.ndarray[Any, Any]], message: str
     with pytest.raises(InvalidArgumentError) as refusal:
         json_from_tensors(outputs, Format.ROW)
     assert refusal.value.message == message
+
+
+@pytest.mark.parametrize("digits", ["9" * 310, "-" + "9" * 309, "9" * 5_000, "1" + "0" * 100_000])
+def test_an_integer_that_no_number_holds_is_refused(digits: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="Number too big to be stored in double"):
+        parse_request(f'{{"instances": [{digits}]}}'.encode())
+
+
+def test_an_integer_that_a_double_holds_is_read() -> None:
+    document = parse_request(f'{{"instances": [{"9" * 300}, -{"9" * 300}]}}'.encode())
+    assert document["instances"] == [1e300, -1e300]
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b"   ", "The document is empty. at offset: 3"),
+        (b"}", "The document is empty. at offset: 0"),
+        (b'{"a": tru}', "Invalid value. at offset: 9"),
+        (b'{"a": [1,]}', "Invalid value. at offset: 9"),
+        (b'{"a": 1,}', "Missing a name for object member. at offset: 8"),
+        (b"{a: 1}", "Missing a name for object member. at offset: 1"),
+        (b'{"a": 01}', "Missing a comma or } after an object member. at offset: 7"),
+        (b'{"a": 1.}', "Miss fraction part in number. at offset: 8"),
+        (b'{"a": 1e+}', "Miss exponent in number. at offset: 9"),
+        (b'{"a": 1e400}', "Number too big to be stored in double. at offset: 6"),
+        (b'{"a": "\\x"}', "Invalid escape character in string. at offset: 7"),
+        (b'{"a": "\\u12g4"}', "Incorrect hex digit after \\u escape in string. at offset: 7"),
+        (b'{"a": "\\udc00"}', "The surrogate pair in string is invalid. at offset: 7"),
+        (b'{"a": "\\ud800x"}', "The surrogate pair in string is invalid. at offset: 7"),
+        (b'{"a": "x\ny"}', "Invalid encoding in string. at offset: 8"),
+        (b'{"a": "x', "Missing a closing quotation mark in string. at offset: 8"),
+        (b'{"a": Infi}', "Invalid value. at offset: 10"),
+        (b'{"a":', "Invalid value. at offset: 5"),
+        (b'\xef\xbb\xbf{"a" 1}', "Missing a colon after a name of object member. at offset: 8"),
+    ],
+)
+def test_faults_have_the_words_and_offsets_of_the_parser(body: bytes, fault: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        parse_request(body)
+    assert refusal.value.message == f"JSON Parse error: {fault}"
+
+
+def test_messages_show_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(InvalidArgumentError) as refusal:
+        tensors_from_json({"inputs": ["x" * 300], "a": [1, 2.5], "b": [None] * 1_000, "instances": 1}, ONE)
+    shown = refusal.value.message.removeprefix("JSON Value: ")
+    assert shown.startswith('{\n    "inputs": ["' + "x" * 300 + '"')
+    assert len(shown) < 450
+
+
+def test_of_a_doubled_feature_the_last_counts() -> None:
+    message = input_from_json(parse_request(b'{"examples": [{"x": 1.5, "x": 2.5}]}'))
+    assert message.example_list.examples[0].features.feature["x"].float_list.value == [2.5]
+
+
+def test_a_feature_beyond_float32_becomes_infinity() -> None:
+    message = input_from_json(parse_request(b'{"examples": [{"x": [1e39, -1e300, 3.4028235e38, NaN]}]}'))
+    values = list(message.example_list.examples[0].features.feature["x"].float_list.value)
+    assert values[:2] == [math.inf, -math.inf]
+    assert math.isfinite(values[2])
+    assert math.isnan(values[3])
+
+
+def test_a_feature_whose_name_is_no_text_is_refused() -> None:
+    document = parse_request(b'{"examples": [{"a\xff": 1}]}')
+    with pytest.raises(InvalidArgumentError, match="Invalid encoding in string"):
+        input_from_json(document)
+    assert input_from_json(parse_request('{"examples": [{"prix é": 1}]}'.encode()))

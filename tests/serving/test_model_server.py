@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-import os
+import select
 import shutil
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ from serving.errors import (
     UnavailableError,
 )
 from serving.model_server.configuration import ModelConfig
-from serving.model_server.repository import LoadedVersion, ModelRepository
+from serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
 from serving.model_server.servable import Servable
 from serving.model_server.server import Endpoints, RunningServer, running_server, serve
 from serving.model_server.version_status import State, VersionStatus
 
 POLL_SECONDS = 0.05
+#: For whatever is waited for: on a machine ten times as busy as it should be, too.
+SECONDS = 120.0
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -60,6 +63,11 @@ def publish_broken(base_path: Path, version: int) -> None:
     (folder / "saved_model.pb").write_bytes(b"\xff\xfegarbage")
 
 
+def make_unreadable(path: Path) -> None:
+    """Makes what no account can read, not even root, which permissions do not hold back."""
+    path.symlink_to("x" * 300)
+
+
 @contextmanager
 def held(repository: ModelRepository) -> Iterator[LoadedVersion]:
     loaded = repository.acquire()
@@ -70,7 +78,7 @@ def held(repository: ModelRepository) -> Iterator[LoadedVersion]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it never became so"
         time.sleep(0.01)
@@ -127,7 +135,9 @@ class TestServable:
         x = np.zeros((1, 1), np.float32)
         with pytest.raises(FailedPreconditionError, match='Serving signature key "nowhere" not found'):
             servable.run("nowhere", {"x": x})
-        with pytest.raises(InvalidArgumentError, match=r"Sent extra: \{z\}\. Missing but required: \{x\}\."):
+        with pytest.raises(
+            InvalidArgumentError, match=r"Signature input alias: x\(feed name: x:0\) not found in request"
+        ):
             servable.run("serving_default", {"z": x})
         with pytest.raises(InvalidArgumentError, match=r"Expects arg\[0\] to be float but double is provided"):
             servable.run("serving_default", {"x": x.astype(np.float64)})
@@ -172,11 +182,12 @@ class TestServable:
                 if answer.tolist() != [length]:
                     wrong.append(answer)
 
-        threads = [threading.Thread(target=ask, args=[length]) for length in range(8)]
+        threads = [threading.Thread(target=ask, args=[length], daemon=True) for length in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(SECONDS)
+            assert not thread.is_alive()
         assert not wrong
         servable.close()
 
@@ -247,6 +258,68 @@ class TestRepository:
         shutil.copytree(models(2), Path(repository.config.base_path) / "2", dirs_exist_ok=True)
         repository.poll()
         assert self.states(repository) == {2: State.AVAILABLE}
+
+    def test_an_unreadable_version_stands_for_itself(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        base = Path(repository.config.base_path)
+        publish(models(1), base, 101)
+        make_unreadable(base / "103")
+        (base / "102").mkdir()
+        make_unreadable(base / "102" / "saved_model.pb")
+        repository.poll()
+        publish(models(4), base, 104)
+        repository.poll()
+        assert self.served(repository) == 104
+        (base / "104").rename(base / "gone")
+        repository.poll()
+        assert self.served(repository) == 101
+        statuses = {status.version: status for status in repository.statuses()}
+        for version in (102, 103):
+            status = statuses[version]
+            assert (status.state, status.error_code) == (State.START, Code.UNAVAILABLE)
+            assert f"/{version} cannot be read" in status.error_message
+        (base / "103").unlink()
+        publish(models(2), base, 103)
+        repository.poll()
+        assert self.served(repository) == 103
+
+    def test_a_failure_that_leaves_no_trace_in_the_files_is_tried_again(
+        self, models: Callable[[int], Path], tmp_path: Path
+    ) -> None:
+        failures = [OSError("the disk is away"), UnavailableError("so is the bucket")]
+        tried: list[str] = []
+        told: list[str] = []
+
+        def load(path: str) -> Servable:
+            tried.append(path)
+            told.append(repository.statuses()[0].error_message)
+            if failures and path.endswith("/2"):
+                raise failures.pop()
+            return Servable.load(path)
+
+        retries = RetryPolicy(first_pause_seconds=0.05)
+        repository = ModelRepository(ModelConfig("adclick", str(tmp_path)), retries=retries, load=load)
+        publish(models(1), tmp_path, 1)
+        publish(models(2), tmp_path, 2)
+        repository.poll()
+        assert self.served(repository) == 1
+        assert "so is the bucket" in repository.statuses()[0].error_message
+        wait_for(lambda: (repository.poll(), self.served(repository))[1] == 2)
+        assert len(tried) == 4 and not failures
+        assert told[2:] == ["so is the bucket", "OSError: the disk is away"]
+        repository.stop()
+
+    def test_what_is_asked_while_it_ends_can_be_asked_again(
+        self, repository: ModelRepository, models: Callable[[int], Path]
+    ) -> None:
+        publish(models(1), Path(repository.config.base_path), 1)
+        repository.poll()
+        with held(repository) as taken:
+            repository.stop()
+            with pytest.raises(UnavailableError, match="ending"):
+                repository.acquire()
+            assert taken.servable.signatures
 
     def test_an_incomplete_version_waits_for_its_last_file(
         self, repository: ModelRepository, models: Callable[[int], Path]
@@ -343,13 +416,13 @@ def server(models: Callable[[int], Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def http(server: RunningServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, trust_env=False) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=SECONDS) as client:
         yield client
 
 
 class TestRest:
     @pytest.mark.parametrize(
-        "path", ["/v1/models/adclick:predict", "/v1/models/adclick/versions/7:predict", "/V1/Models/adclick:Predict"]
+        "path", ["/v1/models/adclick:predict", "/v1/models/adclick/versions/7:predict", "/V1/Models/adclick:predict"]
     )
     def test_predicts_rows(self, http: httpx.Client, path: str) -> None:
         answer = http.post(path, json={"instances": [row(), row(site="unseen")]})
@@ -435,6 +508,13 @@ class TestRest:
             ),
             (
                 "POST",
+                f"/v1/models/adclick/versions/{'9' * 5_000}:predict",
+                b"{}",
+                400,
+                f"Failed to convert version: {'9' * 5_000} to numeric.",
+            ),
+            (
+                "POST",
                 "/v1/models/adclick:regress",
                 b"{}",
                 400,
@@ -447,7 +527,6 @@ class TestRest:
             ("GET", "/v1/models/adclick/versions/one", b"", 400, "Malformed request: GET"),
             ("PUT", "/v1/models/adclick", b"", 400, "Malformed request: PUT /v1/models/adclick"),
             ("GET", "/v1/models", b"", 400, "Missing model name in request."),
-            ("GET", "/index.html", b"", 404, "Malformed request: GET /index.html"),
             ("GET", "/v1/models/other", b"", 404, "Could not find any versions of model other"),
             ("GET", "/v1/models/adclick/versions/8", b"", 404, "Could not find version 8 of model adclick"),
             ("GET", "/v1/models/other/metadata", b"", 404, "Servable not found for request: Latest(other)"),
@@ -485,11 +564,15 @@ class TestRest:
         }
         answers: list[httpx.Response] = []
         large = threading.Thread(
-            target=lambda: answers.append(http.post("/v1/models/adclick:predict", json={"inputs": columns}, timeout=60))
+            target=lambda: answers.append(
+                http.post("/v1/models/adclick:predict", json={"inputs": columns}, timeout=120)
+            ),
+            daemon=True,
         )
         large.start()
-        assert http.get("/v1/models/adclick", timeout=30).status_code == 200
-        large.join()
+        assert http.get("/v1/models/adclick", timeout=120).status_code == 200
+        large.join(SECONDS)
+        assert not large.is_alive()
         assert answers[0].json()["outputs"] == [0.0] * 200_000
 
     def test_lets_the_graph_judge_shapes_as_tensorflow_serving_does(self, half_plus_two: Path, tmp_path: Path) -> None:
@@ -502,6 +585,16 @@ class TestRest:
                 ({"signature_name": "serving_default", "inputs": [3.0, 4.0]}, {"outputs": [3.5, 4.0]}),
             ]:
                 assert httpx.post(url, json=request, trust_env=False).json() == expected
+
+    def test_keeps_idle_connections_for_longer_than_clients_do(self, server: RunningServer) -> None:
+        # A client that keeps its own for five seconds, as many do, would otherwise ask just when the server hangs up.
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)) as connection:
+            for idle in (6.0, 0.0):
+                connection.request("GET", "/v1/models/adclick")
+                answer = connection.getresponse()
+                assert answer.status == 200 and answer.read()
+                used = connection.sock
+                assert used is not None and not select.select([used], [], [], idle)[0], "the server hung up"
 
 
 class TestClient:
@@ -535,29 +628,32 @@ class TestSwaps:
             failures: list[Exception] = []
 
             def ask() -> None:
-                with ModelServerClient(running.url, retries=0, timeout_seconds=30) as mine:
+                with ModelServerClient(running.url, retries=0, timeout_seconds=120) as mine:
                     while not finished.is_set():
                         try:
                             scores.update(mine.predict([row()]))
                         except Exception as error:
                             failures.append(error)
 
-            threads = [threading.Thread(target=ask) for _ in range(4)]
+            threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
             for thread in threads:
                 thread.start()
-            for version in (2, 3):
-                publish(models(version), tmp_path, version)
-                wait_for(lambda version=version: version * 1000 + ROW_SCORE in scores)
-            publish_broken(tmp_path, 4)
-            wait_for(lambda: client.status()[0].error_code is Code.DATA_LOSS)
-            shutil.rmtree(tmp_path / "4")
-            shutil.rmtree(tmp_path / "3")
-            wait_for(lambda: client.status()[-2].state is State.AVAILABLE and client.status()[0].state is State.END)
-            scores.clear()
-            wait_for(lambda: 2000 + ROW_SCORE in scores)
-            finished.set()
+            try:
+                for version in (2, 3):
+                    publish(models(version), tmp_path, version)
+                    wait_for(lambda version=version: version * 1000 + ROW_SCORE in scores)
+                publish_broken(tmp_path, 4)
+                wait_for(lambda: client.status()[0].error_code is Code.DATA_LOSS)
+                shutil.rmtree(tmp_path / "4")
+                shutil.rmtree(tmp_path / "3")
+                wait_for(lambda: client.status()[-2].state is State.AVAILABLE and client.status()[0].state is State.END)
+                scores.clear()
+                wait_for(lambda: 2000 + ROW_SCORE in scores)
+            finally:
+                finished.set()
             for thread in threads:
-                thread.join()
+                thread.join(SECONDS)
+                assert not thread.is_alive()
             assert not failures
             assert [(s.version, s.state) for s in client.status()] == [
                 (3, State.END),
@@ -603,12 +699,14 @@ class TestStarting:
             with ModelServerClient(f"http://127.0.0.1:{port}", retries=0) as client:
                 wait_for(lambda: is_available(client))
                 answers.extend(client.predict([row()]))
-                os.kill(os.getpid(), stop)
+                # A signal to the process may reach any of its threads.
+                signal.pthread_kill(threading.get_ident(), stop)
 
-        asking = threading.Thread(target=ask_then_stop)
+        asking = threading.Thread(target=ask_then_stop, daemon=True)
         asking.start()
         serve(tmp_path, endpoints=Endpoints(rest_port=port))
-        asking.join()
+        asking.join(SECONDS)
+        assert not asking.is_alive()
         assert answers == [ROW_SCORE]
         assert signal.getsignal(stop) is handler
         with pytest.raises(ModelServerError, match="no model server answers"):

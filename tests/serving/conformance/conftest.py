@@ -17,9 +17,9 @@ import httpx
 import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from tests.serving.conformance.models import save_half_plus, save_types
+from tests.serving.conformance.models import save_defaults, save_half_plus, save_types
 
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 def free_port() -> int:
@@ -48,7 +48,7 @@ def started(*flags: str, wait_path: str = "") -> Iterator[ModelServerProcess]:
     process = subprocess.Popen([*command, f"--rest_api_port={rest_port}", *flags], stderr=subprocess.DEVNULL, text=True)
     try:
         with (
-            httpx.Client(base_url=f"http://127.0.0.1:{rest_port}", trust_env=False, timeout=30) as http,
+            httpx.Client(base_url=f"http://127.0.0.1:{rest_port}", trust_env=False, timeout=120) as http,
             grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
         ):
             deadline = time.monotonic() + _START_SECONDS
@@ -77,11 +77,12 @@ def started(*flags: str, wait_path: str = "") -> Iterator[ModelServerProcess]:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models: half_plus_two/123, half_plus_three/124 and types/1."""
+    """The models: half_plus_two/123, half_plus_three/124, types/1 and defaults/1."""
     folder = tmp_path_factory.mktemp("conformance")
     save_half_plus(folder / "half_plus_two" / "123", 2.0)
     save_half_plus(folder / "half_plus_three" / "124", 3.0)
     save_types(folder / "types" / "1")
+    save_defaults(folder / "defaults" / "1")
     return folder
 
 
@@ -90,24 +91,28 @@ model_config_list {{
   config {{ name: "half" base_path: "{half}" model_platform: "tensorflow" model_version_policy {{ all {{}} }}
     version_labels {{ key: "stable" value: 123 }} version_labels {{ key: "canary" value: 124 }} }}
   config {{ name: "types" base_path: "{types}" model_platform: "tensorflow" }}
+  config {{ name: "defaults" base_path: "{defaults}" model_platform: "tensorflow" }}
 }}
 """
 
 
 @pytest.fixture(scope="session")
 def server(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
-    """Both half-plus models as versions of `half`, with labels, and `types`."""
+    """Both half-plus models as versions of `half`, with labels, and `types` and `defaults`."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "half").mkdir()
     (folder / "half" / "123").symlink_to(saved / "half_plus_two" / "123")
     (folder / "half" / "124").symlink_to(saved / "half_plus_three" / "124")
-    (folder / "models.config").write_text(CONFIG.format(half=folder / "half", types=saved / "types"))
+    (folder / "models.config").write_text(
+        CONFIG.format(half=folder / "half", types=saved / "types", defaults=saved / "defaults")
+    )
     (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
     flags = (
         f"--model_config_file={folder / 'models.config'}",
         f"--monitoring_config_file={folder / 'monitoring.config'}",
         f"--grpc_socket_path={folder / 'socket'}",
         "--rest_api_enable_cors_support=true",
+        "--enable_grpc_healthcheck_service",
     )
     with started(*flags, wait_path="/v1/models/types/metadata") as running:
         running.process.socket_path = str(folder / "socket")  # type: ignore[attr-defined]

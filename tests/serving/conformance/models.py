@@ -63,6 +63,26 @@ def save_half_plus(path: Path, intercept: float) -> None:
         builder.save()
 
 
+def save_defaults(path: Path) -> None:
+    """y = x * factor + summand, where the summand is 10 and may be left out, as may the factor, which is 2."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x, factor, summand = (v1.placeholder(tf.float32, [None], name=name) for name in ("x", "factor", "summand"))
+        y = tf.add(tf.multiply(x, factor), summand, name="y")
+        info = v1.saved_model.build_tensor_info
+        definition = v1.saved_model.build_signature_def(
+            {"x": info(x), "factor": info(factor), "summand": info(summand)},
+            {"y": info(y)},
+            v1.saved_model.signature_constants.PREDICT_METHOD_NAME,
+        )
+        for name, value in (("factor", 2.0), ("summand", 10.0)):
+            definition.defaults[name].CopyFrom(tf.make_tensor_proto([value]))
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session, [v1.saved_model.tag_constants.SERVING], signature_def_map={"serving_default": definition}
+        )
+        builder.save()
+
+
 class Types(tf.Module):
     """Gives back what it gets, in every type; and models whose answers are unusual."""
 
@@ -117,8 +137,19 @@ class Types(tf.Module):
         def look_up(word: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"number": self.table.lookup(word)}
 
+        def of_examples(factor: float, output: str) -> object:
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
+            def scaled(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+                parsed = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+                return {output: factor * parsed["x"]}
+
+            return scaled.get_concrete_function()
+
         return {
             **made,
+            "regress_half": of_examples(0.5, "outputs"),
+            "regress_double": of_examples(2.0, "outputs"),
+            "classify_triple": of_examples(3.0, "scores"),
             "serving_default": several.get_concrete_function(),
             "unusual": unusual.get_concrete_function(),
             "scalar": scalar.get_concrete_function(),

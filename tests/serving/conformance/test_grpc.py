@@ -195,6 +195,20 @@ class TestExamples:
         assert results[2].regression_result.regressions[0].value == 5.0
         assert {one.model_spec.version.value for one in results} == {124}
 
+    def test_several_tasks_by_tensors_of_their_own(self, server: ModelServerProcess) -> None:
+        # As TensorFlow 2 exports signatures.
+        request = multi(
+            ("regress_double", REGRESS),
+            ("classify_triple", CLASSIFY),
+            ("regress_half", REGRESS),
+            examples=(example(x=2.0), example(x=5.0)),
+            model="types",
+        )
+        double, triple, half = server.prediction.MultiInference(request).results
+        assert [one.value for one in double.regression_result.regressions] == [4.0, 10.0]
+        assert [one.classes[0].score for one in triple.classification_result.classifications] == [6.0, 15.0]
+        assert [one.value for one in half.regression_result.regressions] == [1.0, 2.5]
+
 
 def two_models() -> Any:
     request = multi(("regress_x_to_y", REGRESS), ("classify_x_to_y", CLASSIFY), examples=(example(x=1.0),))
@@ -297,7 +311,7 @@ REFUSALS: list[tuple[str, str, Callable[[], Any], grpc.StatusCode, str]] = [
         "regress by the predict signature",
         "Regress",
         lambda: regression("", example(x=1.0)),
-        PRECONDITION,
+        INVALID,
         "No regression inputs found in SignatureDef",
     ),
     (
@@ -318,7 +332,7 @@ REFUSALS: list[tuple[str, str, Callable[[], Any], grpc.StatusCode, str]] = [
         "classify by the predict signature",
         "Classify",
         lambda: classification("", example(x=1.0)),
-        PRECONDITION,
+        INVALID,
         "No classification inputs found in SignatureDef",
     ),
     (
@@ -360,11 +374,11 @@ REFUSALS: list[tuple[str, str, Callable[[], Any], grpc.StatusCode, str]] = [
         "Unsupported signature method_name: tensorflow/serving/predict",
     ),
     (
-        "tasks over other inputs",
+        "a task over no examples",
         "MultiInference",
         lambda: multi(("regress_x_to_y", REGRESS), ("regress_x2_to_y3", REGRESS), examples=(example(x=1.0),)),
         INVALID,
-        "Input tensor must be the same for all Signatures.",
+        "Expects arg[0] to be float but string is provided",
     ),
     (
         "tasks without examples",

@@ -35,7 +35,13 @@ def models(base: Path) -> Iterator[RunningServer]:
 
 def settings_for(kind: str, models: RunningServer, base: Path, **sections: Any) -> GatewaySettings:
     addresses = {"in_process": "", "grpc": f"127.0.0.1:{models.grpc_port}", "rest": models.url}
-    backend = {"kind": kind, "address": addresses[kind], "model_base_path": str(base), "timeout_seconds": 30}
+    backend = {
+        "kind": kind,
+        "address": addresses[kind],
+        "model_base_path": str(base),
+        "timeout_seconds": 120,
+        "explain_timeout_seconds": 120,
+    }
     return GatewaySettings.model_validate({"backend": backend, "limits": {"rate": ""}, **sections})
 
 
@@ -50,7 +56,7 @@ def gateway(models: RunningServer, base: Path) -> Iterator[Callable[..., Any]]:
             running = stack.enter_context(
                 running_gateway(settings, model_server=models.model_server, is_open=is_open, **options)
             )
-            return running, stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=60))
+            return running, stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=150))
 
         yield start
 

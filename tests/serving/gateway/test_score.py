@@ -156,10 +156,10 @@ class TestRequests:
 
     def test_too_many_at_a_time(self, gateway: Start) -> None:
         running, client = gateway(limits={"in_flight": 1, "rate": ""})
-        running.gateway._in_flight = 1
+        running.gateway.in_flight = 1
         answer = client.post("/v1/score", json={"ads": [{}]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        running.gateway._in_flight = 0
+        running.gateway.in_flight = 0
         assert client.post("/v1/score", json={"ads": [{}]}).status_code == 200
 
 
@@ -186,7 +186,7 @@ class TestFetching:
         return 200, answer.json()["ads"][0]["creative_status"]
 
     def test_what_comes_of_a_file(self, gateway: Start, images: Path, tiny_model: TinyModel) -> None:
-        limits = {"allowed": [str(images)], "max_bytes": 10_000, "max_pixels": 1_000_000, "timeout_seconds": 20}
+        limits = {"allowed": [str(images)], "max_bytes": 10_000, "max_pixels": 1_000_000, "timeout_seconds": 120}
         _, client = gateway(creatives=limits)
         assert self.ask(client, str(images / "known.png")) == (200, "ok")
         assert self.ask(client, f"file://{images}/known.png") == (200, "ok")
@@ -208,7 +208,7 @@ class TestFetching:
         assert self.ask(client, "https://example.com/x.png") == refused
 
     def test_a_fetched_image_scores_as_its_bytes(self, gateway: Start, images: Path) -> None:
-        _, client = gateway(creatives={"allowed": [str(images)], "timeout_seconds": 20})
+        _, client = gateway(creatives={"allowed": [str(images)], "timeout_seconds": 120})
         encoded = base64.b64encode((images / "known.png").read_bytes()).decode()
         by_file, by_bytes = (
             client.post("/v1/score", json={"context": CONTEXT, "ads": [{"ad": "ad1", "image": image}]}).json()["ads"]
@@ -225,6 +225,30 @@ class TestDocuments:
         assert "shown_at" in document["components"]["schemas"]["Ad"]["properties"]
         text = json.dumps(document)
         assert "{'" not in text
+
+    def test_openapi_is_true_of_many_contexts(self, gateway: Start) -> None:
+        _, client = gateway()
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+        (scored,) = client.post("/v1/score:batch", json={"requests": [{"ads": [{}]}]}).json()["responses"]
+        assert scored.keys() == set(schemas["ContextScores"]["required"])
+        assert schemas["Scores"]["required"] == ["request_id", *schemas["ContextScores"]["required"]]
+
+    def test_openapi_is_true_of_what_is_read(self, gateway: Start) -> None:
+        _, client = gateway()
+        document = client.get("/openapi.json").json()
+        for path in ("/v1/fields", "/version"):
+            answered = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            schema = document["components"]["schemas"][answered["$ref"].rpartition("/")[2]]
+            assert set(schema["required"]) == set(client.get(path).json()) == set(schema["properties"])
+
+    def test_openapi_says_which_endpoints_need_a_key(self, gateway: Start, tmp_path: Path) -> None:
+        (tmp_path / "keys").write_text("")
+        _, client = gateway(is_open=False, security={"api_keys_file": str(tmp_path / "keys")})
+        document = client.get("/openapi.json").json()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                is_open = operation.get("security") == []
+                assert (client.request(method, path).status_code != 401) == is_open, path
 
     def test_the_page_needs_nothing_from_elsewhere(self, gateway: Start) -> None:
         _, client = gateway()

@@ -1,0 +1,160 @@
+"""`adclick serve`, and `adclick-gateway` without the pipeline: the model server and the ad API in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from schema.errors import ConfigError
+from serving.command_line import run_command_line
+from serving.errors import ServingError
+from serving.foreground import settle, stopping_on_signals
+
+logger = logging.getLogger(__name__)
+
+#: What follows `--models-only` are the model server's own flags.
+SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def serve(
+    context: typer.Context,
+    model_base_path: Annotated[
+        str | None, typer.Option(help="The push directory of one model: a folder per version.")
+    ] = None,
+    gateway_config: Annotated[Path | None, typer.Option(help="The gateway's settings; see the README.")] = None,
+    development: Annotated[
+        bool, typer.Option("--development", help="Let anyone on this machine ask, without an API key.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the ad API listens.")] = 8080,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Where TensorFlow Serving's REST API is.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Where TensorFlow Serving's gRPC API is.")] = 8500,
+    host: Annotated[str, typer.Option(help="The address that the ad API listens at.")] = "127.0.0.1",
+    model_name: Annotated[str | None, typer.Option(help="The model's name; `adclick` by default.")] = None,
+    poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often to look for a new version.")] = 1.0,
+    models_only: Annotated[
+        bool, typer.Option("--models-only", help="Be tensorflow_model_server: what follows are its flags.")
+    ] = False,
+) -> None:
+    """Answer "will this user click this ad?" from a push directory, loading each new version as it appears."""
+    if models_only:
+        from serving.model_server.command import main as model_server_main
+
+        raise typer.Exit(model_server_main(context.args))
+    if context.args:
+        raise typer.BadParameter(f"no such option: {context.args[0]}")
+    run_serve(
+        model_base_path=model_base_path,
+        gateway_config=gateway_config,
+        development=development,
+        host=host,
+        ports=(port, rest_port, grpc_port),
+        model_name=model_name,
+        poll_seconds=poll_seconds,
+    )
+
+
+def main() -> None:
+    """Runs `adclick-gateway`."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(context_settings=SERVE_CONTEXT)(serve)
+    run_command_line(app, Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True))
+
+
+def run_serve(
+    *,
+    model_base_path: str | None,
+    gateway_config: Path | None,
+    development: bool,
+    host: str,
+    ports: tuple[int, int, int],
+    model_name: str | None,
+    poll_seconds: float,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has begun and returns.
+
+    Args:
+        model_base_path: The push directory; counts before the one in the settings.
+        gateway_config: The gateway's settings; defaults if None.
+        development: Whether anyone on this machine may ask.
+        host: Where the ad API listens. TensorFlow Serving's APIs, which know no keys, stay on this machine.
+        ports: Of the ad API, of TensorFlow Serving's REST API and of its gRPC API.
+        model_name: The model's name; counts before the one in the settings.
+        poll_seconds: How often to look for a new version, in seconds.
+
+    Raises:
+        ConfigError: The options do not say which model to serve, or a setting is wrong.
+        ServingError: A port is in use, or the models cannot be served.
+    """
+    # With the settings come libraries that no other command needs.
+    from serving.gateway.settings import GatewaySettings, load_settings
+
+    try:
+        settings = load_settings(gateway_config) if gateway_config is not None else GatewaySettings()
+    except ServingError as error:
+        raise ConfigError(error.message) from error
+    backend = settings.backend
+    given = {"model_base_path": model_base_path, "model_name": model_name}
+    backend = backend.model_copy(update={name: value for name, value in given.items() if value is not None})
+    settings = settings.model_copy(update={"backend": backend})
+    if not development and settings.security.api_keys_file is None and settings.security.client_authority_file is None:
+        raise ConfigError(
+            "anyone could ask",
+            "Give --gateway-config with security.api_keys_file (see `adclick api-key`), or --development to let anyone "
+            "on this machine ask.",
+        )
+    if backend.kind == "in_process" and not backend.model_base_path:
+        raise ConfigError("no model to serve", "Give --model-base-path, the push directory.")
+    _log_to_streams()
+    # TensorFlow's import takes seconds, and speaks: not before the options are known to be right.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serving.gateway.server import running_gateway
+    from serving.model_server.configuration import BatchingOptions, ModelConfig
+    from serving.model_server.dataplane import ServerOptions
+    from serving.model_server.server import Endpoints, create_model_server, listening
+
+    gateway_port, rest_port, grpc_port = ports
+    with ExitStack() as stack:
+        stopping = stack.enter_context(stopping_on_signals())
+        model_server = None
+        if backend.kind == "in_process":
+            models = (ModelConfig(backend.model_name, backend.model_base_path),)
+            # The gateway routes by labels, and answers for those whose version is not there.
+            options = ServerOptions(
+                poll_seconds=poll_seconds, labels_unavailable_versions=True, moves_labels_to_unavailable_versions=True
+            )
+            model_server = create_model_server(models, options, BatchingOptions())
+            endpoints = Endpoints(rest_port=rest_port, grpc_port=grpc_port)
+            stack.enter_context(listening(model_server, endpoints, model_name=backend.model_name))
+        running = stack.enter_context(
+            running_gateway(
+                settings,
+                host=host,
+                port=gateway_port,
+                model_server=model_server,
+                settings_file=gateway_config,
+                is_open=development,
+            )
+        )
+        if development:
+            logger.warning("development mode: anyone on this machine may ask; no API key is needed")
+        logger.info("ad API at %s; what it takes: %s/docs", running.url, running.url)
+        settle()
+        stopping.wait()
+
+
+def _log_to_streams() -> None:
+    """What happens to stderr, for people; a line of JSON for each request to stdout, for programs."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    access = logging.StreamHandler(sys.stdout)
+    access.setFormatter(logging.Formatter("%(message)s"))
+    access_logger = logging.getLogger("adclick.access")
+    access_logger.handlers = [access]
+    access_logger.propagate = False

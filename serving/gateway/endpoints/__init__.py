@@ -1,0 +1,30 @@
+"""The gateway's endpoints, a module each. A new one is a module here and its line in `ENDPOINTS`."""
+
+from __future__ import annotations
+
+from serving.gateway.endpoints import (
+    docs,
+    explain,
+    fields,
+    healthz,
+    metrics,
+    openapi,
+    readyz,
+    score,
+    score_batch,
+    version,
+)
+from serving.gateway.endpoints.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    score.ENDPOINT,
+    score_batch.ENDPOINT,
+    explain.ENDPOINT,
+    fields.ENDPOINT,
+    healthz.ENDPOINT,
+    readyz.ENDPOINT,
+    version.ENDPOINT,
+    metrics.ENDPOINT,
+    openapi.ENDPOINT,
+    docs.ENDPOINT,
+)

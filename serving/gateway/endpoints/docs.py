@@ -1,0 +1,17 @@
+"""`GET /docs`: the API's document as a page for people."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from serving.gateway.endpoints.endpoint import OpenEndpoint
+from serving.gateway.endpoints.openapi import document
+from serving.gateway.gateway import Gateway
+from serving.gateway.openapi import documentation_page
+
+
+def answer(gateway: Gateway) -> Response:
+    return Response(documentation_page(document(gateway)), media_type="text/html")
+
+
+ENDPOINT = OpenEndpoint("GET", "/docs", summary=None, answer=answer)

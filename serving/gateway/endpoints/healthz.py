@@ -1,0 +1,15 @@
+"""`GET /healthz`: whether the process answers."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
+from serving.gateway.gateway import Gateway
+
+
+def answer(gateway: Gateway) -> Response:
+    return Response(b'{"status":"ok"}', media_type=JSON)
+
+
+ENDPOINT = OpenEndpoint("GET", "/healthz", summary="Whether the process answers", answer=answer)

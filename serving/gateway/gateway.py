@@ -1,0 +1,123 @@
+"""The gateway without its transport: the parts that endpoints answer with, and what keeps them up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.errors import InvalidArgumentError
+from serving.gateway.backends import Backend
+from serving.gateway.embedding import ImageEmbedder
+from serving.gateway.exchange import Exchange
+from serving.gateway.fields import RequestForm
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.reload import Reloader
+from serving.gateway.scoring import Scored, Scorer
+from serving.gateway.security import read_api_keys
+from serving.gateway.settings import GatewaySettings
+from serving.gateway.shadow import Shadow
+from serving.gateway.snapshot import Snapshots, first_snapshot
+from serving.gateway.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+_REFRESH_SECONDS = 1.0
+
+
+class Gateway:
+    """Holds the parts of one gateway.
+
+    Args:
+        settings: The settings that it starts with.
+        backend: Where the models run.
+        settings_file: The file that the settings came from; its changes are taken over. None for settings that stay.
+        is_open: Whether anyone may ask, for development.
+
+    Attributes:
+        backend: Where the models run.
+        metrics: What is counted.
+        snapshots: What answers requests now.
+        embedder: Has images embedded.
+        scorer: Asks versions for scores.
+        shadow: Asks a version that has no say.
+        telemetry: Notes requests and scores.
+        reloader: Takes over changed settings.
+        in_flight: How many requests are being answered.
+
+    Raises:
+        NotFoundError, InvalidArgumentError: The API keys or the secret of the hashes cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        backend: Backend,
+        *,
+        settings_file: Path | None = None,
+        is_open: bool = False,
+    ) -> None:
+        security = settings.security
+        if not is_open and security.api_keys_file is None and security.client_authority_file is None:
+            raise InvalidArgumentError(
+                "anyone could ask: set security.api_keys_file or security.client_authority_file, or start in "
+                "development mode on this machine alone"
+            )
+        api_keys = read_api_keys(security.api_keys_file) if security.api_keys_file is not None else None
+        self.backend = backend
+        self.metrics = GatewayMetrics()
+        self.snapshots = Snapshots(first_snapshot(settings, api_keys, backend))
+        self.embedder = ImageEmbedder(backend, self.metrics)
+        self.scorer = Scorer(backend, self.embedder, self.metrics)
+        self.shadow = Shadow(self.snapshots, self.scorer, self.metrics)
+        self.telemetry = Telemetry(settings.log, self.metrics)
+        self.reloader = Reloader(self.snapshots, settings_file, backend, self.metrics)
+        self.in_flight = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keeps what is known of models and settings up to date, for the length of an `async with` block."""
+        snapshot = self.snapshots.current
+        routing = snapshot.settings.routing
+        self.telemetry.start()
+        await asyncio.to_thread(self.backend.route, routing.labels, routing.versions)
+        await snapshot.models.refresh_all(snapshot.router.targets)
+        tasks = [asyncio.create_task(self._keep_up_to_date()), asyncio.create_task(self.shadow.ask())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(self.telemetry.close)
+            await self.backend.close()
+
+    async def score(self, exchange: Exchange, form: RequestForm, contexts: Sequence[Any]) -> list[Scored]:
+        """Scores the contexts of a request, notes them, and offers them to the shadow.
+
+        Raises:
+            GatewayError: A field is wrong, or a version cannot be asked.
+        """
+        snapshot = exchange.snapshot
+        users = (form.value(context, snapshot.settings.log.user_field) for context in contexts)
+        exchange.user = next(filter(None, users), "")
+        deadline = exchange.started + snapshot.settings.backend.timeout_seconds
+        scored = await self.scorer.score(snapshot, form, contexts, deadline)
+        for index, (context, scores) in enumerate(zip(contexts, scored, strict=True)):
+            self.telemetry.note_scores(exchange, index, scores, form.identifiers(context))
+            if snapshot.router.is_shadowed():
+                self.shadow.offer(context, scores)
+        return scored
+
+    async def _keep_up_to_date(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            try:
+                await self.reloader.look()
+                snapshot = self.snapshots.current
+                await snapshot.models.refresh_all(snapshot.router.targets)
+            except Exception:  # This must outlive whatever one look meets.
+                logger.exception("keeping up to date failed")
