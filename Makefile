@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit lint format lock clean bench bench-full
+.PHONY: help setup run test unit fuzz lint format lock clean bench bench-full cluster
 SAMPLE := output/sample
 ADCLICK := .venv/bin/adclick
 
@@ -20,10 +20,16 @@ test: lint ## Run every check and test
 unit: setup ## Run the tests that take seconds
 	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not end_to_end"
 
-lint: setup ## Check format, style and types
+FUZZ_SECONDS ?= 3600
+fuzz: setup ## Try thousands of hostile projects that were never tried before, FUZZ_SECONDS of them by kind
+	@ADCLICK_FUZZ_PROJECTS=1000000 ADCLICK_FUZZ_SECONDS=$(FUZZ_SECONDS) .venv/bin/python -m pytest -q -s \
+		--timeout 0 --numprocesses 2 --dist loadfile tests/fuzz
+
+lint: setup ## Check format, style, types, and which package imports which
 	@.venv/bin/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo --no-cache > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
 
 format: setup ## Format the code
 	@.venv/bin/ruff format --quiet .
@@ -31,7 +37,7 @@ format: setup ## Format the code
 
 lock: setup ## Resolve the dependencies of both stacks anew into requirements.lock
 	@.venv/bin/uv lock --quiet --upgrade
-	@.venv/bin/uv export --quiet --format requirements-txt --no-emit-project --no-header --output-file requirements.lock
+	@.venv/bin/uv export --quiet --all-extras --no-extra ops --format requirements-txt --no-emit-project --no-header --output-file requirements.lock
 
 clean: ## Remove what make run wrote
 	@rm -rf output
@@ -41,3 +47,6 @@ bench: setup ## Measure against stock TFX, Keras, LightGBM and DeepCTR, the shor
 
 bench-full: setup ## The same in full size, hours
 	@.venv/bin/python -m benchmarks --full $(if $(REAL_DATA),--real-data $(REAL_DATA))
+
+cluster: setup ## Deploy to a real Kubernetes and submit to a real Kubeflow, both started here; as root
+	@.ci/cluster

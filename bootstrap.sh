@@ -61,5 +61,5 @@ export UV_PYTHON_DOWNLOADS=never
 # Compiled now, on all cores: who runs adclick may not be allowed to write there, and would compile it at every start.
 .venv/bin/uv pip sync --quiet --compile-bytecode --python .venv/bin/python requirements.lock
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-.venv/bin/python -m compileall -q pipeline components models schema serving
+.venv/bin/python -m compileall -q pipeline components models schema serving storage stream
 echo "$want" >"$stamp"

@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-TOP_LEVEL = ("pipeline", "components", "models", "schema", "serving")
+TOP_LEVEL = ("pipeline", "components", "models", "schema", "serving", "storage", "stream")
 
 setup(
     packages=find_packages(include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")]),

@@ -19,6 +19,7 @@ SHORT = {
     "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
     "bucket": ["--images", "500"],
     "whole_run": ["--rows", "1000", "50000", "--growth-from", "25000"],
+    "columns": ["--rows", "20000"],
     "months": ["--rows", "70000", "--creatives", "500", "--anew-only"],
     "training": ["--rows", "100000", "--image-rows", "8000", "--seconds", "5"],
     "quality": [
@@ -27,15 +28,19 @@ SHORT = {
         "--creatives",
         "800",
         "--seeds",
-        "1",
+        "2",
         "--control-rows",
         "20000",
         "--rival",
         "lightgbm_target_encoding",
         "--rival",
-        "dcn",
+        "catboost",
     ],
+    "gates": ["--rows", "60000", "--creatives", "100", "--draws", "40"],
+    "roll_out": ["--rate", "50", "--seconds", "90", "--restarts", "2", "--deletions", "1"],
     "serving": ["--seconds", "3", "--requests", "20000"],
+    "stream_history": ["--events", "200000", "--keys", "200000"],
+    "stream_quality": ["--seeds", "2", "--clicks", "30000"],
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],
@@ -43,10 +48,15 @@ FULL: dict[str, list[str]] = {
     "images": ["--baseline-rows", "10000"],
     "bucket": [],
     "whole_run": [],
+    "columns": [],
     "months": [],
     "training": [],
     "quality": [],
+    "gates": [],
+    "roll_out": [],
     "serving": [],
+    "stream_history": [],
+    "stream_quality": [],
 }
 
 

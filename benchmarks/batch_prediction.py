@@ -61,7 +61,7 @@ def predict(project: Project, drops: Path, rows: int, output: Path) -> Predictio
     Raises:
         RuntimeError: It failed, or did not score every row.
     """
-    command = python_module("pipeline.cli", "batch-predict", "--config", str(project.config), "--data", str(drops))
+    command = python_module("pipeline.cli.app", "batch-predict", "--config", str(project.config), "--data", str(drops))
     process = timed_process([*command, "--output", str(output), "--json"])
     found = json.loads(process.output[process.output.index("{") :])
     if found["counts"]["rows_scored"] != rows:
@@ -122,7 +122,7 @@ def measure(rows: int, creatives: int, baseline_rows: int, folder: Path) -> list
     images = trained.drop / "images"
     names = [f"images/{name}" for name in write_photographs(images, creatives)]
     write_project(trained.folder, trained.rows, images=names)
-    timed_process(python_module("pipeline.cli", "run", "--config", str(trained.config), "--quiet"))
+    timed_process(python_module("pipeline.cli.app", "run", "--config", str(trained.config), "--quiet"))
     drops, fifth = folder / "drops", folder / "fifth"
     for place, count in ((drops, rows), (fifth, rows // 5)):
         _linked_images(place, images)

@@ -59,7 +59,7 @@ def measure(images: int, latency_seconds: float, folder: Path) -> list[Result]:
     server.start()
     while not ours.poll(1):
         if not server.is_alive():
-            raise RuntimeError("the emulator cannot be had; run the tests of models/bucket.py to see why")
+            raise RuntimeError("the emulator cannot be had; run the tests of storage/bucket.py to see why")
     os.environ.update(ours.recv())
 
     from components.ad_example_gen.creatives import read_creative

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import platform
 import subprocess
@@ -40,11 +41,11 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio reaches the target; true where there is none."""
+        """Whether the ratio reaches the target, which one that is not a number does not; true where there is none."""
         if not self.target:
             return True
         sign, _, bound = self.target.partition(" ")
-        return self.ratio >= float(bound) if sign == ">=" else self.ratio <= float(bound)
+        return {">=": operator.ge, ">": operator.gt, "<=": operator.le}[sign](self.ratio, float(bound))
 
 
 def faster(name: str, ours_seconds: float, baseline_seconds: float, target: str) -> Result:

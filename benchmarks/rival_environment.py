@@ -20,7 +20,7 @@ from schema.errors import AdclickError, ConfigError
 
 RIVALS = ROOT / "benchmarks" / "rivals"
 ENVIRONMENT = ROOT / ".venv-rivals"
-MODELS = ("lightgbm", "lightgbm_target_encoding", "dcn", "deepfm")
+MODELS = ("lightgbm", "lightgbm_target_encoding", "catboost", "dcn", "deepfm")
 
 _LOCK = RIVALS / "requirements.lock"
 _UV = ROOT / ".venv" / "bin" / "uv"
@@ -35,15 +35,17 @@ class RivalRun:
     Attributes:
         predictions: Click probability of each test row, in order, float64 of shape (test rows,).
         seconds: From reading the data to the predictions, imports excluded.
-        fit_seconds: Of these, the library's own training call.
+        fit_seconds: Of these, the library's own training calls.
         best_iteration_or_epoch: The boosting round or the epoch, from 1, whose model was kept.
-        validation_log_loss: Log loss on the rows that decided when to stop, in nats.
+        settings: How many settings were tried on the validation rows.
+        validation_log_loss: Log loss on the rows that decided when to stop and which setting to keep, in nats.
     """
 
     predictions: NDArray[np.float64]
     seconds: float
     fit_seconds: float
     best_iteration_or_epoch: int
+    settings: int
     validation_log_loss: float
 
 
@@ -112,6 +114,7 @@ def run_rival(model: str, data: Path, output: Path, *, seed: int = 1) -> RivalRu
         seconds=summary["seconds"],
         fit_seconds=summary["fit_seconds"],
         best_iteration_or_epoch=summary["best_iteration_or_epoch"],
+        settings=summary["settings"],
         validation_log_loss=summary["validation_log_loss"],
     )
 

@@ -65,7 +65,7 @@ class Server:
 
 def prepare_project(folder: Path) -> Path:
     """Generates sample data and pushes a model trained on it; returns the project's folder."""
-    adclick = [*python_module("pipeline.cli")]
+    adclick = [*python_module("pipeline.cli.app")]
     subprocess.run([*adclick, "sample-data", "--output", str(folder), "--quiet"], cwd=ROOT, check=True)
     command = [*adclick, "run", "--config", str(folder / "config.yaml"), "--quiet"]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -77,7 +77,7 @@ def held_out_rows(project: Path, count: int) -> list[dict[str, Any]]:
     import tensorflow as tf
 
     from models.requests import requests_from_examples
-    from pipeline.config import load_config
+    from pipeline.config.settings import load_config
 
     features = load_config(project / "config.yaml").features
     pattern = str(project / "output" / "pipeline_root" / "AdExampleGen-*" / "examples" / "*" / "Split-eval" / "*")
@@ -145,7 +145,7 @@ def gateway(base: Path, folder: Path) -> Iterator[Server]:
     settings.write_text('limits: {rate: ""}\n', encoding="utf-8")
     options = [f"--port={port}", f"--rest-port={rest_port}", f"--grpc-port={grpc_port}", "--development"]
     paths = [f"--model-base-path={base}", f"--gateway-config={settings}"]
-    command = python_module("pipeline.cli", "serve", *paths, *options)
+    command = python_module("pipeline.cli.app", "serve", *paths, *options)
     with running(command, f"http://127.0.0.1:{port}", "/readyz", grpc_port) as server:
         yield server
 

@@ -2,7 +2,7 @@
 
 The same network on all sides: embeddings of 8, two low-rank crosses of rank 32 beside an MLP of 64 and 32 units, Adam,
 batches of 1,024. DeepCTR's cross layer of one expert has a rank by rank matrix and a gate more than ours; ours has the
-additive effects more. Ours counts whole epochs after the first, its look at held-out rows included.
+additive effects more. Ours counts whole epochs after the first, its look at validation rows included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from models.features import CategoryField, InputLayout
 from models.fitting import fit
 from models.settings import NetworkSettings, TrainingSettings
 from models.training_data import Columns, CreativeStore
-from pipeline.config import load_config
+from pipeline.config.settings import load_config
 from schema.errors import ConfigError
 
 NETWORK = NetworkSettings()
@@ -39,7 +39,7 @@ _IMAGE_SIZE = 64
 
 def examples_per_second(
     train: Columns,
-    held_out: Columns,
+    validation: Columns,
     store: CreativeStore | None,
     layout: InputLayout,
     *,
@@ -53,7 +53,7 @@ def examples_per_second(
     with tf.device(device):
         result = fit(
             train,
-            held_out,
+            validation,
             store,
             layout,
             NETWORK,
@@ -70,8 +70,8 @@ def against_others(rows: int, seconds: float, epochs: int, folder: Path) -> list
     impressions = ingest(load_config(project.config), folder / "ingested")
     split = random_split(len(impressions.frame), seed=1, shares=(0.98, 0.01))
     data, _ = transform(impressions, split, folder / "ours")
-    ours, _ = examples_per_second(data.train, data.held_out, None, data.layout, epochs=epochs)
-    write_for_rivals(impressions, split, impressions.frame["clicked"].to_numpy(np.float32), folder / "rivals")
+    ours, _ = examples_per_second(data.train, data.validation, None, data.layout, epochs=epochs)
+    write_for_rivals(impressions, split, impressions.clicked, folder / "rivals")
     deep_ctr = run_rival_throughput(
         folder / "rivals",
         folder / "deepctr",
@@ -82,13 +82,9 @@ def against_others(rows: int, seconds: float, epochs: int, folder: Path) -> list
         hidden_units=NETWORK.hidden_units,
         seconds=seconds,
     ).examples_per_second
-    categorical, numeric = categorical_and_numeric(impressions)
-    # The hour and the weekday are not in the log; plain Keras does without.
-    columns = {
-        "label": impressions.config.features.label_name,
-        "categorical": [name for name in categorical if name in impressions.config.features.root],
-        "numeric": numeric,
-    }
+    features = impressions.config.features
+    categorical, numeric = categorical_and_numeric(features)
+    columns = {"label": features.label_name, "categorical": categorical, "numeric": numeric}
     (log,) = project.drop.glob("*.csv")
     plain = timed_process(
         python_module(
@@ -152,11 +148,11 @@ def on_gpu(rows: int, epochs: int, folder: Path) -> list[Result]:
             "Run the same command where there is one, with tensorflow[and-cuda] in the environment.",
         )
     columns, store, layout = _with_images(rows, rows // 10, folder / "gpu")
-    held_out = columns.last(4_096)
+    validation = columns.last(4_096)
     gpu, gpu_loss = examples_per_second(
-        columns, held_out, store, layout, epochs=epochs, device="/GPU:0", mixed_precision=True
+        columns, validation, store, layout, epochs=epochs, device="/GPU:0", mixed_precision=True
     )
-    cpu, cpu_loss = examples_per_second(columns, held_out, store, layout, epochs=epochs)
+    cpu, cpu_loss = examples_per_second(columns, validation, store, layout, epochs=epochs)
     name = f"training with images on {rows:,} rows, GPU in mixed precision against CPU"
     return [
         more(name, gpu, cpu, "examples/s", ""),

@@ -7,16 +7,22 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-_WIDTH = 132
+from schema.errors import AdclickError
+
+#: Of a line in a log, which is no terminal: wider than any table, so that no cell is cut.
+_LOG_WIDTH = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Step:
     reused: bool
 
 
+#: How a command ends where the program is not at fault.
+_NO_FAULTS = (AdclickError, click.exceptions.ClickException, click.exceptions.Exit)
+
+
 @contextlib.contextmanager
 def noise_to(log_file: Path) -> Iterator[IO[str]]:
     """Sends everything written to standard output and error, by C++ too, to a file; gives the real standard output."""
@@ -46,6 +56,10 @@ def noise_to(log_file: Path) -> Iterator[IO[str]]:
         os.dup2(log.fileno(), 2)
         try:
             yield real
+        except Exception as error:
+            if not isinstance(error, _NO_FAULTS):
+                error.add_note(f"Log: {log_file}")
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -54,10 +68,46 @@ def noise_to(log_file: Path) -> Iterator[IO[str]]:
                 os.close(kept)
 
 
+@contextlib.contextmanager
+def noise_to_temporary(command: str) -> Iterator[IO[str]]:
+    """As `noise_to`, to a file of this process alone, which stays, and is named, only where the program is at fault."""
+    descriptor, name = tempfile.mkstemp(prefix=f"adclick-{command}-", suffix=".log")
+    os.close(descriptor)
+    log_file = Path(name)
+    try:
+        with noise_to(log_file) as real:
+            yield real
+    except (*_NO_FAULTS, KeyboardInterrupt):
+        log_file.unlink(missing_ok=True)
+        raise
+    log_file.unlink(missing_ok=True)
+
+
+def plain_console(stream: IO[str] | None = None, **options: Any) -> Console:
+    """A console that prints texts as they are.
+
+    What looks like markup or the code of an emoji is a name or a value of the data; styles are given by `Text`.
+
+    Args:
+        stream: Where to print; standard output if None.
+        options: Other options of `Console`.
+    """
+    return Console(file=stream, markup=False, emoji=False, highlight=False, **options)
+
+
+def one_line(text: str) -> str:
+    """A name or value of the data for a cell of a table, which a line break would tear."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def name_width(console: Console) -> int:
+    """So wide may the column of names be in a table: on a terminal longer ones are cut, lest they cut the numbers."""
+    return max(12, console.width // 3)
+
+
 def result_console(stream: IO[str]) -> Console:
-    """A console for results; tables keep their width where the output is no terminal."""
-    terminal = stream.isatty()
-    return Console(file=stream, width=None if terminal else _WIDTH)
+    """A console for results; where the output is no terminal nothing is cut or wrapped, however wide."""
+    return plain_console(stream, width=None if stream.isatty() else _LOG_WIDTH)
 
 
 class Steps:
@@ -133,7 +183,9 @@ def watching(console: Console | None, total: int, steps: Steps) -> Iterator[None
             progress.advance(task)
             if console is not None:
                 how = "reused" if step.reused else f"{step.seconds:.1f} s"
-                progress.console.print(f"  [green]✓[/green] {step.name:<32} [dim]{how}[/dim]", highlight=False)
+                progress.console.print(
+                    Text.assemble("  ", ("✓", "green"), f" {step.name:<32} ", (how, "dim")), highlight=False
+                )
 
         watcher = StepWatcher(start, end)
         logger.addHandler(watcher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from tfx import types
@@ -16,16 +16,20 @@ from tfx.types.channel_utils import union
 
 import models.evaluation
 from components.ad_example_gen.component import AdExampleGen
+from components.ad_example_gen.settings import GATE_LIMITS
 from components.baseline_model.component import BaselineModel
 from components.click_evaluator.component import ClickEvaluator
 from components.click_statistics_gen.component import ClickStatisticsGen
 from components.click_trainer.component import ClickTrainer
 from components.click_transform.component import ClickTransform
+from components.copy_detector.component import CopyDetector
 from components.data_gate.component import DataGate
 from components.drift_detector.component import DriftDetector
+from components.model_gate.component import ModelGate
 from components.model_pusher.component import ModelPusher
 from components.serving_validator.component import ServingValidator
-from pipeline.config import Config
+from components.splits import EVALUATION
+from pipeline.config.settings import Config
 from pipeline.drops import Drop
 
 _Component = TypeVar("_Component", bound=BaseComponent)
@@ -46,15 +50,18 @@ def create_pipeline(
     beam_pipeline_args: Sequence[str],
     metadata_connection_config: tfx_metadata.ConnectionConfigType | None = None,
     enable_cache: bool = True,
+    gate_model: bool = False,
+    make_recorder: Callable[[Mapping[str, BaseComponent]], BaseComponent] | None = None,
 ) -> Pipeline:
     """Builds the DAG of one run.
 
     Ingestion, statistics, validation and the data gate have a node per month, so that a month is read once however many
-    runs its window takes part in. The newest month is measured against the others before its gate.
+    runs its window takes part in. The newest month is measured against the others, and looked for in them, before its
+    gate.
 
     Args:
         config: The config.
-        drops: The months of the window, the oldest first; the last part of the newest is held out.
+        drops: The months of the window, the oldest first; of the newest, parts are for validation and evaluation.
         schema_file: The curated schema; its address must change with its content, as the cache goes by it.
         pipeline_root: Where artifacts go.
         push_base: Where blessed models go, a folder per version.
@@ -62,6 +69,9 @@ def create_pipeline(
         beam_pipeline_args: Arguments for Beam's runner.
         metadata_connection_config: The metadata store of a local run.
         enable_cache: Whether components whose inputs are unchanged are reused.
+        gate_model: Whether a refused model fails the run, at a step of its own; a platform shows nothing else of it.
+        make_recorder: Makes the node that keeps what came of a platform's run from all others by id; it runs before a
+            refused model fails the run.
     """
     features = config.features.model_dump_json()
     nodes: list[BaseComponent] = []
@@ -83,7 +93,7 @@ def create_pipeline(
                 fingerprint=drop.fingerprint,
                 features=features,
                 csv=config.csv.model_dump_json(),
-                ingestion=config.ingestion.model_dump_json(),
+                ingestion=config.ingestion.model_dump_json(exclude=set(GATE_LIMITS)),
                 split=config.split.model_dump_json(),
             ).with_id(f"AdExampleGen-{drop.name}")
         )
@@ -109,14 +119,25 @@ def create_pipeline(
                     compared_with=[earlier.name for earlier in drops[:-1]],
                 )
             )
+        copies = None
+        if drop is drops[-1]:
+            copies = add(
+                CopyDetector(
+                    examples=examples.outputs["examples"],
+                    earlier_examples=_union([node.outputs["examples"] for node in ingested]) if ingested else None,
+                    month=drop.name,
+                    compared_with=[earlier.name for earlier in drops[:-1]],
+                )
+            )
         gates.append(
             add(
                 DataGate(
                     examples=examples.outputs["examples"],
                     anomalies=validator.outputs["anomalies"],
                     drift=drift.outputs["drift"] if drift else None,
+                    copies=copies.outputs["copies"] if copies else None,
                     month=drop.name,
-                    max_quarantine_share=config.ingestion.max_quarantine_share,
+                    limits=config.ingestion.model_dump_json(include=set(GATE_LIMITS)),
                 ).with_id(f"DataGate-{drop.name}")
             )
         )
@@ -152,12 +173,13 @@ def create_pipeline(
     evaluator = add(
         ClickEvaluator(
             examples=newest.outputs["examples"],
-            example_splits=["eval"],
+            example_splits=[EVALUATION],
             model=trainer.outputs["model"],
             baseline_model=baseline_model.outputs["model"] if baseline_model else None,
             eval_config=models.evaluation.build_eval_config(
                 config.features, config.evaluation, has_baseline=baseline is not None
             ),
+            undecided=config.evaluation.undecided,
         ).with_id("Evaluator")
     )
     serving_validator = add(
@@ -169,7 +191,7 @@ def create_pipeline(
             requests=config.serving.validation_requests,
         )
     )
-    add(
+    pusher = add(
         ModelPusher(
             model=trainer.outputs["model"],
             model_blessing=evaluator.outputs["blessing"],
@@ -179,6 +201,14 @@ def create_pipeline(
             ),
         ).with_id("ModelPusher")
     )
+    last: BaseComponent = pusher
+    if make_recorder is not None:
+        last = add(make_recorder({node.id: node for node in nodes}))
+    if gate_model:
+        gate = add(
+            ModelGate(evaluation=evaluator.outputs["evaluation"], infra_blessing=serving_validator.outputs["blessing"])
+        )
+        gate.add_upstream_node(last)
     return Pipeline(
         pipeline_name=config.serving.model_name,
         pipeline_root=pipeline_root,

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components import filesystem
-from components.ad_example_gen.drop_files import CSV_PATTERNS, drop_fingerprint
+from components.ad_example_gen.drop_files import drop_fingerprint, list_folder, no_files_remedy, readable
+from components.ad_example_gen.drop_names import PassedOver, is_litter, is_month, refuse_misnamed
+from components.ad_example_gen.sources import FORMS
 from schema.errors import ConfigError
-
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+from storage import filesystem
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Drop:
     Attributes:
         name: The month, such as 2026-10, or the name of an unnamed drop's folder or file.
         span: The month as a number, such as 202610; 0 for an unnamed drop.
-        uri: The folder or CSV file.
+        uri: The folder or file.
         fingerprint: Changes when any file of the drop does.
         version: Which delivery of the month it is, from 1.
     """
@@ -43,24 +43,44 @@ def find_drops(root: str, window: int, month: str | None = None) -> list[Drop]:
         month: The newest month to take; the newest there is if None.
 
     Raises:
-        ConfigError: There is no such root, no drop in it, or no such month.
+        ConfigError: There is no such root, no drop in it, or no such month; it cannot be read; or a folder is named
+            nearly as a month is.
     """
-    if not filesystem.exists(root):
+    with readable(root):
+        is_there = filesystem.exists(root)
+    if not is_there:
         raise ConfigError(f"{root}: no such file or folder", "Correct data.root in the config, or give --data.")
-    months = _months(root)
+    months = month_folders(root)
     if not months:
         if month is not None:
             raise ConfigError(f"{root}: holds no folder {month}", "Without month folders, leave --month out.")
-        if filesystem.isdir(root) and not filesystem.list_files(root, CSV_PATTERNS):
+        if filesystem.isdir(root) and not (listing := list_folder(root)).files:
             raise ConfigError(
-                f"{root}: holds neither month folders (YYYY-MM) nor CSV files",
-                f"Files are looked for as {', '.join(CSV_PATTERNS)}.",
+                f"{root}: holds neither month folders (YYYY-MM) nor {FORMS} files", no_files_remedy(listing.unread)
             )
         return [Drop(_unnamed(root), 0, root, drop_fingerprint(root))]
     if month is not None and month not in months:
         raise ConfigError(f"{root}: holds no folder {month}", f"There are {', '.join(months)}.")
     wanted = window_months(month or months[-1], window)
     return [_month_drop(root, name) for name in wanted if name in months]
+
+
+def find_passed_over(root: str, drops: Sequence[Drop]) -> PassedOver:
+    """Finds what of a data root a run on these drops does not read; months outside the window are known, not listed."""
+    unread: list[str] = []
+    litter = 0
+    if drops and drops[0].uri != root:
+        with readable(root):
+            files, folders = filesystem.list_entries(root)
+        litter = sum(map(is_litter, [*files, *folders]))
+        unread = sorted(name for name in files if not is_litter(name))
+        unread += sorted(f"{name}/" for name in folders if not is_litter(name) and not is_month(name))
+    for drop in drops:
+        if filesystem.isdir(drop.uri):
+            listing = list_folder(drop.uri)
+            litter += len(listing.litter)
+            unread += [name if drop.uri == root else f"{drop.name}/{name}" for name in listing.unread]
+    return PassedOver(unread, litter)
 
 
 def window_months(newest: str, window: int) -> list[str]:
@@ -86,10 +106,14 @@ def _unnamed(root: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", stem) or "drop"
 
 
-def _months(root: str) -> Sequence[str]:
+def month_folders(root: str) -> list[str]:
+    """The names of a root's month folders, sorted; raises `ConfigError` where a folder is named nearly as one."""
     if not filesystem.isdir(root):
         return []
-    return sorted(name for name in filesystem.list_folders(root) if _MONTH.fullmatch(name))
+    with readable(root):
+        folders = filesystem.list_folders(root)
+    refuse_misnamed(root, folders)
+    return sorted(name for name in folders if is_month(name))
 
 
 def _month_drop(root: str, name: str) -> Drop:

@@ -205,7 +205,7 @@ class Cluster:
         """Ends one as a lost machine ends."""
         process = self.task_managers.pop(name)
         process.kill()
-        process.wait()
+        process.wait(60)
 
     def busy_slots(self) -> dict[str, int]:
         """How many slots of each task manager have work."""
@@ -222,7 +222,7 @@ class Cluster:
         return [entry["stacktrace"].partition("\n")[0] for entry in history["entries"]]
 
     def get(self, path: str) -> dict[str, Any]:
-        return dict(httpx.get(f"http://{self.address}/v1/{path}", trust_env=False, timeout=30).json())
+        return dict(httpx.get(f"http://{self.address}/v1/{path}", trust_env=False, timeout=120).json())
 
 
 def wait_until(condition: Callable[[], Any], failure: str, seconds: float = 180) -> None:
@@ -242,7 +242,7 @@ def _forwarding(address: tuple[str, int], port: int) -> Iterator[None]:
                 back = threading.Thread(target=_copy, args=(server, self.request), daemon=True)
                 back.start()
                 _copy(self.request, server)
-                back.join()
+                back.join(60)
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True

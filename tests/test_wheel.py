@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "components", "models", "schema", "serving")
+PACKAGES = ("pipeline", "components", "models", "schema", "serving", "storage", "stream")
 
 pytestmark = pytest.mark.end_to_end
 

@@ -14,10 +14,10 @@ import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 
 from benchmarks.stock.model import CLICK_PROBABILITY, EVALUATION_BATCH, FEATURES, NETWORK, TRAINING
+from benchmarks.stock.preprocessing import FEATURES_KEY
 from benchmarks.stock.splits import PARTS, input_config, output_config
-from models.preprocessing import FEATURES_KEY
 from models.settings import EvaluationSettings
-from pipeline.config import Config
+from pipeline.config.settings import Config
 
 #: By adclick's name of a metric, TFMA's.
 _METRICS = {
@@ -53,7 +53,7 @@ def create_pipeline(
     transform = tfx.components.Transform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],
-        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        preprocessing_fn="benchmarks.stock.preprocessing.preprocessing_fn",
         custom_config={FEATURES_KEY: features},
     )
     held_out = rows / PARTS

@@ -20,7 +20,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
-    from pipeline.config import Config
+    from pipeline.config.settings import Config
     from pipeline.drops import Drop
 
 COMPONENTS = ("AdExampleGen", "CsvExampleGen", "CsvAndImagesExampleGen")
@@ -38,9 +38,9 @@ def main() -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.pipeline import Pipeline
 
-    from pipeline.beam_runner import LOCAL_BEAM_ARGUMENTS
-    from pipeline.config import load_config
+    from pipeline.config.settings import load_config
     from pipeline.drops import find_drops
+    from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
 
     config = load_config(arguments.config)
     drop = find_drops(config.data.root, window=1)[0]

@@ -30,7 +30,7 @@ def main() -> None:
     from tfx import v1 as tfx
 
     from benchmarks.stock.dag import create_pipeline, push_base
-    from pipeline.config import load_config
+    from pipeline.config.settings import load_config
     from pipeline.console import Steps, watching
 
     seconds = {"import": time.perf_counter() - start}

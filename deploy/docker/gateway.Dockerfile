@@ -1,4 +1,4 @@
-# The gateway, which answers the ad API and asks TensorFlow Serving. It holds none of TFX.
+# The gateway, which answers the ad API and asks TensorFlow Serving. It holds none of TFX, and no training code.
 # From the repository's root, STACK is compat or modern:
 #   docker build --file deploy/docker/gateway.Dockerfile --build-arg STACK=compat --tag adclick-gateway .
 ARG STACK=compat
@@ -10,21 +10,24 @@ FROM python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6
 FROM python-${STACK} AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
-COPY requirements.lock pyproject.toml deploy/docker/gateway-requirements.txt ./
+COPY requirements.lock pyproject.toml ./
 RUN awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > uv.lock.txt \
     && pip install --no-cache-dir --require-hashes --no-deps --requirement uv.lock.txt
 ENV UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/opt/adclick
 # TensorFlow's C++ headers are for who compiles operations.
 RUN uv venv "$VIRTUAL_ENV" \
-    && uv pip install --verify-hashes --constraints requirements.lock --requirements gateway-requirements.txt \
+    && uv pip install --verify-hashes --constraints requirements.lock --requirements pyproject.toml --extra gateway \
     && rm -rf "$VIRTUAL_ENV"/lib/python*/site-packages/tensorflow/include
 COPY README.md setup.py ./
 COPY schema schema
-COPY models models
-COPY components components
+# Of the models' code what reads files and images; a test holds that it is what the gateway imports.
+COPY models/__init__.py models/images.py models/orientation.py models/
+COPY storage/__init__.py storage/bucket.py storage/google_storage.py storage/literal_path.py storage/local_copy.py storage/
+COPY storage/object_store.py storage/s3.py storage/
 COPY serving serving
-COPY pipeline pipeline
-RUN uv pip install --no-deps --build-constraints requirements.lock .
+# The command `adclick` is the pipeline's.
+RUN uv pip install --no-deps --build-constraints requirements.lock . \
+    && rm "$VIRTUAL_ENV/bin/adclick"
 
 # hadolint ignore=DL3006
 FROM python-${STACK} AS gateway
@@ -35,5 +38,5 @@ ENV PATH=/opt/adclick/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTE
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080
-ENTRYPOINT ["adclick", "serve"]
+ENTRYPOINT ["adclick-gateway"]
 CMD ["--gateway-config", "/etc/adclick/config/gateway.yaml", "--host", "0.0.0.0"]

@@ -24,12 +24,14 @@ ENV UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 VIRTUAL_ENV=/o
 RUN uv venv "$VIRTUAL_ENV" \
     && echo pip > pip.txt \
     && uv pip install --verify-hashes --constraints requirements.lock --build-constraints requirements.lock \
-        --requirements pyproject.toml --requirements pip.txt
+        --requirements pyproject.toml --extra pipeline --extra platforms --extra stream --requirements pip.txt
 COPY README.md setup.py ./
 COPY schema schema
+COPY storage storage
 COPY models models
 COPY components components
 COPY serving serving
+COPY stream stream
 COPY pipeline pipeline
 RUN uv pip install --no-deps --build-constraints requirements.lock .
 

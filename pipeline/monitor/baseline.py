@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
 from models.analysis import Distribution, boundaries, merge, read_analysis
-from models.features import MISSING_VALUE, vocabulary_columns
-from pipeline.config import Config
-from pipeline.run_record import RunRecord, read_records
-from pipeline.schema_file import read_schema
+from models.features import MISSING_VALUE
+from models.preprocessing import read_vocabularies
+from pipeline.config.schema_file import read_schema
+from pipeline.config.settings import Config
+from pipeline.runs.record import RunRecord, read_records
 from schema.errors import ConfigError
-from schema.feature_table import Bucketised, Categorical, FeatureTable, Numeric
+from schema.feature_table import Categorical, FeatureTable
+from storage import filesystem
+from storage.local_copy import local_copy
 
 Floats = npt.NDArray[np.float64]
 
@@ -113,6 +117,14 @@ def pushing_run(output: str, version: int) -> RunRecord:
     )
 
 
+def known_baseline(config: Config, version: int) -> Baseline | None:
+    """What a version was trained on; None where that cannot be told: what became of its predictions still can."""
+    try:
+        return load_baseline(config, version)
+    except BaselineGone:
+        return None
+
+
 def load_baseline(config: Config, version: int) -> Baseline:
     """Reads what a version was trained on from the artifacts of the run that pushed it.
 
@@ -126,15 +138,15 @@ def load_baseline(config: Config, version: int) -> Baseline:
     run_config = Config.model_validate(record.config)
     features = run_config.features
     months = [drop.name for drop in record.drops]
-    training = [(month, split) for month in months[:-1] for split in ("train", "eval")] + [(months[-1], "train")]
+    training = [(month, split) for month in months[:-1] for split in _splits(record, month)] + [(months[-1], TRAIN)]
     parts = [_statistics(record, month, split) for month, split in training]
-    held_out = _statistics(record, months[-1], "eval")
+    held_out = _statistics(record, months[-1], EVALUATION)
     (graph,) = record.artifacts["Transform.transform_graph"]
     analysis = merge([read_analysis(_folder(record, _ANALYSIS.format(month), split)) for month, split in training])
-    held_out_values = read_analysis(_folder(record, _ANALYSIS.format(months[-1]), "eval")).values
+    held_out_values = read_analysis(_folder(record, _ANALYSIS.format(months[-1]), EVALUATION)).values
     schema = {feature.name: feature for feature in read_schema(config).feature}
     rows = sum(part.rows for part in parts)
-    vocabularies = {name: _vocabulary(graph, name) for name in vocabulary_columns(features)}
+    vocabularies = _vocabularies(graph, features)
     categorical = {}
     for name in features.of(Categorical):
         known = vocabularies.get(name)
@@ -146,7 +158,7 @@ def load_baseline(config: Config, version: int) -> Baseline:
         )
     numeric = {}
     for name, column in features.model_inputs.items():
-        if isinstance(column, Numeric | Bucketised):
+        if column.is_quantity:
             histogram = _tenths(analysis.distributions.get(name, ()))
             if histogram is not None:
                 threshold = _threshold(schema.get(name), "jensen_shannon_divergence")
@@ -184,11 +196,17 @@ class _Part:
     features: Mapping[str, Any]
 
 
+def _splits(record: RunRecord, month: str) -> tuple[str, ...]:
+    """The splits of a month that there are; in older runs none is for validation."""
+    rows = next(drop.rows_validation for drop in record.drops if drop.name == month)
+    return SPLITS if rows else tuple(split for split in SPLITS if split != VALIDATION)
+
+
 def _folder(record: RunRecord, key: str, split: str) -> str:
     for uri in record.artifacts.get(key, []):
-        folder = Path(uri) / f"Split-{split}"
-        if folder.is_dir():
-            return str(folder)
+        folder = filesystem.join(uri, f"Split-{split}")
+        if filesystem.isdir(folder):
+            return local_copy(folder)
     raise BaselineGone(
         f"the artifact {key} of run {record.run_id} is gone, and with it what version {record.pushed_version} was "
         "trained on",
@@ -197,8 +215,9 @@ def _folder(record: RunRecord, key: str, split: str) -> str:
 
 
 def _statistics(record: RunRecord, month: str, split: str) -> _Part:
-    path = Path(_folder(record, f"StatisticsGen-{month}.statistics", split)) / _STATISTICS_FILE
-    (found,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes()).datasets
+    path = filesystem.join(_folder(record, f"StatisticsGen-{month}.statistics", split), _STATISTICS_FILE)
+    with filesystem.open_read(path) as stream:
+        (found,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(stream.read()).datasets
     return _Part(found.num_examples, {feature.path.step[0]: feature for feature in found.features})
 
 
@@ -234,12 +253,15 @@ def _threshold(feature: schema_pb2.Feature | None, measure: str) -> float | None
     return getattr(comparator, measure).threshold if comparator is not None and comparator.HasField(measure) else None
 
 
-def _vocabulary(graph: str, name: str) -> frozenset[bytes]:
-    path = Path(graph) / "transform_fn" / "assets" / name
+def _vocabularies(graph: str, features: FeatureTable) -> dict[str, frozenset[bytes]]:
     try:
-        return frozenset(path.read_bytes().splitlines())
-    except FileNotFoundError:
-        raise BaselineGone(f"{path}: the vocabulary is gone", "Run `adclick run` again: it makes it anew.") from None
+        found = read_vocabularies(f"{graph}/transform_fn", features)
+    except tf.errors.NotFoundError as error:
+        raise BaselineGone(
+            f"{graph}: the vocabularies are gone, or of an older release: {error.message}",
+            "Run `adclick run` again: it makes them anew.",
+        ) from None
+    return {name: frozenset(values) for name, values in found.items()}
 
 
 def _unknown_rate(counts: Any, known: frozenset[bytes]) -> float:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.click_metrics import (
+from models.metrics.counts import (
     FOLDS,
     CalibrationBin,
     calibration_bins,
@@ -21,9 +21,9 @@ from models.click_metrics import (
     expected_calibration_error,
     jackknife,
 )
+from pipeline.config.monitoring import MonitoringSettings
 from pipeline.monitor.baseline import Baseline
 from pipeline.monitor.distances import Distance, jensen_shannon, l_infinity, normal_quantile, share_noise
-from pipeline.monitor.settings import MonitoringSettings
 from pipeline.monitor.traffic import Traffic
 from serving.gateway.creatives import NONE, OK
 
@@ -156,7 +156,7 @@ class _Judge:
         state: State = "in_order"
         if threshold is None or not self.is_enough or not is_enough:
             state = "not_judged"
-        elif distance.value > threshold + distance.noise:
+        elif not distance.value <= threshold + distance.noise:
             state = "alarm"
         return Check(name, column, expected, observed, distance.value, distance.noise, threshold, state, detail)
 

@@ -6,6 +6,8 @@ whatever the size of the prediction log, which is read past them.
 
 from __future__ import annotations
 
+import codecs
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pipeline.monitor.times import seconds_since_1970
+from components.ad_example_gen.sources.text_encoding import UTF_8, marked_encoding
+from components.ad_example_gen.sources.text_streams import open_text
 from schema.errors import ConfigError, DataRefused
+from schema.times import seconds_since_1970
 from serving.gateway.prediction_log import AD_INDEX, CONTEXT_INDEX, IMPRESSION_ID, REQUEST_ID
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +33,7 @@ CLICK_TIME = "click_time"
 #: Clocks of two machines differ; a click so much before its prediction still belongs to it.
 _CLOCK_SECONDS = 60.0
 _BLOCK_BYTES = 1 << 24
+_BEGINNING_BYTES = 64
 #: What a click came to; the larger one counts where several predictions share its name.
 _UNMATCHED, _EARLY, _LATE, _IN_TIME = range(4)
 
@@ -88,6 +93,7 @@ def read_named(
     since: float,
     until: float,
     max_unreadable_share: float,
+    encoding: str = UTF_8,
 ) -> Named:
     """Reads which impressions CSV files name.
 
@@ -95,12 +101,13 @@ def read_named(
     many contexts, `context_index`; and `click_time`, in ISO 8601 (UTC unless it says otherwise) or seconds since 1970.
 
     Args:
-        files: CSV files with a header, gzipped where the name ends in `.gz`.
+        files: CSV files with a header, compressed where their names say so.
         identifier: The config's column that names an impression.
         timed: Whether each row must give a `click_time`.
         since: Earlier rows are not kept, seconds since 1970.
         until: Nor later ones.
         max_unreadable_share: With a larger share of unreadable rows, the files are refused.
+        encoding: What files without a byte order mark are encoded in, as `csv.encoding` names it.
 
     Raises:
         ConfigError: A file has no header, or not the columns.
@@ -113,7 +120,7 @@ def read_named(
     for file in files:
         line = 2
         skipped: list[str] = []
-        for table in _tables(file, skipped):
+        for table in _tables(file, skipped, encoding):
             by.add(IMPRESSION_ID if _name_of_impression(table, identifier) else REQUEST_ID)
             keys, is_sound = _keys(table, identifier, file)
             times = np.full(len(table), np.nan)
@@ -148,7 +155,47 @@ def read_named(
     return Named(distinct, times[order][first], newest, rows, unreadable, len(keys) - len(distinct), by)
 
 
-def _tables(file: Path, skipped: list[str]) -> Iterator[pa.Table]:
+class _Decoded(io.RawIOBase):
+    """A file as UTF-8, what cannot be decoded as U+FFFD; its byte order mark goes before what is declared."""
+
+    def __init__(self, file: Path, declared: str) -> None:
+        super().__init__()
+        self._raw, self._stream = open_text(str(file), UTF_8)
+        self._beginning = self._stream.read(_BEGINNING_BYTES)
+        encoding = marked_encoding(self._beginning) or declared
+        if encoding.startswith(("utf-16", "utf-32")) and b"\0" not in self._beginning:
+            encoding = UTF_8  # clicks need not be written as impressions are
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._pending = b""
+        self._is_start = True
+
+    @property
+    def damage(self) -> str:
+        return self._stream.damage
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending:
+            data = self._beginning or self._stream.read(_BLOCK_BYTES)
+            self._beginning = b""
+            text = self._decoder.decode(data, not data)
+            if self._is_start and text:
+                text, self._is_start = text.removeprefix("\ufeff"), False
+            self._pending = text.encode("utf-8", "replace")
+            if not data:
+                break
+        count = min(len(buffer), len(self._pending))
+        buffer[:count], self._pending = self._pending[:count], self._pending[count:]
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _tables(file: Path, skipped: list[str], encoding: str) -> Iterator[pa.Table]:
     """Reads a file as tables of texts; rows of another number of fields are left out and noted in `skipped`."""
 
     def skip(row: Any) -> str:
@@ -157,17 +204,20 @@ def _tables(file: Path, skipped: list[str]) -> Iterator[pa.Table]:
 
     try:
         lenient = pa_csv.ParseOptions(invalid_row_handler=lambda row: "skip")
-        with pa_csv.open_csv(file, parse_options=lenient) as header:
+        with _Decoded(file, encoding) as beginning, pa_csv.open_csv(beginning, parse_options=lenient) as header:
             names = header.schema.names
+        decoded = _Decoded(file, encoding)
         reader = pa_csv.open_csv(
-            file,
+            decoded,
             read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
             parse_options=pa_csv.ParseOptions(invalid_row_handler=skip),
             convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in names}),
         )
-        with reader:
+        with decoded, reader:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
+            if decoded.damage:
+                raise ConfigError(f"{file}: cannot be decompressed: {decoded.damage}", "Deliver the file again.")
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(f"{file}: cannot be read as CSV: {error}") from None
 
@@ -180,7 +230,7 @@ def _keys(table: pa.Table, identifier: str | None, file: Path) -> tuple[Keys, np
     names = _name_of_impression(table, identifier)
     if names is not None:
         given = table[names].to_pylist()
-        return impression_keys([one or "" for one in given]), np.array([bool(one) for one in given], bool)
+        return impression_keys([one or "" for one in given]), np.array([_is_name(one) for one in given], bool)
     if REQUEST_ID not in table.column_names or AD_INDEX not in table.column_names:
         raise ConfigError(
             f"{file}: has neither a column {IMPRESSION_ID} nor {REQUEST_ID} and {AD_INDEX}; it has "
@@ -190,7 +240,7 @@ def _keys(table: pa.Table, identifier: str | None, file: Path) -> tuple[Keys, np
     requests, ads = table[REQUEST_ID].to_pylist(), table[AD_INDEX].to_pylist()
     contexts = table[CONTEXT_INDEX].to_pylist() if CONTEXT_INDEX in table.column_names else ["0"] * len(ads)
     is_sound = [
-        bool(r) and (a or "").isdecimal() and (c or "0").isdecimal()
+        _is_name(r) and (a or "").isdecimal() and (c or "0").isdecimal()
         for r, a, c in zip(requests, ads, contexts, strict=True)
     ]
     keys = request_keys(
@@ -199,6 +249,10 @@ def _keys(table: pa.Table, identifier: str | None, file: Path) -> tuple[Keys, np
         [int(one) if sound else 0 for one, sound in zip(ads, is_sound, strict=True)],
     )
     return keys, np.array(is_sound, bool)
+
+
+def _is_name(text: str | None) -> bool:
+    return bool(text) and "\ufffd" not in str(text)
 
 
 def _times(table: pa.Table, file: Path) -> Floats:
@@ -261,6 +315,11 @@ class ClickJoin:
         self.complete_until = complete_until
         self._window = window
         self._outcome = np.full(len(clicks.keys), _UNMATCHED, np.uint8)
+
+    @property
+    def by(self) -> set[str]:
+        """By what clicks name impressions."""
+        return self.clicks.by
 
     def label(
         self, keys_by_name: Sequence[Keys], logged_at: Floats

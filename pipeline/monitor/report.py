@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,17 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.config.monitoring import MonitoringSettings
+from pipeline.console import name_width, one_line, plain_console
+from pipeline.monitor import checks
 from pipeline.monitor.baseline import Baseline
 from pipeline.monitor.checks import Check, Interval, Performance, State
 from pipeline.monitor.clicks import ClickCounts
-from pipeline.monitor.times import moment_text
 from pipeline.monitor.traffic import LogCounts, Traffic
+from schema.errors import SkewFound
+from schema.times import moment_text
 
 _WORDS = {"in_order": "in order", "alarm": "alarm", "not_judged": "not judged"}
 _STYLES = {"in_order": "", "alarm": "bold red", "not_judged": "dim"}
@@ -89,6 +94,41 @@ def describe(check: Check) -> str:
     return f"{text}; allowed are {check.threshold:g}, and {check.noise:.2g} by chance{detail}"
 
 
+def version_reports(
+    by_version: Mapping[int, Traffic], settings: MonitoringSettings, *, has_clicks: bool
+) -> tuple[VersionReport, ...]:
+    """What is found of each version's traffic, ascending by version.
+
+    Args:
+        by_version: The traffic, with one prediction at least.
+        settings: The thresholds.
+        has_clicks: Whether clicks were looked for.
+    """
+    return tuple(
+        VersionReport(
+            traffic,
+            tuple(checks.check(traffic, settings, has_clicks=has_clicks)),
+            checks.performance(traffic, settings.least_clicks),
+        )
+        for _, traffic in sorted(by_version.items())
+    )
+
+
+def raise_alarms(report: Report) -> None:
+    """Ends in words what stands further from training than it may.
+
+    Raises:
+        SkewFound: There is an alarm.
+    """
+    if report.alarms:
+        raise SkewFound(
+            "the traffic stands further from training than it may:\n"
+            + "\n".join(f"  version {number}: {describe(check)}" for number, check in report.alarms),
+            "Look at what callers send, at the newest drop, and at the thresholds: the schema's skew comparators and "
+            "the config's `monitoring`.",
+        )
+
+
 # For people.
 
 
@@ -100,7 +140,8 @@ def print_report(console: Console, report: Report) -> None:
         "of other versions": log.other_versions,
         "of ads that were not shown": log.not_shown,
     }
-    _print(console, f"{log.predictions:,} predictions in {log.files:,} files{_listed(left_out)}")
+    where = f" in {log.files:,} files" if log.files else ""
+    _print(console, f"{log.predictions:,} predictions{where}{_listed(left_out)}")
     if report.clicks is not None:
         _print_clicks(console, report)
     for one in report.versions:
@@ -108,9 +149,10 @@ def print_report(console: Console, report: Report) -> None:
         _print_version(console, one)
     console.print()
     for version, check in report.alarms:
-        _print(console, f"[bold red]alarm[/bold red] version {version}: {describe(check)}")
+        _print(console, Text.assemble(("alarm", "bold red"), f" version {version}: {describe(check)}"))
     if not report.alarms:
-        _print(console, "[bold green]In order[/bold green]: nothing stands further from training than it may.")
+        in_order = ("In order", "bold green")
+        _print(console, Text.assemble(in_order, ": nothing stands further from training than it may."))
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -141,21 +183,26 @@ def _print_version(console: Console, report: VersionReport) -> None:
     ads = traffic.predictions / traffic.requests
     _print(
         console,
-        f"[bold]Version {traffic.version}[/bold]: {traffic.predictions:,} predictions for {traffic.requests:,} "
-        f"requests, {moment_text(traffic.first)} to {moment_text(traffic.last)}",
+        Text.assemble(
+            (f"Version {traffic.version}", "bold"),
+            f": {traffic.predictions:,} predictions for {traffic.requests:,} requests, "
+            f"{moment_text(traffic.first)} to {moment_text(traffic.last)}",
+        ),
     )
     if baseline is None:
         _print(
             console,
-            "  [yellow]What it was trained on is not known:[/yellow] no run of this project has pushed it, or its "
-            "artifacts were deleted",
+            Text.assemble(
+                ("  What it was trained on is not known:", "yellow"),
+                " no run of this project has pushed it, or its artifacts were deleted",
+            ),
         )
     else:
         _print(
             console,
             f"  trained on {', '.join(baseline.months)}, {baseline.rows:,} impressions, by run {baseline.run_id}",
         )
-        console.print(_column_table(report, baseline))
+        console.print(_column_table(report, baseline, name_width(console)))
     console.print(_prediction_table(report))
     if report.performance is not None:
         console.print(_performance_table(report.performance, baseline))
@@ -164,13 +211,17 @@ def _print_version(console: Console, report: VersionReport) -> None:
     if ads > 1.01:
         _print(
             console,
-            f"[yellow]{ads:.3g} ads of a request count.[/yellow] If fewer are shown, name these with --shown: training "
-            "data are of shown ads, and an ad that was not shown was not clicked.",
+            Text.assemble(
+                (f"{ads:.3g} ads of a request count.", "yellow"),
+                " If fewer are shown, name these with --shown: training data are of shown ads, and an ad that was not "
+                "shown was not clicked.",
+            ),
         )
     if traffic.hashed:
         _print(console, f"Hashed in the log, and so not compared by value: {', '.join(sorted(traffic.hashed))}")
     if any(one.state == "not_judged" and one.threshold is not None for one in report.checks):
-        _print(console, "[dim]Dim numbers have a threshold, but too few requests or clicks to be judged by.[/dim]")
+        not_judged = "Dim numbers have a threshold, but too few requests or clicks to be judged by."
+        _print(console, Text(not_judged, "dim"))
 
 
 def _table(*headers: str) -> Table:
@@ -180,13 +231,14 @@ def _table(*headers: str) -> Table:
     return table
 
 
-def _column_table(report: VersionReport, baseline: Baseline) -> Table:
+def _column_table(report: VersionReport, baseline: Baseline, width: int) -> Table:
     table = _table("column", "drift", "allowed", "missing: training", "log", "unknown: held out", "log")
+    table.columns[0].max_width = width
     found = {(one.name, one.column): one for one in report.checks}
     for name in baseline.features.model_inputs:
         drift, missing, unknown = (found.get((what, name)) for what in ("drift", "missing_rate", "unknown_rate"))
         table.add_row(
-            name,
+            one_line(name),
             "-" if drift is None else _styled(f"{drift.observed:.3f}", drift),
             "-" if drift is None or drift.threshold is None else f"{drift.threshold:g} + {drift.noise:.3f}",
             "-" if missing is None else f"{missing.expected:.2%}",
@@ -228,12 +280,11 @@ def _performance_table(found: Performance, baseline: Baseline | None) -> Table:
     return table
 
 
-def _styled(text: str, check: Check) -> str:
-    style = _STYLES[check.state] if check.threshold is not None else ""
-    return f"[{style}]{text}[/{style}]" if style else text
+def _styled(text: str, check: Check) -> Text:
+    return Text(text, _STYLES[check.state] if check.threshold is not None else "")
 
 
-def _print(console: Console, text: str) -> None:
+def _print(console: Console, text: str | Text) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -305,7 +356,7 @@ def write_json(report: Report, path: Path) -> None:
 def write_html(report: Report, path: Path) -> None:
     """Writes what `print_report` prints as a page of its own, whole or not at all."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(file=nowhere, record=True, width=132)
+        console = plain_console(nowhere, record=True, width=132)
         print_report(console, report)
     _write(path, console.export_html(inline_styles=True))
 

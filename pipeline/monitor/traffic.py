@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,12 @@ from tfx_bsl import sketches
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 from models.analysis import first_values
-from models.click_metrics import FOLDS, SliceCounts, add, count
+from models.metrics.counts import FOLDS, SliceCounts, add, count
 from models.training_data import record_datasets
 from pipeline.monitor.baseline import Baseline
-from pipeline.monitor.clicks import ClickJoin, Keys, Named, impression_keys, request_keys
+from pipeline.monitor.clicks import Keys, Named, impression_keys, request_keys
 from schema.errors import DataRefused
-from schema.feature_table import FeatureTable, MultiValued, RawType
+from schema.feature_table import FeatureTable, RawType
 from serving.gateway.prediction_log import (
     AD_INDEX,
     CLICK_PROBABILITY,
@@ -35,6 +35,7 @@ from serving.gateway.prediction_log import (
     MODEL_VERSION,
     REQUEST_ID,
     SAMPLE_PERCENT,
+    logged_name,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -45,6 +46,7 @@ _BATCH_ROWS = 8_192
 #: (Misra & Gries 1982, "Finding repeated elements").
 _SKETCHED_VALUES = 16_384
 _TYPES = {RawType.STRING: schema_pb2.BYTES, RawType.INT: schema_pb2.INT, RawType.FLOAT: schema_pb2.FLOAT}
+_ARROW_TYPES = {schema_pb2.BYTES: pa.binary(), schema_pb2.INT: pa.int64(), schema_pb2.FLOAT: pa.float32()}
 _LOG_TYPES = {
     CLICK_PROBABILITY: schema_pb2.FLOAT,
     MODEL_VERSION: schema_pb2.INT,
@@ -64,7 +66,8 @@ class LoggedBatch:
     """Some predictions of the log.
 
     Attributes:
-        columns: Arrow lists by column of the model or of the log, a list without a value where it is missing.
+        columns: Arrow lists by `logged_name` of a column of the model, or by name of the log's own; a list without a
+            value where it is missing.
     """
 
     columns: pa.RecordBatch
@@ -92,6 +95,27 @@ class LoggedBatch:
         return self if rows.all() else LoggedBatch(self.columns.filter(pa.array(rows)))
 
 
+def _types(features: FeatureTable) -> dict[str, int]:
+    return {logged_name(name): _TYPES[features.raw_type(name)] for name in features.model_inputs} | _LOG_TYPES
+
+
+def batch_of(rows: int, columns: Mapping[str, Sequence[list[Any] | None]], features: FeatureTable) -> LoggedBatch:
+    """Predictions that are not of the gateway's log, in the same form.
+
+    Args:
+        rows: How many.
+        columns: By name as in `LoggedBatch`, for each prediction its values, or None where they are missing; a column
+            that is left out is missing in all.
+        features: The columns that requests carry.
+    """
+    missing = [None] * rows
+    lists = {
+        name: pa.array(columns.get(name, missing), pa.list_(_ARROW_TYPES[kind]))
+        for name, kind in _types(features).items()
+    }
+    return LoggedBatch(pa.RecordBatch.from_pydict(lists))
+
+
 def read_log(files: Sequence[Path], features: FeatureTable) -> Iterator[LoggedBatch]:
     """Reads a prediction log in batches.
 
@@ -103,8 +127,7 @@ def read_log(files: Sequence[Path], features: FeatureTable) -> Iterator[LoggedBa
         DataRefused: A file is damaged, or a column has another type than the features say; names the file.
     """
     schema = schema_pb2.Schema()
-    types = {name: _TYPES[features.raw_type(name)] for name in features.model_inputs} | _LOG_TYPES
-    for name, kind in types.items():
+    for name, kind in _types(features).items():
         schema.feature.add(name=name, type=kind)
     decoder = ExamplesToRecordBatchDecoder(schema.SerializeToString())
     for file in files:
@@ -209,10 +232,10 @@ class Traffic:
             return
         self.labelled += int((is_clicked | has_passed).sum())
         self.clicked += int(is_clicked.sum())
-        if has_passed.any():
-            counted = count(
-                prediction[has_passed], is_clicked[has_passed], np.ones(has_passed.sum()), requests[has_passed]
-            )
+        # A prediction that is none alarms by the mean; it has no metrics.
+        judged = has_passed & np.isfinite(prediction)
+        if judged.any():
+            counted = count(prediction[judged], is_clicked[judged], np.ones(judged.sum()), requests[judged])
             self.counts = counted if self.counts is None else add([self.counts, counted])
 
     def _count_requests(self, batch: LoggedBatch) -> npt.NDArray[np.int64]:
@@ -227,9 +250,10 @@ class Traffic:
 
     def _add_columns(self, batch: LoggedBatch, baseline: Baseline) -> None:
         for name, column in baseline.features.model_inputs.items():
-            if name not in batch.columns.schema.names or name == baseline.features.image_name:
+            logged = logged_name(name)
+            if logged not in batch.columns.schema.names or name == baseline.features.image_name:
                 continue
-            lists = batch.columns[name]
+            lists = batch.columns[logged]
             rows, first = first_values(lists)
             self.missing[name] += len(batch) - len(rows)
             if name in baseline.numeric:
@@ -238,7 +262,7 @@ class Traffic:
                 places = np.searchsorted(edges, values[np.isfinite(values)], side="right")
                 self.bins[name] += np.bincount(places, minlength=len(edges) + 1)
             elif name in baseline.categorical and name not in self.hashed:
-                values = pc.list_flatten(lists) if isinstance(column, MultiValued) else first
+                values = pc.list_flatten(lists) if column.is_list else first
                 self._add_values(name, values, baseline.categorical[name].vocabulary)
 
     def _add_values(self, name: str, values: pa.Array, vocabulary: frozenset[bytes] | None) -> None:
@@ -296,6 +320,20 @@ def keys_of(batch: LoggedBatch, by: set[str]) -> list[Keys]:
     return found
 
 
+class Join(Protocol):
+    """Tells predictions what came of them.
+
+    Attributes:
+        by: How it knows them: by `impression_id`, `request_id` or both.
+    """
+
+    @property
+    def by(self) -> set[str]: ...
+
+    def label(self, keys_by_name: Sequence[Keys], logged_at: Floats) -> tuple[Bools, Bools]:
+        """Whether each prediction's label is 1, and whether its label is known [rows]; see `keys_of`."""
+
+
 class TrafficReader:
     """Adds up a prediction log by version.
 
@@ -310,7 +348,7 @@ class TrafficReader:
         self,
         selection: Selection,
         baselines: Callable[[int], Baseline | None],
-        join: ClickJoin | None,
+        join: Join | None,
         shown: Named | None,
     ) -> None:
         self.by_version: dict[int, Traffic] = {}
@@ -327,7 +365,7 @@ class TrafficReader:
         is_clicked = has_passed = None
         if self._join is not None:
             # Of all predictions, whichever count: a click of another one has found its own, too.
-            is_clicked, has_passed = self._join.label(keys_of(batch, self._join.clicks.by), logged_at)
+            is_clicked, has_passed = self._join.label(keys_of(batch, self._join.by), logged_at)
         selection = self._selection
         chosen = (logged_at >= selection.since) & (logged_at < selection.until)
         self.counts.outside += int((~chosen).sum())

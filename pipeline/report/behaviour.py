@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,16 @@ import tensorflow as tf
 from PIL import Image as PillowImage
 from tfx.utils import path_utils
 
-from components import filesystem
 from components.ad_example_gen.executor import COUNTS_FILE
-from components.click_evaluator.scoring import read_vocabulary
 from models.creatives import OK, Creative, read_creatives
 from models.description import ModelDescription, read_description
-from models.explanation import permutation_importance
-from models.export import CLICK_PROBABILITY, SERVING_DEFAULT, parse_examples
-from models.images import to_decodable
-from models.loading import load_model
+from models.explanation import Predict, column_predictor, permutation_importance
+from models.images import open_upright, to_decodable
+from models.preprocessing import read_vocabularies
+from models.requests import parse_examples
+from models.soft_metrics import SoftMetrics, soft_metrics
 from models.training_data import record_datasets
-from pipeline.comparison import SERVED, as_logged
-from pipeline.config import Config
+from pipeline.config.settings import Config
 from pipeline.report.facts import (
     Behaviour,
     CalibrationBin,
@@ -38,20 +36,24 @@ from pipeline.report.facts import (
     Reference,
     References,
 )
-from pipeline.run_data import held_out_files, truth_folder
-from pipeline.run_record import COMPARISON_FILE, MetricRecord, RunRecord, record_folder
-from pipeline.sample_data.reference import SoftMetrics, soft_metrics
+from pipeline.runs.comparison import SERVED, as_logged
+from pipeline.runs.data import held_out_files, truth_folder
+from pipeline.runs.record import COMPARISON_FILE, RunRecord, record_folder, wilson_interval
+from storage import filesystem
+from storage.local_copy import local_copy
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Columns = Mapping[str, Array]
-Predict = Callable[[Columns], Floats]
 
 #: At most so many held-out impressions are scored.
 _SAMPLE_ROWS = 50_000
 _IMPORTANCE_ROWS = 5_000
+_LEAST_IMPORTANCE_ROWS = 1_000
+_IMPORTANCE_CELLS = 200_000
+#: Bounds memory where there are many columns.
+_SAMPLE_CELLS = 5_000_000
 _IMPORTANCE_REPEATS = 3
-_BATCH_ROWS = 8_192
 _BINS = 10
 #: Where enough creatives have so many impressions, only those are ranked.
 _OFTEN = 10
@@ -59,7 +61,6 @@ _IMAGES_SHOWN = 6
 _CREATIVES_TO_READ = 50_000
 _THUMBNAIL = (320, 240)
 #: The 97.5 % quantile of the normal distribution.
-_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,18 @@ def observe(config: Config, record: RunRecord) -> Behaviour | None:
     candidate = _model_folder(record, "ClickTrainer.model")
     description = read_description(candidate)
     sample = _draw(config, record, description)
-    predict = _predictor(candidate)
-    served = predict(sample.columns)
+    predict = column_predictor(candidate)
+    served = predict(sample.columns).astype(np.float64)
     rate = description.negative_sampling_rate
     # Clicks and truth are those of the log.
     prediction = as_logged(served, rate)
     truth = None if sample.truth is None else sample.truth["probability"].to_numpy()
     baseline = None
     if "BaselineModel.model" in record.artifacts:
-        baseline = as_logged(_predictor(_model_folder(record, "BaselineModel.model"))(sample.columns), rate)
-    rows = min(len(sample), _IMPORTANCE_ROWS)
+        earlier = column_predictor(_model_folder(record, "BaselineModel.model"))
+        baseline = as_logged(earlier(sample.columns).astype(np.float64), rate)
+    # What all columns cost together is each one's rows by the columns that a prediction reads.
+    rows = min(len(sample), max(_LEAST_IMPORTANCE_ROWS, _IMPORTANCE_CELLS // len(sample.columns)), _IMPORTANCE_ROWS)
     part = {name: values[:rows] for name, values in sample.columns.items()}
     weights = np.where(sample.clicked[:rows], 1.0, 1 / rate)
     importance = permutation_importance(
@@ -120,21 +123,7 @@ def observe(config: Config, record: RunRecord) -> Behaviour | None:
 
 def _model_folder(record: RunRecord, output: str) -> str:
     (uri,) = record.artifacts[output]
-    return str(path_utils.serving_model_path(uri))
-
-
-def _predictor(folder: str) -> Predict:
-    model = load_model(folder)
-
-    def predict(columns: Columns) -> Floats:
-        rows = len(next(iter(columns.values())))
-        parts = []
-        for start in range(0, rows, _BATCH_ROWS):
-            batch = {name: tf.constant(values[start : start + _BATCH_ROWS]) for name, values in columns.items()}
-            parts.append(model.signatures[SERVING_DEFAULT](**batch)[CLICK_PROBABILITY].numpy())
-        return np.concatenate(parts).astype(np.float64)
-
-    return predict
+    return str(path_utils.serving_model_path(local_copy(uri)))
 
 
 def _draw(config: Config, record: RunRecord, description: ModelDescription) -> Sample:
@@ -143,7 +132,7 @@ def _draw(config: Config, record: RunRecord, description: ModelDescription) -> S
     newest = record.drops[-1]
     with filesystem.open_read(filesystem.join(newest.quarantine_uri, COUNTS_FILE)) as stream:
         held_out = int(json.loads(stream.read())["rows_eval"])
-    step = -(-held_out // _SAMPLE_ROWS)
+    step = -(-held_out // min(_SAMPLE_ROWS, _SAMPLE_CELLS // len(features.model_inputs)))
     records = tf.constant(
         [
             record
@@ -197,14 +186,6 @@ def calibrate(prediction: Floats, clicked: npt.NDArray[np.bool_], truth: Floats 
     )
 
 
-def wilson_interval(count: int, rows: int) -> MetricRecord:
-    """A share and its 95 % confidence interval (Wilson 1927), which holds for small shares too."""
-    share, square = count / rows, _QUANTILE**2
-    middle = (share + square / (2 * rows)) / (1 + square / rows)
-    half = _QUANTILE * np.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
-    return MetricRecord(value=share, lower=max(float(middle - half), 0.0), upper=min(float(middle + half), 1.0))
-
-
 def _references(
     config: Config, record: RunRecord, sample: Sample, prediction: Floats, baseline: Floats | None, model: str
 ) -> References | None:
@@ -244,7 +225,7 @@ def _references(
 def _is_new(config: Config, sample: Sample, model: str) -> npt.NDArray[np.bool_]:
     """Which impressions have a value of the first new-value slice's column that the model does not know."""
     for name in config.evaluation.new_value_slices[:1]:
-        known = read_vocabulary(model, name)
+        known = {*read_vocabularies(model, config.features, [name])[name]}
         return np.array([value not in known for value in sample.columns[name].tolist()], bool)
     return np.zeros(len(sample), bool)
 
@@ -269,7 +250,7 @@ def _images(config: Config, record: RunRecord, sample: Sample, predict: Predict,
         return None
     rows = np.flatnonzero(sample.usable_image)
     shown = {name: values[rows] for name, values in sample.columns.items()}
-    without = predict({**shown, image: np.full(len(rows), b"", object)})
+    without = predict({**shown, image: np.full(len(rows), b"", object)}).astype(np.float64)
     lifts = measure_lifts(shown[image], served[rows], without)
     count = min(_IMAGES_SHOWN, len(lifts) // 2)
     top, bottom = lifts[:count], lifts[::-1][:count]
@@ -306,7 +287,7 @@ def _pictures(config: Config, record: RunRecord, wanted: set[str]) -> dict[str, 
     missing = set(wanted)
     pictures: dict[str, Picture] = {}
     (uri,) = record.artifacts[f"AdExampleGen-{record.drops[-1].name}.creatives"]
-    for number, creative in enumerate(read_creatives(filesystem.list_files(uri, ["creatives-*"]))):
+    for number, creative in enumerate(read_creatives(filesystem.list_files(local_copy(uri), ["creatives-*"]))):
         if creative.key in missing and creative.image is not None:
             missing.remove(creative.key)
             jpeg = _thumbnail(creative, creative.image, config)
@@ -323,7 +304,7 @@ def _thumbnail(creative: Creative, pixels: bytes, config: Config) -> bytes:
         with filesystem.open_read(creative.source) as stream:
             encoded = stream.read(config.ingestion.max_image_bytes + 1)
         if hashlib.sha256(encoded).hexdigest().startswith(creative.key):
-            image = PillowImage.open(io.BytesIO(to_decodable(encoded))).convert("RGB")
+            image = open_upright(to_decodable(encoded)).convert("RGB")
     except (OSError, ValueError):
         image = None
     if image is None:

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from components.drift_detector.distances import DriftReport
 from models.explanation import Importance
-from pipeline.run_record import DropRecord, MetricRecord, RunRecord
-from pipeline.sample_data.reference import SoftMetrics
+from models.soft_metrics import SoftMetrics
+from pipeline.runs.record import DropRecord, MetricRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class QuarantinedRow:
     """A row that ingestion could not use.
 
     Attributes:
-        file: The CSV file, relative to the drop.
+        file: The file, relative to the drop.
         line: Its first line in it, from 1.
         reason: See `components.ad_example_gen.reasons`.
         field: The column at fault; empty where the row as a whole is.

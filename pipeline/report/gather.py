@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from components import filesystem
 from components.drift_detector.component import DRIFT_FILE
 from components.drift_detector.distances import DriftReport, read_drift
 from models.trainer import HISTORY_FILE
-from pipeline.config import Config
+from pipeline.config.settings import Config
 from pipeline.report.behaviour import observe
 from pipeline.report.facts import Behaviour, Feature, Lineage, Month, Report
 from pipeline.report.ingestion import read_month
 from pipeline.report.lineage import read_lineage, time_steps
 from pipeline.report.statistics import read_features
-from pipeline.run_record import RunRecord
+from pipeline.runs.record import RunRecord
+from storage import filesystem
 
 _STORE_FILE = "metadata.sqlite"
 
@@ -47,7 +47,9 @@ def gather(output: str, record: RunRecord) -> Report:
     no_features: list[Feature] = []
     no_history: Mapping[str, tuple[float, ...]] = {}
     no_behaviour: Behaviour | None = None
-    lineage = part("lineage", lambda: read_lineage(Path(output) / _STORE_FILE, record), Lineage())
+    lineage = Lineage()
+    if record.platform is None:  # a platform keeps its metadata itself
+        lineage = part("lineage", lambda: read_lineage(Path(output) / _STORE_FILE, record), Lineage())
     return Report(
         record=record,
         written=datetime.now(UTC),

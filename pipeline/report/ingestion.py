@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components import filesystem
 from components.data_gate.component import ANOMALIES_FILE, describe_anomalies
+from components.splits import SPLITS
 from models.creatives import OK, read_creatives
 from pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantinedRow
-from pipeline.run_record import DropRecord, RunRecord
+from pipeline.runs.record import DropRecord, RunRecord
+from storage import filesystem
+from storage.local_copy import local_copy
 
 _ROWS_PER_REASON = 2
 _ROWS_TO_READ = 20_000
@@ -21,7 +23,6 @@ _IMAGES_PER_STATUS = 3
 _CREATIVES_TO_READ = 20_000
 _VALUE_LENGTH = 48
 _TEXT_LENGTH = 240
-SPLITS = ("train", "eval")
 
 
 def read_month(record: RunRecord, drop: DropRecord) -> Month:
@@ -76,7 +77,7 @@ def _some_broken_images(record: RunRecord, drop: DropRecord) -> list[BrokenImage
     files = [
         file
         for uri in record.artifacts.get(f"AdExampleGen-{drop.name}.creatives", [])
-        for file in filesystem.list_files(uri, ["creatives-*"])
+        for file in filesystem.list_files(local_copy(uri), ["creatives-*"])
     ]
     for creative in itertools.islice(read_creatives(files), _CREATIVES_TO_READ):
         if creative.status != OK and taken[creative.status] < _IMAGES_PER_STATUS:

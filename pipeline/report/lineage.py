@@ -10,7 +10,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.report.facts import Artifact, Lineage, Step
-from pipeline.run_record import RunRecord
+from pipeline.runs.record import RunRecord
 
 _EXAMPLES = ".examples"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Any
 import jinja2
 import yaml
 
+from models.metrics import BY_NAME, shown
 from pipeline.report import plots
 from pipeline.report.facts import Feature, Report
-from pipeline.run_record import MetricRecord, RunRecord, SliceRecord
+from pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
 
 _VERDICTS = {
     "pushed": "Pushed",
@@ -22,29 +24,19 @@ _VERDICTS = {
     "model_refused": "Model refused",
     "data_refused": "Data refused",
     "failed": "Failed",
+    "killed": "Killed",
     "running": "Unfinished",
 }
-_METRICS = {
-    "auc": "AUC",
-    "auc_precision_recall": "PR AUC",
-    "log_loss": "Log loss",
-    "normalised_entropy": "Normalised entropy",
-    "calibration_ratio": "Calibration ratio",
-}
-_EXPLANATIONS = {
-    "auc": "how often a clicked impression ranks above an unclicked one",
-    "log_loss": "mean surprise of the clicks in nats; lower is better",
-    "normalised_entropy": "log loss over that of knowing the click rate; below 1 is better than that",
-    "calibration_ratio": "clicks predicted over clicks counted; 1 is right",
-}
-#: The evaluation's strips, and what their reference line stands for: a number, or the candidate's overall value.
-_STRIPS: dict[str, float | None] = {"auc": None, "normalised_entropy": None, "calibration_ratio": 1.0}
+#: The metrics that people read first, and those that the evaluation draws as strips.
+_FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
+_STRIPS = ("auc", "normalised_entropy", "calibration_ratio")
 _SLICES_SHOWN = 60
 _KNOWN = "_known"
 
 
-def render(report: Report) -> str:
-    """The page."""
+@functools.lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    """The page's template; to compile it costs more than to fill it in."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -68,16 +60,22 @@ def render(report: Report) -> str:
         "quantity": quantity,
         "axis_end": axis_end,
     }
+    return environment.get_template("report.html.j2")
+
+
+def render(report: Report) -> str:
+    """The page."""
     record = report.record
-    return environment.get_template("report.html.j2").render(
+    metrics = shown(record.gated_metrics)
+    return _template().render(
         report=report,
         record=record,
         verdict=_VERDICTS[record.state],
         headline=headline(record),
         figures=figures(record),
         evaluation=evaluation(record),
-        metrics=_METRICS,
-        explanations=_EXPLANATIONS,
+        metrics={name: metric.title for name, metric in metrics.items()},
+        explanations={name: metric.meaning for name, metric in metrics.items()},
         loss_chart=loss_chart(report),
         auc_chart=auc_chart(report),
         best_epoch=best_epoch(report),
@@ -105,7 +103,7 @@ class Headline:
 def headline(record: RunRecord) -> Headline:
     """Says what came of the run and why."""
     if record.state == "running":
-        return Headline("The run has not ended: it was killed, or it still goes on.")
+        return Headline("The run has not ended.")
     if record.state == "pushed":
         again = " Nothing had changed since an earlier run: every step was reused." if record.reused_everything else ""
         said = f"every threshold is met, and {_against_baseline(record)}.{again}"
@@ -115,6 +113,7 @@ def headline(record: RunRecord) -> Headline:
         "model_refused": "The model was refused and not pushed",
         "data_refused": "The data were refused before training",
         "failed": "The run failed",
+        "killed": "The run was killed",
     }[record.state]
     reasons = record.reasons or ["no reason was recorded"]
     return Headline(f"{what} – {reasons[0].rstrip('. ')}.", len(reasons) - 1)
@@ -153,9 +152,9 @@ class Figure:
 
 
 def figures(record: RunRecord) -> list[Figure]:
-    """The overall metrics that people read first; none where nothing was evaluated."""
+    """The overall metrics that people read first or thresholds ask for; none where nothing was evaluated."""
     found = []
-    for name in ("auc", "log_loss", "normalised_entropy", "calibration_ratio"):
+    for name in (*_FIGURES, *sorted(record.gated_metrics - {*_FIGURES})):
         value = _overall(record.evaluation, name)
         if value is not None and value.value is not None:
             missed = any(f"{name} in slice overall is" in reason for reason in record.reasons)
@@ -225,9 +224,11 @@ def evaluation(record: RunRecord) -> Evaluation | None:
     largest = set(sorted(candidates, key=lambda name: -size(candidates[name]))[:_SLICES_SHOWN])
     shown = {name: found for name, found in candidates.items() if name in largest}
     scales = {}
-    for name, fixed in _STRIPS.items():
+    for name in _STRIPS:
         overall = candidates["overall"].metrics.get(name) if "overall" in candidates else None
-        reference = fixed if fixed is not None else overall.value if overall else None
+        # A strip's line stands where a sound model's value does, or the candidate's overall.
+        sound = BY_NAME[name].sound
+        reference = sound if sound is not None else overall.value if overall else None
         found = [metrics[name] for metrics in (one.metrics for one in shown.values()) if name in metrics]
         scales[name] = plots.scale_of(found, reference)
     rows = tuple(
@@ -250,7 +251,7 @@ def evaluation(record: RunRecord) -> Evaluation | None:
 
 
 def best_epoch(report: Report) -> int | None:
-    """The epoch, from 0, whose held-out log loss is the lowest."""
+    """The epoch, from 0, whose log loss of validation is the lowest."""
     losses = report.history.get("val_log_loss", ())
     return min(range(len(losses)), key=lambda epoch: losses[epoch]) if losses else None
 
@@ -346,7 +347,6 @@ def slice_title(name: str) -> str:
     if name == "overall":
         return "All held-out impressions"
     column, _, value = name.partition("=")
-    if column.endswith(_KNOWN) and "," not in name:
-        said = {"known": "known to the model", "new": "new to the model"}.get(value, value)
-        return f"{column.removesuffix(_KNOWN)}: {said}"
+    if column.endswith(_KNOWN) and value in ("known", "new"):
+        return f"{column.removesuffix(_KNOWN)}: {value} to the model"
     return name.replace("=", " = ")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.report.facts import CalibrationBin, Histogram
-from pipeline.run_record import MetricRecord
+from pipeline.runs.record import MetricRecord
 
 #: Of every chart's view box; text is 11 units high, so that it is legible at the width of a phone.
 WIDTH, HEIGHT = 360.0, 230.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.run_record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, record_folder
+from pipeline.runs.record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, run_file
+from storage import filesystem
 
 
-def write_report(output: str, record: RunRecord) -> Path:
+def write_report(output: str, record: RunRecord) -> str:
     """Gathers, renders and writes a run's report, whole or not at all.
 
     Args:
@@ -26,10 +26,10 @@ def write_report(output: str, record: RunRecord) -> Path:
     from pipeline.report.page import render
 
     page = render(gather(output, record))
-    folder = record_folder(output, record.run_id)
-    partial = folder / f".{REPORT_FILE}"
-    partial.write_text(page, encoding="utf-8")
-    return partial.replace(folder / REPORT_FILE)
+    file = run_file(output, record.run_id, REPORT_FILE)
+    with filesystem.open_write_atomic(file) as stream:
+        stream.write(page.encode())
+    return file
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def report_at_end(output: str, run_id: str, console: Console) -> Iterator[None]:
 
 def _write_or_warn(output: str, run_id: str, console: Console) -> None:
     # A wrong config or input location ends a run before it is one.
-    if not (record_folder(output, run_id) / RECORD_FILE).exists():
+    if not filesystem.isfile(run_file(output, run_id, RECORD_FILE)):
         return
     try:
         path = write_report(output, read_record(output, run_id))

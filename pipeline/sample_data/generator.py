@@ -17,6 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
+from models.soft_metrics import soft_metrics
 from pipeline.sample_data.attainable import attainable_probability
 from pipeline.sample_data.drops import (
     Creatives,
@@ -28,7 +29,6 @@ from pipeline.sample_data.drops import (
 )
 from pipeline.sample_data.images import image_effects
 from pipeline.sample_data.population import AD_CATEGORIES, Population, draw_population
-from pipeline.sample_data.reference import soft_metrics
 from pipeline.sample_data.traffic import Traffic, draw_traffic, lose_values
 from pipeline.sample_data.truth import Truth, make_truth, probability_without_image
 from schema.errors import ConfigError
@@ -36,8 +36,8 @@ from schema.errors import ConfigError
 #: Marks a folder as sample data, says from which arguments, and whether it is whole.
 MARKER = ".adclick-sample-data.json"
 #: Rises whenever the same arguments give other data.
-_VERSION = 1
-_EVAL_SHARE = 0.2
+_VERSION = 2
+_EVAL_SHARE, _VALIDATION_SHARE = 0.2, 0.1
 #: Files that come with the data, ready for use; once edited they are the user's.
 _TEMPLATES = ("config.yaml", "schema.pbtxt")
 _PARTS = ("drops", "truth")
@@ -165,6 +165,15 @@ def _evaluation_rows(world: _World, month: int) -> NDArray[np.bool_]:
     return np.asarray(own & (world.traffic.seconds >= boundary))
 
 
+def _splits(world: _World, month: int, evaluation: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """The split of each of a month's impressions, to the second; other months' are not for use."""
+    own = (world.traffic.month == month) & ~evaluation
+    seconds = world.traffic.seconds[own]
+    boundary = seconds[int(len(seconds) * (1 - _VALIDATION_SHARE / (1 - _EVAL_SHARE)))]
+    splits = np.where(evaluation, "eval", "train")
+    return np.where(own & (world.traffic.seconds >= boundary), "validation", splits)
+
+
 def _scores(
     truth: NDArray[np.float64], predictions: dict[str, NDArray[np.float64]], rows: NDArray[np.bool_]
 ) -> dict[str, Any]:
@@ -206,7 +215,7 @@ def _write_truth(folder: Path, name: str, world: _World, month: int) -> dict[str
             "probability": probability[own],
             "probability_without_image": predictions["without_image"][own],
             "probability_attainable": predictions["attainable"][own],
-            "split": pa.array(np.where(evaluation[own], "eval", "train").tolist()),
+            "split": pa.array(_splits(world, month, evaluation)[own].tolist()),
             "new_ad": new_ad[own],
         }
     )
@@ -368,8 +377,9 @@ def write_sample_data(
     - `drops/<YYYY-MM>/impressions-*.csv[.gz]` and `drops/<YYYY-MM>/images/`: what an agency would deliver.
     - `truth/<YYYY-MM>.parquet`: by impression_id the true click probability; the same without images
       (`truth.probability_without_image`); the best that the clicks so far allow (`attainable.attainable_probability`,
-      which for training rows has seen their own clicks); the split, by time, and whether the ad is in no training row.
-      Training rows of a month are all earlier months' and the first 80 % of its own.
+      which for training rows has seen their own clicks); the split, by time, and whether the ad is in no training or
+      validation row. The clicks so far of a month are all earlier months' and those of the first 80 % of its own, of
+      which the last eighth is for validation.
     - `truth/summary.json`: what each of these scores on each month's evaluation split (`reference.SoftMetrics`).
     - `config.yaml` and `schema.pbtxt`: the config and the curated schema for this data.
 

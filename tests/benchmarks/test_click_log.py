@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.click_log import COLUMNS, IMAGE, LABEL, MONTH, write_click_log, write_project
-from pipeline.config import load_config
+from pipeline.config.settings import load_config
 from schema.curated import check_schema, load_schema
 
 ROLES = {

@@ -129,3 +129,35 @@ def test_what_uv_said_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(AdclickError, match="no space left"):
         rival_environment.ensure()
+
+
+def _fitted(data: train.Data, rate: float) -> train.Fitted:
+    values = np.full(len(data.test), rate)
+    return train.Fitted(values, values, fit_seconds=1.0, best=1)
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"), [([0.1, 0.6, 0.9], 0.6), ([float("nan"), 0.9, 0.1], 0.9)], ids=["the middle", "no score"]
+)
+def test_the_setting_that_predicts_the_validation_rows_best_is_kept(
+    tmp_path: Path, rates: list[float], best: float
+) -> None:
+    _write(tmp_path, pd.DataFrame({"site": ["a", "b"], "price": [1.0, 2.0], "clicked": [0, 1]}))
+    data = train.read(tmp_path)
+    # Held-out labels decide nothing.
+    data.test["clicked"] = 0
+    data.validation["clicked"] = 1 if best > 0.6 else data.validation["clicked"]
+
+    found = train.search(data, [{"rate": rate} for rate in rates], lambda setting: _fitted(data, setting["rate"]), 60.0)
+
+    assert found.predictions[0] == best
+    assert (found.settings, found.fit_seconds) == (3, 3.0)
+
+
+def test_a_search_without_time_tries_the_first_setting(tmp_path: Path) -> None:
+    _write(tmp_path, pd.DataFrame({"site": ["a", "b"], "price": [1.0, 2.0], "clicked": [0, 1]}))
+    data = train.read(tmp_path)
+
+    found = train.search(data, [{"rate": 0.2}, {"rate": 0.5}], lambda setting: _fitted(data, setting["rate"]), -1.0)
+
+    assert found.predictions[0] == 0.2 and found.settings == 1

@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli import app
+from pipeline.cli.app import app
 from schema.errors import ConfigError, DataRefused, ModelRefused
 from tests.deploy.conftest import DEPLOY, run_tool
 

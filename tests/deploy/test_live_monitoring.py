@@ -67,9 +67,13 @@ def image_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (DEPLOY / "docker" / "gateway.Dockerfile").read_text().replace("\\\n", "")
     for line in text.splitlines():
         if line.startswith("COPY") and "--from" not in line:
-            for name in line.split()[1:-1]:
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                copy(ROOT / name, source / Path(name).name)
+            *names, target = line.split()[1:]
+            for name in names:
+                if (ROOT / name).is_dir():
+                    shutil.copytree(ROOT / name, source / target)
+                else:
+                    (source / target).mkdir(exist_ok=True)
+                    shutil.copy(ROOT / name, source / target)
     installs = [line.removeprefix("RUN ") for line in text.splitlines() if line.startswith("RUN uv ")]
     assert len(installs) == 2
     # UV_PYTHON would count before VIRTUAL_ENV, and change the environment that these tests run in.
@@ -141,7 +145,7 @@ def deployment(
     (folder / "hash-key").write_text("secret for hashes")
     settings = yaml.safe_load((config / "gateway.yaml").read_text())
     settings["backend"] |= {
-        "address": f"127.0.0.1:{grpc_port}", "model_base_path": str(base / "adclick"), "timeout_seconds": 30
+        "address": f"127.0.0.1:{grpc_port}", "model_base_path": str(base / "adclick"), "timeout_seconds": 120
     }  # fmt: skip
     settings["security"]["api_keys_file"] = "api-keys"
     settings["log"] = {"hash_key_file": "hash-key", "predictions": "predictions", "sample_percent": 100}
@@ -154,7 +158,8 @@ def deployment(
     for job, port in zip(monitoring["scrape_configs"], (gateway_port, rest_port), strict=True):
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(monitoring))
-    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", folder)
+    for rules in ("alerts.yml", "stream_alerts.yml"):
+        shutil.copy(DEPLOY / "prometheus" / rules, folder)
 
     # The image holds the installed package alone.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -170,7 +175,7 @@ def deployment(
         programs = Path(sys.executable).parent
         start(programs / "tensorflow_model_server", *flags)
         gateway = start(
-            image_environment / "adclick", "serve", "--gateway-config", "gateway.yaml",
+            image_environment / "adclick-gateway", "--gateway-config", "gateway.yaml",
             "--port", str(gateway_port), env=environment,
         )  # fmt: skip
         start(
@@ -180,7 +185,7 @@ def deployment(
             f"--web.listen-address=127.0.0.1:{prometheus_port}",
         )
         client = stack.enter_context(
-            httpx.Client(base_url=f"http://127.0.0.1:{prometheus_port}", trust_env=False, timeout=30)
+            httpx.Client(base_url=f"http://127.0.0.1:{prometheus_port}", trust_env=False, timeout=120)
         )
         ready = f"http://127.0.0.1:{gateway_port}/readyz"
         wait_for("the gateway is ready", lambda: httpx.get(ready, trust_env=False).status_code == 200)
@@ -255,7 +260,7 @@ def test_the_health_checks_of_compose_find_the_servers(busy: Deployment) -> None
         environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
         for port, healthy in ((new, True), (free_port(), False)):
             command = [program, *(argument.replace(str(old), str(port)) for argument in arguments)]
-            done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=30)
+            done = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=120)
             assert (done.returncode == 0) == healthy, (command, done.stderr)
 
 
@@ -270,7 +275,7 @@ def test_changed_settings_are_taken_over_and_refused_ones_told(busy: Deployment)
 def test_a_gateway_that_dies_is_told(busy: Deployment) -> None:
     assert not active(busy) & {"AdclickGatewayDown", "AdclickModelServerDown", "AdclickModelNotLoaded"}
     busy.gateway.send_signal(signal.SIGTERM)
-    assert busy.gateway.wait(timeout=30) == 0
+    assert busy.gateway.wait(timeout=120) == 0
     wait_for("AdclickGatewayDown is pending", lambda: "AdclickGatewayDown" in active(busy), 30)
     assert "AdclickModelServerDown" not in active(busy)
 

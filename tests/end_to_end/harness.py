@@ -127,7 +127,8 @@ def small_project(folder: Path, *, months: int = 2, rows: int = 8_000) -> Projec
                 {"metric": "calibration_ratio", "lower": 0.5, "upper": 2.0},
             ],
         }
-        config["training"] = {"max_epochs": 3}
+        # So few clicks show no effect of images; the tests need a network that has one.
+        config["training"] = {"max_epochs": 3, "epoch_evidence": -1_000}
         config["ingestion"] = {"max_quarantine_share": 0.05}
 
     project.edit_config(loosen)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.splits import SPLITS
 from tests.beam import job_service, worker_pool
 from tests.end_to_end.harness import ADCLICK, Project, environment, small_project
 from tests.flink import flink_cluster, job_server_jar, wait_until
@@ -55,7 +56,7 @@ def assert_equal(ours: Project, local: Project) -> None:
         assert {key: one[key] for key in _COUNTS} == {key: other[key] for key in _COUNTS}
         assert one["creatives_by_status"] == other["creatives_by_status"]
         month = one["name"]
-        for split in ("train", "eval"):
+        for split in SPLITS:
             assert records(ours, month, split) == records(local, month, split)
             expected = statistics(local, month, split)
             found = statistics(ours, month, split)
@@ -132,7 +133,7 @@ def test_a_flink_cluster_that_loses_a_task_manager_gives_the_local_results(one_m
                 code = run.wait(1200)
             finally:
                 run.kill()
-                run.wait()
+                run.wait(60)
             out.seek(0)
             assert code == 0, out.read().decode()
         assert [job["state"] for job in cluster.jobs()] == ["FINISHED"] * 3, "ingestion, statistics, evaluation"

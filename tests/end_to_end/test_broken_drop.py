@@ -99,6 +99,9 @@ def test_a_drop_of_empty_files_is_refused(served: Project, tmp_path: Path) -> No
 
 
 def test_a_folder_without_files_is_refused(served: Project, tmp_path: Path) -> None:
-    done = served.run("--quiet", "--data", str(tmp_path / "project" / "truth"))
+    folder = tmp_path / "without"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("nothing to read")
+    done = served.run("--quiet", "--data", str(folder))
     assert done.code == 2, done.text
-    assert "*.csv" in done.err
+    assert "names that end in .csv" in done.err

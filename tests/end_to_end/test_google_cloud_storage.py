@@ -18,7 +18,9 @@ import yaml
 
 from serving.client.client import ModelServerClient
 from serving.client.gateway_client import GatewayClient
-from tests.end_to_end.harness import ADCLICK, Done, Project, adclick, environment
+from storage import google_storage
+from tests.buckets import reached
+from tests.end_to_end.harness import ADCLICK, Done, Project, adclick, environment, small_project
 from tests.end_to_end.test_life_of_a_pipeline import available, is_ready, wait_for
 from tests.gcs import Storage, running_storage
 
@@ -28,12 +30,9 @@ PUSH = "gs://models/adclick"
 
 @pytest.fixture(scope="module")
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    with running_storage(tmp_path_factory.mktemp("storage")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        for bucket in ("drops", "artifacts", "models"):
-            running.make_bucket(bucket)
-        yield running
+    running = running_storage(tmp_path_factory.mktemp("storage"))
+    with reached(running, google_storage._made_client, "drops", "artifacts", "models") as storage:
+        yield storage
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def serving(command: list[str], ready: Any) -> Iterator[None]:
         yield
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
 
 
 def free_ports(count: int) -> list[int]:
@@ -157,6 +156,28 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+@contextmanager
+def both_servers(push: str, drops: str, version: int, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """`adclick serve`, which may fetch images from the drops, and the model server alone, of versions in a bucket.
+
+    Yields the addresses of the first one's TensorFlow Serving API and ad API, and of the second, once they answer by
+    the version.
+    """
+    rest_port, ads_port, plain_port, plain_grpc_port = free_ports(4)
+    settings = {"creatives": {"allowed": [drops], "timeout_seconds": 120}, "limits": {"rate": ""}}
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
+    ours = [str(ADCLICK), "serve", "--development", "--model-base-path", push, "--rest-port", str(rest_port)]
+    ours += ["--grpc-port", "0", "--port", str(ads_port), "--gateway-config", str(folder / "gateway.yaml")]
+    plain = [str(Path(sys.executable).with_name("tensorflow_model_server")), f"--model_base_path={push}"]
+    plain += ["--model_name=adclick", f"--port={plain_grpc_port}", f"--rest_api_port={plain_port}"]
+    url, ads_url, plain_url = (f"http://127.0.0.1:{port}" for port in (rest_port, ads_port, plain_port))
+    with (
+        serving(plain, lambda: available(plain_url) == [version]),
+        serving(ours, lambda: available(url) == [version] and is_ready(ads_url)),
+    ):
+        yield url, ads_url, plain_url
+
+
 def copy_version(storage: Storage, version: int, new: int, names: list[str]) -> None:
     for name in names:
         storage.put(f"{PUSH}/{new}/{name}", storage.get(f"{PUSH}/{version}/{name}"))
@@ -165,17 +186,8 @@ def copy_version(storage: Storage, version: int, new: int, names: list[str]) -> 
 def test_both_servers_load_from_the_bucket(storage: Storage, run: Done, project: Project, tmp_path: Path) -> None:
     assert run.code == 0, run.text
     (version,) = project.status()["models"]["adclick"]["versions"]
-    rest_port, ads_port, plain_port, plain_grpc_port = free_ports(4)
-    settings = {"creatives": {"allowed": [DROPS], "timeout_seconds": 20}, "limits": {"rate": ""}}
-    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(settings))
-    ours = [str(ADCLICK), "serve", "--development", "--model-base-path", PUSH, "--rest-port", str(rest_port)]
-    ours += ["--grpc-port", "0", "--port", str(ads_port), "--gateway-config", str(tmp_path / "gateway.yaml")]
-    plain = [str(Path(sys.executable).with_name("tensorflow_model_server")), f"--model_base_path={PUSH}"]
-    plain += ["--model_name=adclick", f"--port={plain_grpc_port}", f"--rest_api_port={plain_port}"]
-    url, ads_url, plain_url = (f"http://127.0.0.1:{port}" for port in (rest_port, ads_port, plain_port))
     with (
-        serving(plain, lambda: available(plain_url) == [version]),
-        serving(ours, lambda: available(url) == [version] and is_ready(ads_url)),
+        both_servers(PUSH, DROPS, version, tmp_path) as (url, ads_url, plain_url),
         ModelServerClient(url) as client,
         GatewayClient(ads_url) as gateway,
     ):
@@ -212,3 +224,32 @@ def test_both_servers_load_from_the_bucket(storage: Storage, run: Done, project:
         rolled_back = adclick("predict", "--config", project.config, "--url", url, "--quiet")
         assert rolled_back.out == predicted.out
         assert project.status()["models"]["adclick"]["withdrawn"] == [version + 1]
+
+
+def test_no_address_is_a_pattern(storage: Storage, tmp_path: Path) -> None:
+    strange = "a [v1]/x*?"
+    project = small_project(tmp_path / "project", months=1, rows=3_000)
+    storage.put_folder(project.folder / "drops", f"gs://drops/{strange}")
+    # What would be found instead, were it one.
+    storage.put("gs://drops/a v/xyz/2026-10/impressions-00.csv", b"clicked\n1\n")
+    open_gates = [{"metric": "auc", "lower": 0.0}]
+
+    def move(config: dict[str, Any]) -> None:
+        config["data"]["root"] = f"gs://drops/{strange}"
+        config["pipeline_root"] = f"gs://artifacts/{strange}"
+        config["evaluation"] = {"confidence_intervals": False, "thresholds": open_gates}
+        config.setdefault("serving", {})["push_directory"] = f"gs://models/{strange}"
+
+    project.edit_config(move)
+    done = project.run()
+    assert done.code == 0, done.text
+    ((version,),) = (model["versions"] for model in project.status()["models"].values())
+    assert f"{version}/saved_model.pb" in storage.names(f"gs://models/{strange}")
+    predicted = adclick("predict", "--config", project.config, "--quiet")
+    assert predicted.code == 0 and 0 < float(predicted.out) < 1, predicted.text
+    scored = adclick("batch-predict", "--config", project.config, "--output", tmp_path / "scores.csv")
+    assert scored.code == 0, scored.text
+    # The second run makes a baseline of the first one's model.
+    done = project.run("--no-cache")
+    assert done.code in (0, 4), done.text
+    assert len(project.status()["runs"]) == 2

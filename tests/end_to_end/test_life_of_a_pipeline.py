@@ -25,7 +25,7 @@ from serving.client.gateway_client import GatewayClient
 from serving.model_server.servable import Servable
 from tests.end_to_end.harness import ADCLICK, Project, adclick, environment, held_out_examples
 
-COMPONENTS = 2 * 4 + 7
+COMPONENTS = 2 * 4 + 8
 
 
 def executions(project: Project) -> Counter[str]:
@@ -58,7 +58,7 @@ def serving(base: Path) -> Iterator[tuple[str, str]]:
         yield url, ads_url
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(120) == 0
 
 
 def is_ready(url: str) -> bool:
@@ -77,7 +77,7 @@ def available(url: str) -> list[int]:
     return [int(v["version"]) for v in answer.get("model_version_status", []) if v["state"] == "AVAILABLE"]
 
 
-def wait_for(condition: object, seconds: float = 60) -> None:
+def wait_for(condition: object, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"
@@ -140,7 +140,8 @@ def test_the_server_answers_and_loads_a_new_version(pushed: Project, tmp_path: P
         metadata = client.metadata()["metadata"]["signature_def"]["signature_def"]
         assert {"serving_default", "serving_examples", "embed_creative", "score"} <= set(metadata)
         inputs = metadata["serving_default"]["inputs"]
-        row = {name: {"DT_STRING": "", "DT_FLOAT": 0.0, "DT_INT64": 0}[spec["dtype"]] for name, spec in inputs.items()}
+        given = {"DT_STRING": "", "DT_FLOAT": 0.0, "DT_INT64": 1_790_812_800}  # 2026-10-01
+        row = {name: given[spec["dtype"]] for name, spec in inputs.items()}
         plain, with_image = client.predict([row, {**row, "image": image}])
         assert 0 < plain < 1 and 0 < with_image < 1 and plain != with_image
         context = {name: value for name, value in row.items() if name not in ("ad_id", "image")}

@@ -19,10 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from models.requests import requests_from_examples
-from pipeline.config import load_config
-from pipeline.monitor_command import run_monitor
-from pipeline.run_data import held_out_files
-from pipeline.run_record import read_records
+from pipeline.config.settings import load_config
+from pipeline.monitor.command import run_monitor
+from pipeline.runs.data import held_out_files
+from pipeline.runs.record import read_records
 from schema.curated import load_schema, write_schema
 from schema.errors import ConfigError, DataRefused, SkewFound
 from serving.client.gateway_client import GatewayClient
@@ -93,14 +93,19 @@ class Sent:
 def gateway(project: Project, models: RunningServer, log: Path) -> Iterator[GatewayClient]:
     settings = GatewaySettings.model_validate(
         {
-            "backend": {"kind": "in_process", "model_base_path": str(project.push_base), "timeout_seconds": 30},
+            "backend": {
+                "kind": "in_process",
+                "model_base_path": str(project.push_base),
+                "timeout_seconds": 120,
+                "explain_timeout_seconds": 120,
+            },
             "limits": {"rate": ""},
             "log": {"predictions": str(log), "sample_percent": 100, "access": False},
         }
     )
     with ExitStack() as stack:
         running = stack.enter_context(running_gateway(settings, model_server=models.model_server, is_open=True))
-        yield stack.enter_context(GatewayClient(running.url, timeout_seconds=30))
+        yield stack.enter_context(GatewayClient(running.url, timeout_seconds=120))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 
@@ -48,6 +49,15 @@ def test_a_worse_model_is_refused(served: Project) -> None:
     assert f"The version that was served before stays: <code>{run['baseline']}</code>" in report
     assert "All metrics of both models" in report and "could not show" not in report
 
+    served.edit_config(lambda config: config["training"].update(learning_rate=1e30))
+    done = served.run("--compare")
+    assert done.code == 4, done.text
+    assert "training failed: " in done.err and "epoch 1" in done.err and "not finite" in done.err
+    assert served.versions == versions
+    run = served.status()["runs"][-1]
+    assert run["state"] == "model_refused" and not run["evaluation"]
+    assert "not finite" in (served.output / "runs" / run["run_id"] / "report.html").read_text()
+
 
 def rename_devices(rows: list[str]) -> list[str]:
     for old, new in (("phone", "MOBILE"), ("desktop", "PC"), ("tablet", "PAD")):
@@ -84,6 +94,21 @@ def test_too_many_quarantined_rows_are_refused(served: Project) -> None:
     assert done.code == 3, done.text
     assert "are quarantined, more than the allowed 5.00%" in done.err and "wrong_field_count" in done.err
     assert served.versions == versions
+
+
+def test_a_month_delivered_as_another_is_refused(served: Project) -> None:
+    august, september = (served.folder / "drops" / month for month in ("2026-08", "2026-09"))
+    shutil.rmtree(september)
+    shutil.copytree(august, september)
+
+    done = served.run()
+
+    assert done.code == 3, done.text
+    assert "rows are dated outside their month: in 2026-08" in done.err
+    assert "stand in 2026-08 too, with the same identifier" in done.err
+    (run,) = served.status()["runs"]
+    assert run["copies"]["held_out_in_training"] == run["copies"]["held_out_rows"] > 0
+    assert "held-out impressions stand in training too" in report_of(served)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_killed_search_goes_on_and_its_result_trains(pushed: Project, tmp_path
     while trials_done(pushed) < 1 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(60)
     assert 1 <= trials_done(pushed) < 3, "it was killed in the middle"
     before = {file: file.stat().st_mtime_ns for file in pushed.output.glob("tuning/*/search/trial_0/trial.json")}
 

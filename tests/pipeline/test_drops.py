@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.drops import find_drops, gaps
+from components.ad_example_gen.drop_files import list_drop
+from pipeline.drops import find_drops, find_passed_over, gaps
 from schema.errors import ConfigError
 
 
@@ -65,3 +66,73 @@ def test_what_holds_no_drop_is_refused(tmp_path: Path) -> None:
         find_drops(str(tmp_path / "nowhere"), window=1)
     with pytest.raises(ConfigError, match="YYYY-MM"):
         find_drops(str(tmp_path), window=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "intended"),
+    [
+        ("2026_10", "2026-10"),
+        ("2026-11 ", "2026-11"),
+        ("2026-9", "2026-09"),
+        ("202611", "2026-11"),
+        ("10-2026", "2026-10"),
+        ("Oct 2026", "2026-10"),
+        ("month=2026-10", "2026-10"),
+        ("2026\u201110", "2026-10"),
+        ("2026-02-15", "2026-02/2026-02-15"),
+    ],
+)
+def test_a_folder_named_nearly_as_a_month_is_refused(root: Path, name: str, intended: str) -> None:
+    (root / name).mkdir()
+    with pytest.raises(ConfigError, match=f"should be named '{intended}'"):
+        find_drops(str(root), window=2)
+
+
+def test_what_is_not_read_is_named(root: Path) -> None:
+    newest, older = root / "2026-01", root / "2025-11"
+    for name in (".DS_Store", "_SUCCESS", "._a.csv", "b.csv.7z", "b.csv.rar", "b.orc", "image.JPG"):
+        (newest / name).write_bytes(b"")
+        (older / name).write_bytes(b"")
+    for name in ("15", "day16", "backup", "images", "__MACOSX"):
+        (newest / name).mkdir()
+        (newest / name / "b.csv").write_text("x\n1\n")
+    (newest / "images" / "b.csv").rename(newest / "images" / "b.jpg")
+    (newest / "15" / ".hidden.csv").write_text("")
+    (root / "2026-02.csv").write_text("x\n")
+    drops = find_drops(str(root), window=1)
+    found = find_passed_over(str(root), drops)
+    assert found.unread == [
+        "2026-02.csv",
+        "2026-13/",
+        "notes/",
+        *(f"2026-01/{name}" for name in ("b.csv.7z", "b.csv.rar", "b.orc", "backup/")),
+    ]
+    assert found.litter == 5
+    assert len(found.describe()) == 2
+    listing = list_drop(drops[0].uri)
+    assert [(file.path.removeprefix(str(newest)), file.folder) for file in listing.files] == [
+        ("/a.csv", ""),
+        ("/15/b.csv", "15"),
+        ("/day16/b.csv", "day16"),
+    ]
+
+
+def test_nothing_is_said_where_all_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n")
+    found = find_passed_over(str(tmp_path), find_drops(str(tmp_path), window=1))
+    assert found.describe() == []
+    assert find_passed_over(str(tmp_path / "a.csv"), find_drops(str(tmp_path / "a.csv"), window=1)).describe() == []
+
+
+def test_a_root_whose_parent_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file/drops"):
+        find_drops(str(tmp_path / "file" / "drops"), window=1)
+
+
+def test_paths_are_no_patterns(tmp_path: Path) -> None:
+    root = tmp_path / "a b [v1]*?#%20'\u00fc"
+    (root / "2026-01").mkdir(parents=True)
+    (root / "2026-01" / "x [1].csv").write_text("x\n")
+    (drop,) = find_drops(str(root), window=1)
+    assert [file.path for file in list_drop(drop.uri).files] == [str(root / "2026-01" / "x [1].csv")]

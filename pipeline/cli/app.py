@@ -1,0 +1,81 @@
+"""The command line. Heavy imports stay inside the commands, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+
+# Keras 3 everywhere: TensorFlow Transform would otherwise choose Keras 2 when it is imported first.
+os.environ["TF_USE_LEGACY_KERAS"] = "0"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from collections.abc import Callable
+
+import typer
+
+from pipeline.cli.api_key import api_key
+from pipeline.cli.batch_predict import batch_predict
+from pipeline.cli.clean import clean
+from pipeline.cli.compile import compile_
+from pipeline.cli.explain import explain
+from pipeline.cli.init import init
+from pipeline.cli.monitor import monitor
+from pipeline.cli.predict import predict
+from pipeline.cli.report import report
+from pipeline.cli.rollback import rollback
+from pipeline.cli.run import run
+from pipeline.cli.sample_data import sample_data
+from pipeline.cli.schedule import schedule
+from pipeline.cli.status import status
+from pipeline.cli.stream import app as stream_app
+from pipeline.cli.submit import submit
+from pipeline.cli.tune import tune
+from pipeline.console import plain_console
+from serving.command_line import run_command_line
+from serving.gateway.command import SERVE_CONTEXT, serve
+
+#: In the order in which help lists them.
+COMMANDS: tuple[Callable[..., None], ...] = (
+    sample_data,
+    init,
+    run,
+    rollback,
+    clean,
+    tune,
+    serve,
+    api_key,
+    predict,
+    explain,
+    batch_predict,
+    monitor,
+    status,
+    report,
+    compile_,
+    submit,
+    schedule,
+)
+
+EXIT_CODES = """\
+Exit codes: 0 done; 1 internal failure; 2 wrong command, config or input location; 3 data refused; 4 model refused; \
+5 model blessed, but held back by a roll-back; 6 traffic too far from training (monitor), or from a replay (stream); \
+7 Vertex AI or Kubeflow refused a submission or could not be reached."""
+
+app = typer.Typer(
+    help=f"Monthly ad-click models, from a drop of CSV impressions and images to a served model.\n\n{EXIT_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in COMMANDS:
+    context = SERVE_CONTEXT if command is serve else None
+    app.command(command.__name__.rstrip("_").replace("_", "-"), context_settings=context)(command)
+app.add_typer(stream_app, name="stream")
+
+
+def main() -> None:
+    """Runs the command line; an error that a person can act on ends without a traceback, in its own exit code."""
+    run_command_line(app, plain_console(stderr=True, soft_wrap=True))
+
+
+if __name__ == "__main__":
+    main()

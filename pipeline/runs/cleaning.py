@@ -1,0 +1,97 @@
+"""`adclick clean`: old versions and artifacts go; what is served, held or compared with stays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from pipeline.config.settings import Config
+from pipeline.runs.local import metadata_config
+from pipeline.runs.record import RunRecord, read_records
+from storage import bucket, filesystem
+from storage.model_versions import ModelVersions
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is to go.
+
+    Attributes:
+        versions: Folders of versions.
+        artifacts: Folders of artifacts.
+        size: Bytes in all of them.
+    """
+
+    versions: list[str]
+    artifacts: list[str]
+    size: int
+
+
+def plan_cleaning(config: Config, keep_versions: int, keep_runs: int) -> Cleaning:
+    """Finds what `clean` would delete.
+
+    Kept are: the served version and the newest of the others; the baselines of the newest runs; the artifacts of the
+    newest runs and of the runs that pushed a kept version.
+
+    Args:
+        config: The config.
+        keep_versions: How many versions stay of those that are served, held and withdrawn, each.
+        keep_runs: How many finished runs keep their artifacts.
+    """
+    versions = ModelVersions(config.push_base)
+    records = [record for record in read_records(config.output) if record.finished is not None]
+    newest = records[-keep_runs:]
+    baselines = {record.baseline for record in newest}
+    old, kept = [], set()
+    for folder, numbers in (
+        (versions.served_folder, versions.served),
+        (versions.held_folder, versions.held),
+        (versions.withdrawn_folder, versions.withdrawn),
+    ):
+        for number in numbers:
+            address = os.path.join(folder, str(number))
+            if number in numbers[-keep_versions:] or address in baselines:
+                kept.add(number)
+            else:
+                old.append(address)
+    behind = [record for record in records if record in newest or record.pushed_version in kept]
+    artifacts = _unused_artifacts(config.artifacts, behind)
+    return Cleaning(old, artifacts, sum(_size(folder) for folder in (*old, *artifacts)))
+
+
+def clean(config: Config, cleaning: Cleaning) -> None:
+    """Deletes what was planned; the metadata store says so of each artifact before it goes."""
+    store = metadata_store.MetadataStore(metadata_config(config.output))
+    gone = set(cleaning.artifacts)
+    deleted = [artifact for artifact in store.get_artifacts() if artifact.uri in gone]
+    for artifact in deleted:
+        artifact.state = metadata_store_pb2.Artifact.DELETED
+    if deleted:
+        store.put_artifacts(deleted)
+    for folder in (*cleaning.versions, *cleaning.artifacts):
+        filesystem.delete(folder)
+
+
+def _unused_artifacts(root: str, records: list[RunRecord]) -> list[str]:
+    """Folders `COMPONENT/OUTPUT/NUMBER` that no record names; those of killed runs are among them."""
+    used = {uri for record in records for uris in record.artifacts.values() for uri in uris}
+    return [folder for folder in _below(root, depth=3) if folder not in used]
+
+
+def _below(folder: str, depth: int) -> list[str]:
+    if not depth:
+        return [folder]
+    if not filesystem.isdir(folder):
+        return []
+    names = sorted(name for names in filesystem.list_entries(folder) for name in names)
+    return [found for name in names if name[0] not in "._" for found in _below(os.path.join(folder, name), depth - 1)]
+
+
+def _size(folder: str) -> int:
+    if "://" in folder:
+        return sum(found.size for found in bucket.objects_below(folder))
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())

@@ -1,0 +1,229 @@
+"""Compiles runs and the monthly pipeline for a platform, and hands them to it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+
+from components.ad_example_gen.drop_names import PassedOver
+from pipeline.config.platform import DEFAULT_STEP, Target
+from pipeline.config.settings import Config
+from pipeline.dag import create_pipeline
+from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from pipeline.runs.record import find_record, read_records, write_record
+from pipeline.targets.compiler import CompiledJob, check_steps, compile_job
+from pipeline.targets.monthly import MonthlySubmission, create_monthly_pipeline
+from pipeline.targets.recorder import make_recorder, submitted_record
+from pipeline.targets.schedule import Schedule
+from pipeline.targets.window import LATEST, Window, record_submission, resolve_window
+from pipeline.targets.workflow_size import workflow_bytes
+from schema.errors import ConfigError
+from storage import filesystem
+from storage.bucket import is_s3_address
+
+_MONTHLY_STEP = MonthlySubmission.__name__
+#: What of the config decides how a month is read.
+_DECIDES_MONTHS = ("features", "csv", "ingestion", "split")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What the platform took.
+
+    Attributes:
+        address: The run's or schedule's name at the platform.
+        months: The months of a run; empty for a schedule.
+        passed_over: What of the data root the run does not read.
+    """
+
+    address: str
+    months: str = ""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+
+
+def compile_run(config: Config, target: Target, window: Window) -> CompiledJob:
+    """Compiles the DAG of one run: the one that runs locally, a step that records the run, and a gate for the model.
+
+    Raises:
+        ConfigError: A setting of `platform` is missing or wrong.
+    """
+    pipeline = create_pipeline(
+        config=config,
+        drops=window.drops,
+        schema_file=window.schema_file,
+        pipeline_root=window.pipeline_root,
+        push_base=window.push_base,
+        baseline=window.baseline,
+        beam_pipeline_args=beam_arguments(config),
+        enable_cache=config.platform.caching,
+        gate_model=True,
+        make_recorder=functools.partial(make_recorder, submitted_record(config, window)),
+    )
+    compiled = compile_job(pipeline, config.platform, target, parameters_folder=_parameters_folder(config))
+    if target == "kubeflow":
+        _check_size(compiled, config, window)
+    return compiled
+
+
+def _check_size(compiled: CompiledJob, config: Config, window: Window) -> None:
+    """Refuses a window of which Kubeflow makes a workflow that Argo refuses, while it runs."""
+    spec = compiled.job["pipelineSpec"]
+    limit = config.platform.kubeflow.max_workflow_bytes
+    needed = workflow_bytes(spec, compiled.platform_spec)
+    if needed > limit and config.platform.caching:
+        known = _months_made(config)
+        months = {drop.name for drop in window.drops if (drop.name, drop.uri, drop.fingerprint) in known}
+        reused = {name for name in spec["root"]["dag"]["tasks"] if name.partition("-")[2] in months}
+        needed = workflow_bytes(spec, compiled.platform_spec, reused)
+    if needed > limit:
+        count = len(window.drops)
+        raise ConfigError(
+            f"a window of {count} months is too long for Kubeflow: its Argo workflow would take some {needed:,} bytes, "
+            f"and {limit:,} are allowed",
+            f"Some {count * limit // needed} months fit. Months that an earlier run has read take less room: run a "
+            "shorter window first, then this one. Or raise MAX_WORKFLOW_SIZE of the cluster's workflow-controller, up "
+            "to the 1.5 million bytes that etcd takes, and platform.kubeflow.max_workflow_bytes with it.",
+        )
+
+
+def _months_made(config: Config) -> set[tuple[str, str, str]]:
+    """Name, address and fingerprint of the months whose steps a platform reuses: earlier runs have read them alike."""
+    own = config.model_dump(mode="json", include=set(_DECIDES_MONTHS))
+    return {
+        (month.name, month.uri, month.fingerprint)
+        for record in read_records(config.output)
+        if record.platform is not None and record.finished is not None
+        if all(record.config.get(key) == own[key] for key in _DECIDES_MONTHS)
+        for month in record.window
+    }
+
+
+def compile_monthly(config: Config, target: Target, *, month: str = LATEST, months: int = 0) -> CompiledJob:
+    """Compiles the monthly pipeline; see `pipeline.targets.monthly`. Its step is not retried: it might submit twice.
+
+    Raises:
+        ConfigError: A setting of `platform` is missing or wrong.
+    """
+    # What the step will need is checked now, when a person looks on.
+    beam_arguments(config)
+    check_steps(config.platform, target)
+    steps = {name: step for name, step in config.platform.steps.items() if name in (DEFAULT_STEP, _MONTHLY_STEP)}
+    settings = config.platform.model_copy(update={"steps": steps})
+    pipeline = create_monthly_pipeline(config, target, month=month, months=months)
+    return compile_job(pipeline, settings, target, parameters_folder=_parameters_folder(config))
+
+
+def check_addresses(config: Config, target: Target) -> None:
+    """Refuses what no step's container can reach, or the platform cannot keep; raises `ConfigError`."""
+    addresses = {
+        "data.root": config.data.root,
+        "output": config.output,
+        "pipeline_root": config.artifacts,
+        "serving.push_directory": config.push_base,
+    }
+    local = [f"{key} is {address}" for key, address in addresses.items() if "://" not in address]
+    if local:
+        raise ConfigError(
+            f"the steps of a platform cannot reach local folders: {'; '.join(local)}",
+            "Give addresses in a bucket, gs:// or s3://; pipeline_root and serving.push_directory lie below output "
+            "where they are not given.",
+        )
+    if target == "vertex" and is_s3_address(config.artifacts):
+        raise ConfigError(
+            f"pipeline_root: {config.artifacts}: Vertex AI keeps artifacts in gs:// only", "Give a bucket of Google's."
+        )
+    if config.platform.beam_arguments and is_s3_address(config.artifacts):
+        raise ConfigError(
+            f"platform.beam_arguments: steps whose artifacts are in S3, {config.artifacts}, work on copies in their "
+            "pods, where no other engine's workers see them",
+            "Leave platform.beam_arguments out, or give a pipeline_root in gs://.",
+        )
+
+
+def _parameters_folder(config: Config) -> str:
+    return filesystem.join(config.output, "parameters")
+
+
+def write_files(compiled: CompiledJob) -> None:
+    """Writes the files that the steps read; those that are there already have the same content."""
+    for address, content in compiled.files.items():
+        if not filesystem.exists(address):
+            filesystem.make_folder(address.rpartition("/")[0])
+            with filesystem.open_write_atomic(address) as stream:
+                stream.write(content.encode())
+
+
+def beam_arguments(config: Config) -> list[str]:
+    """Beam's arguments of the steps.
+
+    Raises:
+        ConfigError: Dataflow is the runner, and what it needs is missing.
+    """
+    given = config.platform.beam_arguments
+    if not given:
+        return list(LOCAL_BEAM_ARGUMENTS)
+    options = PipelineOptions(given)
+    if (options.view_as(StandardOptions).runner or "").lower() in ("dataflow", "dataflowrunner"):
+        cloud = options.view_as(GoogleCloudOptions)
+        missing = [f"--{name}" for name in ("project", "region", "temp_location") if not getattr(cloud, name)]
+        if missing:
+            raise ConfigError(
+                f"platform.beam_arguments: Dataflow needs {', '.join(missing)}", "Add what is missing to the arguments."
+            )
+    return list(given)
+
+
+def submit_run(config: Config, target: Target, *, month: str = LATEST, months: int = 0) -> Submitted:
+    """Resolves the window, compiles the run and submits it.
+
+    Raises:
+        ConfigError: The config, the data root or the month is wrong; nothing was submitted.
+        SubmissionRefused: The platform refused the run or could not be reached.
+    """
+    window = resolve_window(config, month, months)
+    compiled = compile_run(config, target, window)
+    write_files(compiled)
+    job = compiled.job
+    name = f"{config.serving.model_name} {window.drops[-1].name}"
+    if target == "vertex":
+        from pipeline.targets import vertex
+
+        address = vertex.submit(job, config.platform.vertex, name)
+    else:
+        from pipeline.targets import kubeflow
+
+        address = kubeflow.submit(job, config.platform.kubeflow, name, compiled.platform_spec)
+    record_submission(config, window, address)
+    _record_start(config, window, address)
+    return Submitted(address, window.months, window.passed_over)
+
+
+def _record_start(config: Config, window: Window, address: str) -> None:
+    """Leaves the record of a run that has not ended; one that ended, whose steps are all reused, keeps its own."""
+    record = find_record(config.output, window.run_id)
+    if record is not None and record.finished is not None and record.state in ("pushed", "held"):
+        return
+    write_record(config.output, submitted_record(config, window).model_copy(update={"platform": address}))
+
+
+def submit_schedule(
+    config: Config, target: Target, schedule: Schedule, *, month: str = LATEST, months: int = 0
+) -> Submitted:
+    """Schedules the monthly pipeline on the platform.
+
+    Raises:
+        ConfigError: The config or the schedule is wrong; nothing was submitted.
+        SubmissionRefused: The platform refused the schedule or could not be reached.
+    """
+    compiled = compile_monthly(config, target, month=month, months=months)
+    write_files(compiled)
+    job = compiled.job
+    if target == "vertex":
+        from pipeline.targets import vertex
+
+        return Submitted(vertex.create_schedule(job, config.platform.vertex, schedule))
+    from pipeline.targets import kubeflow
+
+    return Submitted(kubeflow.create_schedule(job, config.platform.kubeflow, schedule, compiled.platform_spec))

@@ -1,0 +1,35 @@
+"""Configs and windows that need no data: compiling reads none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import pipeline.sample_data
+from pipeline.config.settings import Config
+from pipeline.drops import Drop
+from pipeline.targets.window import Window
+
+IMAGE = "registry.example/adclick@sha256:0123"
+
+
+def sample_config(platform: dict[str, Any] | None = None, **changes: Any) -> Config:
+    """The sample data's config, in a bucket, with a `platform` section."""
+    document = yaml.safe_load((Path(pipeline.sample_data.__file__).parent / "config.yaml").read_text())
+    document["data"]["root"] = "gs://bucket/drops"
+    document["output"] = "gs://bucket/output"
+    return Config.model_validate({**document, **changes, "platform": {"image": IMAGE, **(platform or {})}})
+
+
+def window_of(*months: str, baseline: str | None = None) -> Window:
+    return Window(
+        drops=[Drop(name, int(name.replace("-", "")), f"gs://bucket/drops/{name}", f"hash{name}") for name in months],
+        schema_file="gs://bucket/output/schema/0/schema.pbtxt",
+        baseline=baseline,
+        push_base="gs://bucket/output/serving_model/adclick",
+        pipeline_root="gs://bucket/output/pipeline_root",
+        key="key",
+        run_id="20261102T060000Z",
+    )
