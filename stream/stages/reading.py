@@ -53,6 +53,8 @@ class PartitionReader:
         self._consumer = Consumer(consumer_options(settings, group, error_cb=self._note_error))
         self._lag_told = 0.0
         self._paused: set[Partition] = set()
+        self._ends: dict[Partition, int] = {}
+        self._ends_in_doubt: dict[Partition, int] = {}
 
     @property
     def partitions(self) -> list[Partition]:
@@ -80,6 +82,8 @@ class PartitionReader:
         from confluent_kafka import TopicPartition
 
         self.at_end.clear()
+        self._ends.clear()
+        self._ends_in_doubt.clear()
         self.only(None)
         self._consumer.assign([TopicPartition(*one, offsets.get(one, EARLIEST)) for one in self._partitions])
 
@@ -99,11 +103,24 @@ class PartitionReader:
             most: How many at most.
             timeout: How long to wait for the first, in seconds.
         """
+        self._look_for_ends_again()
         first = self._consumer.poll(timeout)
         if first is None:
             return []
         messages = [first, *self._consumer.consume(most - 1, 0)] if most > 1 else [first]
         return self._without_ends(messages)
+
+    def _look_for_ends_again(self) -> None:
+        """Goes to where partitions ended before their broker was away: librdkafka tells of each end only once."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        for partition, offset in list(self._ends_in_doubt.items()):
+            try:
+                self._consumer.seek(TopicPartition(*partition, offset))
+            except KafkaException as error:
+                logger.info("waiting for Kafka: %s", error_text(error))
+                return
+            del self._ends_in_doubt[partition]
 
     def _without_ends(self, messages: Iterable[Any]) -> list[Any]:
         from confluent_kafka import KafkaError
@@ -112,11 +129,14 @@ class PartitionReader:
         for message in messages:
             error = message.error()
             if error is None:
-                if self.at_end:
-                    self.at_end.pop((message.topic(), message.partition()), None)
+                if self.at_end or self._ends_in_doubt:
+                    partition = (message.topic(), message.partition())
+                    self.at_end.pop(partition, None)
+                    self._ends_in_doubt.pop(partition, None)
                 found.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self.at_end[(message.topic(), message.partition())] = time.monotonic()
+                partition = (message.topic(), message.partition())
+                self.at_end[partition], self._ends[partition] = time.monotonic(), message.offset()
             else:
                 logger.warning("reading: %s", error)
         return found
@@ -170,6 +190,7 @@ class PartitionReader:
 
     def _note_error(self, error: Any) -> None:
         # A broker that is away may have more of a partition than is known.
+        self._ends_in_doubt |= {one: self._ends[one] for one in self.at_end}
         self.at_end.clear()
         logger.info("Kafka: %s", error_text(error))
 

@@ -107,7 +107,6 @@ def test_an_operator_killed_in_the_middle(tmp_path: Path, kafka: KafkaSettings, 
     assert alerts(project) == alerts(calm)
 
 
-@pytest.mark.xfail(strict=False, reason="after its broker was killed the stream sometimes stands still until restarted")
 def test_a_broker_killed_in_the_middle(
     tmp_path: Path, broker: LocalBroker, kafka: KafkaSettings, own_topics: Topics
 ) -> None:
