@@ -43,6 +43,11 @@ def oddly_named_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     return train_tiny_model(tmp_path_factory.mktemp("oddly_named"), ODD_NAMES)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes are no part of a test's name: an archive holds the time, and workers must find the same tests."""
+    return argname if isinstance(val, bytes | bytearray) else None
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints what tests have told by `record_property`, also those that passed in another process."""
     reports = [*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())]
