@@ -85,6 +85,11 @@ class TopicsSettings(_Settings):
         TopicSettings(name="rejected-events", partitions=1, retention="30d"),
         description="What was no event: its bytes, with the reason in the headers.",
     )
+    verdicts: TopicSettings | None = Field(
+        None,
+        description="Verdicts on clicks as they come in, as JSON of the form of `history.verdicts`, which hold over "
+        "those of files; none is read if not declared.",
+    )
     replication_factor: int = Field(1, ge=1, description="How many brokers hold each topic; 3 in production.")
 
     @model_validator(mode="before")
@@ -264,6 +269,11 @@ class StreamSettings(_Settings):
         return self.events.impression_of_click or self.events.impressions.id
 
     @property
+    def has_verdicts(self) -> bool:
+        """Whether what clicks were found to be is told apart from them, by files or a topic."""
+        return self.history.verdicts is not None or self.topics.verdicts is not None
+
+    @property
     def text_columns(self) -> frozenset[str]:
         """The columns that features read as text."""
         joined = () if self.impression_column is None else (self.impression_column,)
@@ -278,8 +288,8 @@ class StreamSettings(_Settings):
     def _consistent(self) -> StreamSettings:
         if self.events.impressions is not None and self.events.impressions.id is None:
             raise ValueError("events.impressions.id is null: clicks name their impression by its id")
-        if self.history.verdicts is not None and self.events.clicks.id is None:
-            raise ValueError("history.verdicts is declared, but events.clicks.id is null: verdicts name clicks by it")
+        if self.has_verdicts and self.events.clicks.id is None:
+            raise ValueError("verdicts are declared, but events.clicks.id is null: verdicts name clicks by it")
         for name, feature in self.features.items():
             if (feature.of == "impressions" or feature.needs_impressions) and self.events.impressions is None:
                 raise ValueError(f"features.{name} needs impressions, but events.impressions is not declared")

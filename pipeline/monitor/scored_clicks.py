@@ -94,6 +94,7 @@ class VerdictCounts:
         unlabelled: Judged clicks without a verdict.
         late: Judged clicks that came late, and so have no features.
         no_probability: Judged clicks for which the model gave no probability.
+        rejected: What was no verdict, in words.
     """
 
     verdicts: int = 0
@@ -102,6 +103,7 @@ class VerdictCounts:
     unlabelled: int = 0
     late: int = 0
     no_probability: int = 0
+    rejected: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -192,14 +194,15 @@ def report_of(config: Config, stream: StreamSettings, scored: Iterable[ScoredCli
     """Adds judged clicks up by version.
 
     Raises:
+        ConfigError: There are no such files or topic of verdicts.
         DataRefused: A verdict is none of the label's texts, or there is no judged click.
     """
     features = config.features
-    found = verdicts_of(stream, features) if stream.history.verdicts is not None else None
+    found = verdicts_of(stream, features)
     counts = VerdictCounts()
     join = None
     if found is not None:
-        counts.verdicts, counts.changed = len(found.labels), found.changed
+        counts.verdicts, counts.changed, counts.rejected = len(found.labels), found.changed, found.faults
         honest = stream.history.unlabelled == "negative"
         join = _VerdictJoin(_is_fraud(found.labels, features), honest, counts)
     reader = TrafficReader(Selection(), lambda number: known_baseline(config, number), join, None)
@@ -288,6 +291,8 @@ def print_stream_report(console: Console, report: StreamReport) -> None:
         )
     else:
         console.print("No verdicts were given: how good the alerts are is not known.", highlight=False)
+    for fault in counts.rejected:
+        console.print(fault, style="yellow", highlight=False)
     if counts.late or counts.no_probability:
         console.print(
             f"{counts.late:,} clicks came late and were judged without features; for {counts.no_probability:,} the "

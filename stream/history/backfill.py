@@ -21,7 +21,7 @@ from stream.events import Event, RejectedEvent
 from stream.features.operator import FeatureOperator
 from stream.history.drop_writer import DropWriter
 from stream.history.event_files import EventFiles, find_event_files
-from stream.history.verdicts import Verdicts, read_verdicts
+from stream.history.verdicts import VerdictColumns, Verdicts, read_verdict_files, read_verdict_messages
 from stream.ordering import EventOrder
 from stream.settings import StreamSettings
 from stream.state.rocksdb import RocksState
@@ -81,6 +81,7 @@ class BackfillReport:
                 f"{self.verdicts.number:,} verdicts, {self.verdicts.changed:,} of which overrule an earlier one; "
                 f"{self.unmatched_verdicts:,} on clicks that are not there"
             )
+            lines += self.verdicts.faults
         for kind, number in self.late.items():
             if number:
                 lines.append(
@@ -248,20 +249,29 @@ def _files(where: str, kind: str) -> list[Path]:
 
 
 def verdicts_of(stream: StreamSettings, features: FeatureTable) -> Verdicts | None:
-    """The verdicts of `stream.history`; None where the clicks hold their labels themselves.
+    """The verdicts of `stream.history`, over them those of the topic; None where clicks hold their labels themselves.
 
     Raises:
-        ConfigError: There are no such files, or clicks have no id.
+        ConfigError: There are no such files, no such topic, or clicks have no id.
         DataRefused: A row names no click or has no label; names file and line.
+        BrokerUnreachable: The broker of the topic does not answer.
     """
-    history = stream.history
-    if history.verdicts is None:
+    if not stream.has_verdicts:
         return None
-    files = _files(history.verdicts, "verdicts")
+    history, topic = stream.history, stream.topics.verdicts
     column = history.verdict_id or stream.events.clicks.id
     if column is None:
         raise ConfigError("stream.events.clicks.id: is null", "Verdicts name clicks by their id: name its column.")
-    return read_verdicts(files, column, features.source_of(features.label_name))
+    columns = VerdictColumns(column, features.source_of(features.label_name))
+    verdicts = Verdicts()
+    if history.verdicts is not None:
+        read_verdict_files(verdicts, _files(history.verdicts, "verdicts"), columns)
+    if topic is not None:
+        # Kafka's client: most histories are of files alone.
+        from stream.stages.reading import messages_until_now
+
+        read_verdict_messages(verdicts, messages_until_now(stream.kafka, {topic.name}, "verdicts"), columns)
+    return verdicts
 
 
 def _in_step(sources: Mapping[str, EventFiles], order: EventOrder) -> Iterator[list[Event | RejectedEvent]]:
