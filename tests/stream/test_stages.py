@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from stream.stages.judge import Judge
 from stream.stages.members import ScorerStage
 from stream.stages.operator import OperatorStage
 from stream.state.store import MemoryState
+from tests.gcs import free_port
 from tests.stream.stages import BEGIN, Project, documents, drive, make_project, produce, traffic, write_fraud_model
 
 pytestmark = pytest.mark.end_to_end
@@ -72,6 +76,49 @@ def test_a_new_version_judges_from_then_on(
     drive([stage], judged_by_the_new_one)
     versions = [one["model_version"] for one in documents(kafka, project.stream.topics.scored_clicks.name, 101)]
     assert versions == sorted(versions) and set(versions) == {1, 2}
+
+
+@contextmanager
+def model_server(project: Project, port: int) -> Iterator[None]:
+    """A server of TensorFlow Serving's API as a process of its own, over gRPC; killed -9 at the end."""
+    command = [sys.executable, "-m", "serving.model_server.command", f"--port={port}", "--rest_api_port=0"]
+    name, base = project.config.serving.model_name, project.config.push_base
+    process = subprocess.Popen([*command, f"--model_name={name}", f"--model_base_path={base}"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(60)
+
+
+def test_a_server_is_asked_over_grpc_and_waited_for_where_it_goes_away(
+    tmp_path: Path, kafka: KafkaSettings, own_topics: Topics, stack: ExitStack
+) -> None:
+    port = free_port()
+    scorer = {"backend": "grpc", "address": f"127.0.0.1:{port}", "poll_seconds": 0.2}
+    project = make_project(tmp_path, kafka, own_topics(partitions=1), scorer=scorer)
+    metrics = StreamMetrics()
+    judged = lambda: metrics.value("scored_clicks_total", model_version="1")  # noqa: E731
+    with model_server(project, port):
+        stage = operator_of(project, MemoryState(), stack, judge_of(project, metrics, stack))
+        produce(project, traffic(200))
+        drive([stage], lambda: judged() == 100)
+    produce(project, traffic(200, begin=BEGIN + 10_000_000))
+    with model_server(project, port):
+        drive([stage], lambda: judged() == 200)
+        write_fraud_model(Path(project.config.push_base), 2, weight=-1.0)
+        begins = iter(range(BEGIN + 20_000_000, BEGIN + 10_000_000_000, 10_000_000))
+
+        def judged_by_the_new_one() -> bool:
+            produce(project, traffic(20, begin=next(begins)))
+            return metrics.value("model_version") == 2
+
+        drive([stage], judged_by_the_new_one)
+    clicks = documents(kafka, project.stream.topics.scored_clicks.name, 201)
+    assert [one["model_version"] for one in clicks[:200]] == [1] * 200
+    for click in clicks:
+        logit = (click["features"]["clicks_by_ip"] - 10) * (1 if click["model_version"] == 1 else -1)
+        assert click["fraud_probability"] == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-5)
 
 
 def test_scorers_of_a_group_share_the_clicks(
