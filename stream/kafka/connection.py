@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from stream.settings import KafkaSettings
 
 #: How long an answer of the broker is waited for where a person waits, in seconds.
 ANSWER_SECONDS = 30.0
+_STEP_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +92,47 @@ def producer_options(settings: KafkaSettings, **others: Any) -> dict[str, Any]:
     )
 
 
-def admin_client(settings: KafkaSettings) -> Any:
-    """A client for topics."""
-    from confluent_kafka.admin import AdminClient
+class Administration:
+    """A client for topics, which knows why a broker does not answer.
 
-    return AdminClient(client_options(settings))
+    Attributes:
+        client: The client.
+
+    Args:
+        settings: Where the broker is.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        from confluent_kafka.admin import AdminClient
+
+        self._settings = settings
+        self._faults: list[Any] = []
+        # What is asked only says that there was no answer in time; the reason comes beside it.
+        self.client: Any = AdminClient(client_options(settings) | {"error_cb": self._faults.append})
+
+    def partitions(self) -> dict[str, int]:
+        """How many partitions each topic has that there is.
+
+        Raises:
+            BrokerUnreachable: The broker does not answer, or lets this client not in.
+        """
+        from confluent_kafka import KafkaError, KafkaException
+
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                topics: Mapping[str, Any] = self.client.list_topics(timeout=_STEP_SECONDS).topics
+                return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+            except KafkaException as error:
+                self.client.poll(0)
+                refused = any(fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) for fault in self._faults)
+                if refused or time.monotonic() > deadline:
+                    raise self.unreachable(error) from None
+
+    def unreachable(self, error: object) -> BrokerUnreachable:
+        """What a person should know where the broker does not answer, with the first reasons."""
+        reasons = list(dict.fromkeys(map(error_text, self._faults)))[:2]
+        return unreachable(self._settings, "; ".join([error_text(error), *reasons]))
 
 
 def unreachable(settings: KafkaSettings, error: object) -> BrokerUnreachable:

@@ -136,6 +136,7 @@ class LocalBroker:
 
     Attributes:
         bootstrap_servers: Where clients find it.
+        config_file: Its settings; of a key that stands twice the last holds.
         log_file: What it writes.
 
     Args:
@@ -158,8 +159,8 @@ class LocalBroker:
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "log4j2.yaml").write_text(_LOGGING)
-        self._config = folder / "server.properties"
-        self._config.write_text(_properties(self._port, controller, folder / "data"))
+        self.config_file = folder / "server.properties"
+        self.config_file.write_text(_properties(self._port, controller, folder / "data"))
 
     def start(self) -> None:
         """Starts it, or starts it again with the data that it has, and waits until it answers.
@@ -172,7 +173,7 @@ class LocalBroker:
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             format_storage = ["-XX:TieredStopAtLevel=1", "-cp", self._class_path, "kafka.tools.StorageTool", "format"]
             done = subprocess.run(
-                [self._java, *format_storage, "--standalone", "-t", cluster, "-c", str(self._config)],
+                [self._java, *format_storage, "--standalone", "-t", cluster, "-c", str(self.config_file)],
                 capture_output=True,
                 text=True,
                 timeout=_START_SECONDS,
@@ -187,7 +188,7 @@ class LocalBroker:
         ]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._java, *options, "-cp", self._class_path, "kafka.Kafka", str(self._config)],
+                [self._java, *options, "-cp", self._class_path, "kafka.Kafka", str(self.config_file)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from typing import Any
 
 from schema.errors import ConfigError
 from schema.times import microseconds_of
-from stream.kafka.connection import ANSWER_SECONDS, admin_client, error_text, unreachable
+from stream.kafka.connection import ANSWER_SECONDS, Administration, error_text
 from stream.settings import KafkaSettings, TopicSettings, TopicsSettings
 
 
@@ -46,7 +46,7 @@ def partitions_of(kafka: KafkaSettings, names: list[str]) -> dict[str, int]:
         ConfigError: One does not exist.
         BrokerUnreachable: The broker does not answer.
     """
-    found = _existing(admin_client(kafka), kafka)
+    found = Administration(kafka).partitions()
     missing = [name for name in names if name not in found]
     if missing:
         raise ConfigError(f"there is no topic {', '.join(missing)}", "Make them: adclick stream topics --config …")
@@ -66,14 +66,14 @@ def check_topics(kafka: KafkaSettings, topics: TopicsSettings, *, make: bool) ->
         ConfigError: The broker refuses to make one.
         BrokerUnreachable: It does not answer.
     """
-    admin = admin_client(kafka)
+    admin = Administration(kafka)
     wanted = {topic.name: topic for topic in wanted_topics(topics).values()}
-    before = _existing(admin, kafka)
+    before = admin.partitions()
     missing = {name: topic for name, topic in wanted.items() if name not in before}
     if make and missing:
-        _make(admin, missing, topics.replication_factor)
+        _make(admin.client, missing, topics.replication_factor)
     existing = before | {name: topic.partitions for name, topic in missing.items() if make}
-    retentions = _retentions(admin, [name for name in wanted if name in existing], kafka)
+    retentions = _retentions(admin, [name for name in wanted if name in existing])
     return [
         _state(name, topic, existing.get(name, 0), retentions.get(name), made=make and name in missing)
         for name, topic in wanted.items()
@@ -93,16 +93,6 @@ def _state(name: str, topic: TopicSettings, partitions: int, retention: int | No
 
 def _milliseconds(topic: TopicSettings) -> int:
     return microseconds_of(topic.retention) // 1000
-
-
-def _existing(admin: Any, kafka: KafkaSettings) -> dict[str, int]:
-    from confluent_kafka import KafkaException
-
-    try:
-        found: Mapping[str, Any] = admin.list_topics(timeout=ANSWER_SECONDS).topics
-    except KafkaException as error:
-        raise unreachable(kafka, error_text(error)) from None
-    return {name: len(topic.partitions) for name, topic in found.items() if topic.error is None}
 
 
 def _make(admin: Any, topics: Mapping[str, TopicSettings], replication_factor: int) -> None:
@@ -128,7 +118,7 @@ def _make(admin: Any, topics: Mapping[str, TopicSettings], replication_factor: i
                 ) from None
 
 
-def _retentions(admin: Any, names: list[str], kafka: KafkaSettings) -> dict[str, int]:
+def _retentions(admin: Administration, names: list[str]) -> dict[str, int]:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import ConfigResource
 
@@ -136,7 +126,7 @@ def _retentions(admin: Any, names: list[str], kafka: KafkaSettings) -> dict[str,
         return {}
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
-        futures = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in names])
+        futures = admin.client.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, name) for name in names])
         try:
             return {
                 resource.name: int(future.result(ANSWER_SECONDS)["retention.ms"].value)
@@ -145,5 +135,5 @@ def _retentions(admin: Any, names: list[str], kafka: KafkaSettings) -> dict[str,
         except KafkaException as error:
             # A broker may not know yet what another has just made.
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
-                raise unreachable(kafka, error_text(error)) from None
+                raise admin.unreachable(error) from None
             time.sleep(0.1)

@@ -96,7 +96,7 @@ def make_project(
             "cost": {"role": "ignored"},
         },
         "stream": {
-            "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "group": kafka.group},
+            "kafka": kafka.model_dump(mode="json", exclude_unset=True),
             "topics": topics.model_dump(),
             "events": {"impressions": {"id": "impression_id"}},
             "features": {
