@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import threading
 import traceback
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 if TYPE_CHECKING:
     from tests.models.tiny_model import TinyModel
@@ -57,7 +59,21 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 # No test may wait for what a failed thread of its never does: what the thread raises ends the test at once. Other waits
-# end by pytest-timeout.
+# end by pytest-timeout; those of libraries that let no signal through end the process, with all that waits in it.
+
+_GRACE_SECONDS = 60.0
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    seconds = float(item.config.getoption("timeout") or item.config.getini("timeout") or 0)
+    if seconds:
+        stderr = item.config.stash[fault_handler_stderr_fd_key]
+        faulthandler.dump_traceback_later(seconds + _GRACE_SECONDS, exit=True, file=stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from schema.errors import AdclickError, ConfigError
 from stream.settings import KafkaSettings
 
 #: How long an answer of the broker is waited for where a person waits, in seconds.
 ANSWER_SECONDS = 30.0
+#: How long the broker may be away before a process gives up, in seconds.
+PATIENCE_SECONDS = 300.0
 _STEP_SECONDS = 2.0
+_PAUSE_SECONDS = 0.2
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
+_client_logger = logging.getLogger(f"{__name__}.client")
+# Each attempt to reach a broker that is away, many a second; that it is waited for is said where it is waited.
+_client_logger.addFilter(lambda record: not record.getMessage().startswith("FAIL "))
 
 
 class BrokerUnreachable(AdclickError):
@@ -35,7 +43,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         # A broker that restarts is found again at once, not after ten seconds.
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1000,
-        "logger": logger,
+        "logger": _client_logger,
     }
     named = {
         "sasl.mechanism": settings.sasl_mechanism,
@@ -142,6 +150,25 @@ def unreachable(settings: KafkaSettings, error: object) -> BrokerUnreachable:
         "Is it running, and do --bootstrap-servers and stream.kafka (security_protocol, SASL, TLS) fit it? "
         "`adclick stream demo --kafka` starts one on this machine.",
     )
+
+
+def patiently(settings: KafkaSettings, ask: Callable[[], Answer]) -> Answer:
+    """Asks until the broker answers; one that has just started may know nothing for some seconds.
+
+    Raises:
+        BrokerUnreachable: It stayed away.
+    """
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise unreachable(settings, error_text(error)) from None
+            logger.info("waiting for Kafka: %s", error_text(error))
+            time.sleep(_PAUSE_SECONDS)
 
 
 def error_text(error: Any) -> str:

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
-from schema.errors import AdclickError, ConfigError
-from stream.kafka.connection import BrokerUnreachable, error_text, producer_options, unreachable
+from schema.errors import ConfigError
+from stream.kafka.connection import BrokerUnreachable, error_text, patiently, producer_options
 from stream.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
 #: How long a transaction of a process that died may hold back readers, in milliseconds.
 TRANSACTION_MILLISECONDS = 10_000
-#: How long the broker may be away before the process gives up, in seconds.
-PATIENCE_SECONDS = 300.0
-_STEP_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 
 class TransactionAborted(Exception):
-    """The transaction is undone; its events must be processed again from the last commit."""
+    """The transaction is undone, or, where the broker went away as it was committed, perhaps not.
+
+    What the group has committed says which; the events from there on must be processed again.
+    """
 
 
 class TransactionalProducer:
@@ -37,29 +38,22 @@ class TransactionalProducer:
 
     Raises:
         BrokerUnreachable: The broker does not answer.
+        ConfigError: Another process takes this one's place.
     """
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
-        from confluent_kafka import Producer
-
         self._settings = settings
         self._id = transactional_id
-        self._producer = Producer(
-            producer_options(
-                settings,
-                **{
-                    "transactional.id": transactional_id,
-                    "transaction.timeout.ms": TRANSACTION_MILLISECONDS,
-                },
-            )
-        )
-        self._open = False
-        self._patiently(lambda: self._producer.init_transactions(_STEP_SECONDS))
+        self._begun: float | None = None
+        self._producer = patiently(settings, self._started)
 
     def produce(self, topic: str, value: bytes, key: bytes | None = None, headers: Any = None) -> None:
-        """Adds a message to the transaction, which begins with its first."""
-        if not self._open:
-            self._begin()
+        """Adds a message to the transaction, which begins with its first.
+
+        Raises:
+            TransactionAborted, BrokerUnreachable, ConfigError: See `commit`.
+        """
+        self._begin()
         try:
             self._producer.produce(topic, value, key, headers=headers or [])
         except BufferError:
@@ -75,61 +69,85 @@ class TransactionalProducer:
             group: The consumer's `consumer_group_metadata()`.
 
         Raises:
-            TransactionAborted: The transaction is undone.
-            BrokerUnreachable: The broker stayed away.
+            TransactionAborted: See there.
+            BrokerUnreachable: The broker stayed away, or refuses.
             ConfigError: Another process has taken this one's place.
         """
-        if not self._open:
-            self._begin()
-        offsets = list(offsets)
-        self._patiently(lambda: self._producer.send_offsets_to_transaction(offsets, group, _STEP_SECONDS))
-        self._patiently(lambda: self._producer.commit_transaction(_STEP_SECONDS))
-        self._open = False
+        from confluent_kafka import KafkaException
 
-    def abort(self) -> None:
-        """Undoes what is not committed."""
-        if self._open:
-            self._open = False
-            self._patiently(lambda: self._producer.abort_transaction(_STEP_SECONDS))
+        self._begin()
+        try:
+            self._producer.send_offsets_to_transaction(list(offsets), group, _ANSWER_SECONDS)
+            self._producer.commit_transaction(_ANSWER_SECONDS)
+        except KafkaException as failure:
+            self._give_up(failure)
+        self._begun = None
 
     def close(self) -> None:
         """Undoes what is not committed, if the broker is there to be told; else it undoes it by itself in time."""
+        from confluent_kafka import KafkaException
+
+        if self._begun is None:
+            return
         try:
-            self.abort()
-        except AdclickError as error:
-            logger.info("a transaction was left open: %s", error.message)
+            self._producer.abort_transaction(_ANSWER_SECONDS)
+        except KafkaException as error:
+            logger.info("a transaction was left open: %s", error_text(error))
 
     def _begin(self) -> None:
-        self._patiently(self._producer.begin_transaction)
-        self._open = True
+        from confluent_kafka import KafkaException
 
-    def _patiently(self, call: Callable[[], None]) -> None:
-        """Calls until the broker answers; each call may be repeated by librdkafka's contract where it says so."""
-        from confluent_kafka import KafkaError, KafkaException
-
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        if self._begun is None:
+            self._begun = time.monotonic()
             try:
-                call()
-                return
+                self._producer.begin_transaction()
             except KafkaException as failure:
-                error = failure.args[0]
-                fenced = error.code() in (
-                    KafkaError._FENCED,
-                    KafkaError.INVALID_PRODUCER_EPOCH,
-                    KafkaError.PRODUCER_FENCED,
-                )
-                if error.fatal() or fenced:
-                    raise ConfigError(
-                        f"another process has taken the place of this one ({self._id}): {error_text(failure)}",
-                        "Two must not run under one name: give each its own --instance, or --group.",
-                    ) from None
-                if error.txn_requires_abort():
-                    logger.warning("a transaction is undone and done again: %s", error_text(failure))
-                    self.abort()
-                    raise TransactionAborted(error_text(failure)) from None
-                if not error.retriable() and error.code() != KafkaError._TIMED_OUT:
-                    raise BrokerUnreachable(f"Kafka refuses: {error_text(failure)}") from None
-                if time.monotonic() > deadline:
-                    raise unreachable(self._settings, error_text(failure)) from None
-                logger.info("waiting for Kafka: %s", error_text(failure))
+                self._give_up(failure)
+
+    def _started(self) -> Any:
+        """A producer that has ended what another of its name had begun."""
+        from confluent_kafka import KafkaException, Producer
+
+        options = {"transactional.id": self._id, "transaction.timeout.ms": TRANSACTION_MILLISECONDS}
+        producer = Producer(producer_options(self._settings, **options))
+        try:
+            producer.init_transactions(_ANSWER_SECONDS)
+        except KafkaException as failure:
+            if _is_fenced(failure):
+                self._refuse(failure)
+            raise
+        return producer
+
+    def _give_up(self, failure: Any) -> NoReturn:
+        """Leaves the transaction to a new producer, which ends it.
+
+        librdkafka waits without end where it is asked once more after a broker that kept its transactions went away.
+        """
+        from confluent_kafka import KafkaError
+
+        error = failure.args[0]
+        age = time.monotonic() - (self._begun or 0.0)
+        self._begun = None
+        # One that took too long is ended by the broker, which shuts its producer out as if there were another.
+        if _is_fenced(failure) and age < TRANSACTION_MILLISECONDS / 1000:
+            self._refuse(failure)
+        may_pass = error.retriable() or error.fatal() or error.txn_requires_abort()
+        if not may_pass and not _is_fenced(failure) and error.code() != KafkaError._TIMED_OUT:
+            raise BrokerUnreachable(f"Kafka refuses: {error_text(failure)}")
+        logger.warning("a transaction is undone and done again: %s", error_text(failure))
+        self._producer = None
+        self._producer = patiently(self._settings, self._started)
+        raise TransactionAborted(error_text(failure))
+
+    def _refuse(self, failure: Any) -> NoReturn:
+        raise ConfigError(
+            f"another process has taken the place of this one ({self._id}): {error_text(failure)}",
+            "Two must not run under one name: give each its own --instance, or --group.",
+        )
+
+
+def _is_fenced(failure: Any) -> bool:
+    from confluent_kafka import KafkaError
+
+    codes = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
+    return failure.args[0].code() in codes

@@ -48,18 +48,10 @@ class AlertStage:
         self._alerts = Alerts(settings.alerts, store)
         self._topic, self._target = settings.topics.scored_clicks.name, settings.topics.alerts.name
         partitions = partitions_of(settings.kafka, [self._topic, self._target])
-        group = f"{settings.kafka.group}-alerts"
-        self._producer = TransactionalProducer(settings.kafka, group)
-        self._reader = PartitionReader(settings.kafka, group, {self._topic: partitions[self._topic]}, metrics)
-        self._next = self._read_position()
-        committed, _ = self._reader.committed()
-        self._known = {one: max(offset, self._next.get(one, 0)) for one, offset in committed.items()}
-        if any(committed.get(one, 0) < offset for one, offset in self._next.items()):
-            raise ConfigError(
-                f"the state of alerts is ahead of the consumer group {group!r}",
-                "It belongs to another broker or group: name another folder for it (--state), or delete it.",
-            )
-        self._reader.assign(self._next)
+        self._group = f"{settings.kafka.group}-alerts"
+        self._producer = TransactionalProducer(settings.kafka, self._group)
+        self._reader = PartitionReader(settings.kafka, self._group, {self._topic: partitions[self._topic]}, metrics)
+        self._find_progress()
 
     def step(self) -> int:
         """Gathers what there is, in one transaction.
@@ -76,8 +68,7 @@ class AlertStage:
                 self._metrics.count_transaction("aborted")
                 self._store.discard()
                 self._alerts.rollback()
-                self._next = self._read_position()
-                self._reader.assign(self._next)
+                self._find_progress()
         self._reader.tell_lag()
         return len(messages)
 
@@ -85,6 +76,18 @@ class AlertStage:
         """Leaves the broker; what is not committed is undone."""
         self._producer.close()
         self._reader.close()
+
+    def _find_progress(self) -> None:
+        """Goes to where the state is, and notes how far the group was: it may be ahead."""
+        self._next = self._read_position()
+        committed, _ = self._reader.committed()
+        self._known = {one: max(offset, self._next.get(one, 0)) for one, offset in committed.items()}
+        if any(committed.get(one, 0) < offset for one, offset in self._next.items()):
+            raise ConfigError(
+                f"the state of alerts is ahead of the consumer group {self._group!r}",
+                "It belongs to another broker or group: name another folder for it (--state), or delete it.",
+            )
+        self._reader.assign(self._next)
 
     def _process(self, messages: list[Any]) -> None:
         from confluent_kafka import TopicPartition

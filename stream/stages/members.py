@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from stream.clicks import read_click, scored_bytes
-from stream.kafka.connection import consumer_options, error_text
+from stream.kafka.connection import consumer_options, error_text, patiently
 from stream.kafka.topics import partitions_of
 from stream.kafka.transactions import TransactionAborted, TransactionalProducer
 from stream.metrics import StreamMetrics
 from stream.settings import StreamSettings
 from stream.stages.judge import Judge
+from stream.stages.reading import EARLIEST
 
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.1
 _LAG_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
 
 
 class ScorerStage:
@@ -119,14 +121,16 @@ class ScorerStage:
         """Goes back to what the group has committed."""
         from confluent_kafka import KafkaException
 
-        try:
-            for place in self._consumer.committed(self._consumer.assignment(), timeout=60):
-                # Nothing committed: from the first on.
-                place.offset = place.offset if place.offset >= 0 else -2
+        partitions = self._consumer.assignment()
+        ask = lambda: self._consumer.committed(partitions, timeout=_ANSWER_SECONDS)  # noqa: E731
+        for place in patiently(self._settings.kafka, ask):
+            # Nothing committed: from the first on.
+            place.offset = place.offset if place.offset >= 0 else EARLIEST
+            try:
                 self._consumer.seek(place)
-        except KafkaException as error:
-            # A partition that is no longer this process's.
-            logger.info("going back: %s", error_text(error))
+            except KafkaException as error:
+                # A partition that is no longer this process's.
+                logger.info("going back: %s", error_text(error))
 
     def _note_gone(self, _: Any, partitions: Sequence[Any]) -> None:
         self._gone.update(one.partition for one in partitions)

@@ -288,12 +288,12 @@ class OperatorStage:
         self._position = position
 
     def _rewind(self) -> None:
-        """Goes back to the last commit."""
+        """Goes back to the state's last commit, and from there on to Kafka's, which may be one further."""
         self._operator.rollback()
         if self._alerts is not None:
             self._alerts.rollback()
         self._order, self._next = self._read_position()
-        self._reader.assign(self._next)
+        self._find_progress()
 
     def _find_progress(self) -> None:
         """Compares the state with what the broker has committed, and begins to read."""

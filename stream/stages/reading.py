@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from stream.kafka.connection import BrokerUnreachable, consumer_options, error_text, unreachable
+from stream.kafka.connection import BrokerUnreachable, consumer_options, error_text, patiently
 from stream.kafka.topics import partitions_of
-from stream.kafka.transactions import PATIENCE_SECONDS
 from stream.metrics import StreamMetrics
 from stream.settings import KafkaSettings
 
@@ -22,12 +21,9 @@ Partition = tuple[str, int]
 EARLIEST = -2
 _LAG_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
-_PAUSE_SECONDS = 0.2
 _BATCH = 5_000
 _READ_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0
-
-Answer = TypeVar("Answer")
 
 
 class PartitionReader:
@@ -71,7 +67,7 @@ class PartitionReader:
         from confluent_kafka import TopicPartition
 
         places = [TopicPartition(*one) for one in self._partitions]
-        found = self._patiently(lambda: self._consumer.committed(places, timeout=_ANSWER_SECONDS))
+        found = patiently(self._settings, lambda: self._consumer.committed(places, timeout=_ANSWER_SECONDS))
         known = [one for one in found if one.offset >= 0]
         return {(one.topic, one.partition): one.offset for one in known}, [
             one.metadata for one in known if one.metadata
@@ -94,7 +90,7 @@ class PartitionReader:
         def first(one: Partition) -> int:
             return int(self._consumer.get_watermark_offsets(TopicPartition(*one), timeout=_ANSWER_SECONDS)[0])
 
-        return {one: self._patiently(partial(first, one)) for one in self._partitions}
+        return {one: patiently(self._settings, partial(first, one)) for one in self._partitions}
 
     def read(self, most: int, timeout: float) -> list[Any]:
         """The next messages, as soon as there is one; none if there was none in time.
@@ -173,20 +169,6 @@ class PartitionReader:
     def close(self) -> None:
         """Leaves the broker."""
         self._consumer.close()
-
-    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        """Asks until the broker answers; one that has just started may know nothing for some seconds."""
-        from confluent_kafka import KafkaException
-
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return ask()
-            except KafkaException as error:
-                if time.monotonic() > deadline:
-                    raise unreachable(self._settings, error_text(error)) from None
-                logger.info("waiting for Kafka: %s", error_text(error))
-                time.sleep(_PAUSE_SECONDS)
 
     def _note_error(self, error: Any) -> None:
         # A broker that is away may have more of a partition than is known.

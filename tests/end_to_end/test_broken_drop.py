@@ -101,7 +101,7 @@ def test_a_drop_of_empty_files_is_refused(served: Project, tmp_path: Path) -> No
 def test_a_folder_without_files_is_refused(served: Project, tmp_path: Path) -> None:
     folder = tmp_path / "without"
     folder.mkdir()
-    (folder / "notes.txt").write_text("nothing to read")
+    (folder / "notes.md").write_text("nothing to read")
     done = served.run("--quiet", "--data", str(folder))
     assert done.code == 2, done.text
     assert "names that end in .csv" in done.err
