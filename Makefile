@@ -2,6 +2,8 @@
 .PHONY: help setup run test unit fuzz lint format lock clean bench bench-full cluster
 SAMPLE := output/sample
 ADCLICK := .venv/bin/adclick
+# A process that had to be ended for what it waited for is not started again, to wait for the same.
+PYTEST := .venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +17,10 @@ run: setup ## Do the main job on sample data: from CSVs and images to a served m
 	@$(ADCLICK) predict --config $(SAMPLE)/config.yaml
 
 test: lint ## Run every check and test
-	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST)
 
 unit: setup ## Run the tests that take seconds
-	@.venv/bin/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not end_to_end"
+	@$(PYTEST) -m "not end_to_end"
 
 FUZZ_SECONDS ?= 3600
 fuzz: setup ## Try thousands of hostile projects that were never tried before, FUZZ_SECONDS of them by kind
