@@ -16,6 +16,7 @@ from pipeline.cli.api_key import api_key
 from pipeline.cli.batch_predict import batch_predict
 from pipeline.cli.clean import clean
 from pipeline.cli.compile import compile_
+from pipeline.cli.edge import app as edge_app
 from pipeline.cli.explain import explain
 from pipeline.cli.init import init
 from pipeline.cli.monitor import monitor
@@ -70,6 +71,7 @@ for command in COMMANDS:
     context = SERVE_CONTEXT if command is serve else None
     app.command(command.__name__.rstrip("_").replace("_", "-"), context_settings=context)(command)
 app.add_typer(stream_app, name="stream")
+app.add_typer(edge_app, name="edge")
 
 
 def main() -> None:

@@ -1,0 +1,72 @@
+"""`adclick edge …`: screens that recognise what they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Screens: bundles by which a device recognises what it shows.", no_args_is_help=True)
+
+
+@app.command()
+def keys(
+    output: Annotated[Path, typer.Option(help="The folder of private.pem, which signs, and public.pem, for devices.")],
+) -> None:
+    """Make the key pair that signs bundles."""
+    from pipeline.edge.export import create_key_files
+
+    private, public = create_key_files(output)
+    print(f"{private}\n{public}")
+
+
+@app.command()
+def export(
+    creatives: Annotated[
+        str, typer.Option(help="A CSV file: id, image, and name, valid_from, valid_until, forbidden where it matters.")
+    ],
+    key: Annotated[Path, typer.Option(help="The private key, see `adclick edge keys`.")],
+    output: Annotated[str, typer.Option(help="The bundle's file, here or in a bucket.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The config whose newest recogniser is taken.")
+    ] = None,
+    recogniser: Annotated[str | None, typer.Option(help="Or the folder of a recogniser's version.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Its number; seconds since 1970 by default.")] = None,
+    created: Annotated[
+        int | None, typer.Option(min=0, help="Seconds since 1970; SOURCE_DATE_EPOCH or now by default.")
+    ] = None,
+) -> None:
+    """Make a bundle for devices: recogniser, creatives, thresholds, signed; the same inputs give the same bytes."""
+    from pipeline.cli.options import tell
+    from pipeline.edge.export import run_export
+
+    made = run_export(
+        config,
+        creatives=creatives,
+        key=key,
+        output=output,
+        recogniser=recogniser,
+        version=version,
+        created=created,
+    )
+    for forbidden, permitted in made.alike:
+        tell(f"warning: the forbidden creative {forbidden} may be taken for {permitted}, which is not forbidden")
+    print(
+        f"{output}: version {made.version}, {made.creatives} creatives, {made.forbidden} forbidden, {made.size} bytes"
+    )
+    print(f"sha256 {made.sha256}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where screen, bundle and log are left.")] = Path("output/edge-demo"),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Take this config's newest recogniser, not a template of 16 x 16.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=4, help="For how long.")] = 12.0,
+) -> None:
+    """Show a screen that is hijacked after a while; the device's runtime watches it and raises the alert."""
+    from pipeline.edge.demo import run_demo
+
+    run_demo(output, config=config, seconds=seconds)

@@ -1,0 +1,1 @@
+"""`adclick edge`: bundles for devices, and a demonstration of what a device does with one."""

@@ -1,0 +1,273 @@
+"""Makes a bundle: a recogniser's version, the catalogue of creatives, and a signature."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.settings import load_config
+from schema.errors import ConfigError
+from storage import filesystem
+
+_MODEL, _FACTS = "recogniser.tflite", "recognition.json"
+_COLUMNS = ("id", "image", "name", "valid_from", "valid_until", "forbidden")
+_LARGEST_TABLE = 1 << 30
+_LARGEST_IMAGE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        version: The bundle's number.
+        creatives: How many creatives it knows.
+        forbidden: How many of them must never be shown.
+        size: Bytes.
+        sha256: Of the file, hexadecimal.
+        alike: Pairs of creatives, one forbidden, one not, that the recogniser cannot tell apart.
+    """
+
+    version: int
+    creatives: int
+    forbidden: int
+    size: int
+    sha256: str
+    alike: tuple[tuple[str, str], ...]
+
+
+def run_export(
+    config: Path | None,
+    *,
+    creatives: str,
+    key: Path,
+    output: str,
+    recogniser: str | None = None,
+    version: int | None = None,
+    created: int | None = None,
+) -> Exported:
+    """Writes a bundle for devices; the same inputs, version and time give the same bytes.
+
+    Args:
+        config: The config whose newest recogniser is taken; not needed where `recogniser` names one.
+        creatives: A CSV file with the columns `id` and `image` (a path, relative to the file, or an address), and, if
+            there is something to say, `name`, `valid_from`, `valid_until` (ISO 8601; UTC without an offset) and
+            `forbidden` (true or false).
+        key: The private Ed25519 key that signs.
+        output: The bundle's file, here or in a bucket.
+        recogniser: The folder of a recogniser's version.
+        version: Its number; by default seconds since 1970 of `created`, so that later ones are greater.
+        created: Seconds since 1970; by default `SOURCE_DATE_EPOCH` from the environment, or now.
+
+    Raises:
+        ConfigError: There is no recogniser, a row or an image cannot be read, or the key is none.
+    """
+    import numpy as np
+
+    from serving.edge.bundle import read_bundle, write_bundle
+    from serving.edge.catalogue import Catalogue, quantise
+    from serving.edge.errors import EdgeError
+    from serving.edge.keys import read_private_key
+    from serving.edge.watch import Eye
+
+    folder = recogniser or _newest_recogniser(config)
+    model, thresholds = _read_recogniser(folder)
+    if created is None:
+        created = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    number = created if version is None else version
+    try:
+        private_key = read_private_key(key)
+        rows, embeddings = _embedded(creatives, model)
+        catalogue = Catalogue(rows, *quantise(np.stack(embeddings)))
+        file = io.BytesIO()
+        write_bundle(
+            file,
+            private_key,
+            model=model,
+            catalogue=catalogue,
+            thresholds=thresholds,
+            version=number,
+            created=created,
+        )
+        # Read as a device reads it: what would be refused there is never handed out.
+        bundle = read_bundle(file.getvalue(), [private_key.public_key()])
+        Eye(bundle)
+    except EdgeError as error:
+        raise ConfigError(error.message, error.remedy) from None
+    with filesystem.open_write_atomic(output) as stream:
+        stream.write(file.getvalue())
+    return Exported(
+        version=number,
+        creatives=len(rows),
+        forbidden=sum(row.forbidden for row in rows),
+        size=len(file.getvalue()),
+        sha256=bundle.digest,
+        alike=_alike(catalogue, bundle.known),
+    )
+
+
+def _newest_recogniser(config: Path | None) -> str:
+    if config is None:
+        raise ConfigError("no recogniser is named", "Give --config or --recogniser.")
+    base = load_config(config).push_base.rstrip("/")
+    folder = filesystem.join(os.path.dirname(base), "recognition")
+    versions = []
+    if filesystem.isdir(folder):
+        names = [name for name in filesystem.list_folders(folder) if name.isdecimal()]
+        versions = [name for name in names if filesystem.isfile(filesystem.join(folder, name, _MODEL))]
+    if not versions:
+        raise ConfigError(
+            f"{folder}: holds no recogniser", "Train one: adclick run --pipeline recognition --config FILE."
+        )
+    return filesystem.join(folder, max(versions, key=int))
+
+
+def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
+    contents = []
+    for name in (_MODEL, _FACTS):
+        path = filesystem.join(folder, name)
+        try:
+            contents.append(filesystem.read(path, _LARGEST_TABLE))
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read: {error}", "Name the folder of a recogniser's version."
+            ) from None
+    try:
+        thresholds = {str(name): float(value) for name, value in json.loads(contents[1])["thresholds"].items()}
+        thresholds["known"]  # a KeyError is told below
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{folder}/{_FACTS}: has no thresholds.known: {error!r}", "Train the recogniser anew."
+        ) from None
+    return contents[0], thresholds
+
+
+def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any]]:
+    import numpy as np
+
+    from serving.edge.errors import BrokenFrame
+    from serving.edge.frame import open_frame, prepare
+    from serving.edge.recogniser import Recogniser
+
+    eye = Recogniser(model)
+    rows, embeddings, seen = [], [], set()
+    for number, cells in enumerate(_table(table), 2):
+        where = f"{table}, line {number}"
+        creative = _creative(cells, where)
+        if creative.id in seen:
+            raise ConfigError(f"{where}: the id {creative.id!r} stands there twice", "Give each creative one row.")
+        seen.add(creative.id)
+        image = cells["image"]
+        path = image if "://" in image or os.path.isabs(image) else filesystem.join(os.path.dirname(table), image)
+        try:
+            embedding = eye.embed(prepare(open_frame(filesystem.read(path, _LARGEST_IMAGE)), eye.size))
+        except (OSError, BrokenFrame) as error:
+            raise ConfigError(f"{where}: {path}: {error}", "Correct the column image, or leave the row out.") from None
+        if not np.isfinite(embedding).all() or not np.abs(embedding).max() > 0:
+            raise ConfigError(f"{where}: {path}: a blank picture, which nothing tells from others", "Leave it out.")
+        rows.append(creative)
+        embeddings.append(embedding)
+    if not rows:
+        raise ConfigError(f"{table}: holds no creative", "Every picture would be an alert: list what is booked.")
+    return tuple(rows), embeddings
+
+
+def _table(table: str) -> list[dict[str, str]]:
+    try:
+        text = filesystem.read(table, _LARGEST_TABLE).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{table}: cannot be read: {error}", "Name a CSV file in UTF-8.") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    names = reader.fieldnames or ()
+    wrong = [name for name in names if name not in _COLUMNS]
+    if wrong or not {"id", "image"} <= set(names):
+        raise ConfigError(
+            f"{table}: columns {', '.join(names)}", f"It has id, image and any of {', '.join(_COLUMNS[2:])}."
+        )
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ConfigError(f"{table}, line {reader.line_num}: {error}", "Correct the file.") from None
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise ConfigError(f"{table}, line {number}: another number of fields than the header", "Correct the line.")
+    return rows
+
+
+def _creative(cells: dict[str, str], where: str) -> Any:
+    from serving.edge.catalogue import Creative
+
+    if not cells["id"]:
+        raise ConfigError(f"{where}: no id", "Give each creative its key.")
+    forbidden = cells.get("forbidden", "").strip().lower()
+    if forbidden not in ("", "true", "false", "1", "0"):
+        raise ConfigError(f"{where}: forbidden is {forbidden!r}", "Write true or false.")
+    begin, end = (_seconds(cells.get(name, ""), name, where) for name in ("valid_from", "valid_until"))
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigError(f"{where}: valid_until is not after valid_from", "Correct the booking.")
+    return Creative(cells["id"], cells.get("name") or cells["id"], begin, end, forbidden in ("true", "1"))
+
+
+def _seconds(text: str, name: str, where: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigError(
+            f"{where}: {name} is {text!r}", "Write a time of ISO 8601, such as 2026-12-24T18:00Z."
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _alike(catalogue: Any, known: float) -> tuple[tuple[str, str], ...]:
+    """Each forbidden creative whose nearest permitted one it could be taken for, or that for it."""
+    import numpy as np
+
+    forbidden = [number for number, row in enumerate(catalogue.creatives) if row.forbidden]
+    permitted = [number for number, row in enumerate(catalogue.creatives) if not row.forbidden]
+    if not forbidden or not permitted:
+        return ()
+    rows = catalogue.embeddings.astype(np.float32) * catalogue.scales[:, None]
+    pairs = []
+    for number in forbidden:
+        similarities = rows[permitted] @ rows[number]
+        nearest = int(np.argmax(similarities))
+        if similarities[nearest] >= known:
+            pairs.append((catalogue.creatives[number].id, catalogue.creatives[permitted[nearest]].id))
+    return tuple(pairs)
+
+
+def write_recogniser(folder: Path, model: bytes, thresholds: dict[str, float]) -> None:
+    """Writes a recogniser's version as the recognition pipeline lays it out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _FACTS).write_text(json.dumps({"thresholds": thresholds}))
+    (folder / _MODEL).write_bytes(model)
+
+
+def create_key_files(folder: Path) -> Sequence[Path]:
+    """Makes a key pair in a folder: `private.pem` signs bundles, `public.pem` goes to devices.
+
+    Raises:
+        ConfigError: There is one, or the folder cannot be written.
+    """
+    from serving.edge.errors import EdgeError
+    from serving.edge.keys import create_keys
+
+    files = (folder / "private.pem", folder / "public.pem")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        create_keys(*files)
+    except EdgeError as error:
+        raise ConfigError(error.message, error.remedy) from None
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}", "Choose another folder.") from None
+    return files

@@ -1,0 +1,231 @@
+"""A bundle: all that a device needs to recognise, in one signed file that is the same to the byte whoever makes it.
+
+A ZIP archive without compression, times or anything else that varies: `manifest.json`, `manifest.sig` (Ed25519, RFC
+8032, over the manifest's bytes), and the files that the manifest names with size and SHA-256: `recogniser.tflite`,
+`catalogue.json`, `embeddings.i8` (int8 [N, D], by rows), `scales.f4` (float32 [N], little-endian), `thresholds.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import RUNTIME_VERSION
+from .catalogue import Catalogue, Creative
+from .errors import BundleRefused, EdgeError
+
+FORMAT = 1
+MAXIMUM_BYTES = 1 << 30
+_MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
+_FILES = ("recogniser.tflite", "catalogue.json", "embeddings.i8", "scales.f4", "thresholds.json")
+_NAMES = (_MANIFEST, _SIGNATURE, *_FILES)
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a verified bundle holds.
+
+    Attributes:
+        version: A later one has a greater number.
+        created: Seconds since 1970; a device whose clock says less has a wrong clock.
+        model: The LiteRT file.
+        catalogue: The creatives.
+        known: The least similarity at which a creative is recognised.
+        digest: The SHA-256 of the file, hexadecimal.
+    """
+
+    version: int
+    created: int
+    model: bytes
+    catalogue: Catalogue
+    known: float
+    digest: str
+
+
+def write_bundle(
+    file: Any,
+    private_key: Any,
+    *,
+    model: bytes,
+    catalogue: Catalogue,
+    thresholds: dict[str, float],
+    version: int,
+    created: int,
+    minimum_runtime: str = RUNTIME_VERSION,
+) -> None:
+    """Writes a bundle.
+
+    Args:
+        file: A binary file, open for writing.
+        private_key: The `Ed25519PrivateKey` of who vouches for it.
+        model: The recogniser's LiteRT file.
+        catalogue: The creatives.
+        thresholds: At least `known`.
+        version: Its number, greater than that of earlier ones.
+        created: Seconds since 1970.
+        minimum_runtime: The oldest runtime that may run it, such as 0.1.0.
+    """
+    rows = {"creatives": [asdict(each) for each in catalogue.creatives], "dimension": catalogue.embeddings.shape[1]}
+    contents = (
+        model,
+        _json(rows),
+        np.ascontiguousarray(catalogue.embeddings).tobytes(),
+        catalogue.scales.astype("<f4").tobytes(),
+        _json(thresholds),
+    )
+    manifest = _json(
+        {
+            "created": created,
+            "files": {
+                name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+                for name, content in zip(_FILES, contents)
+            },
+            "format": FORMAT,
+            "minimum_runtime": minimum_runtime,
+            "version": version,
+        }
+    )
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in zip(_NAMES, (manifest, private_key.sign(manifest), *contents)):
+            entry = zipfile.ZipInfo(name, _FIXED_TIME)
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+
+
+def read_bundle(
+    content: bytes, public_keys: Sequence[Any], *, minimum_version: int = 0, runtime: str = RUNTIME_VERSION
+) -> Bundle:
+    """Verifies a bundle and reads it; nothing of it is interpreted before its signature is found good.
+
+    Args:
+        content: The file.
+        public_keys: The `Ed25519PublicKey`s that are trusted; any of them may have signed.
+        minimum_version: An older one is refused, so that nobody brings back a withdrawn catalogue.
+        runtime: The version of this runtime.
+
+    Raises:
+        BundleRefused: It is damaged or cut off, unsigned, altered, too old, for another runtime, or does not fit
+            together.
+    """
+    parts = _read_archive(content)
+    manifest = _verified_manifest(parts[_MANIFEST], parts[_SIGNATURE], public_keys)
+    try:
+        _check(manifest, parts, minimum_version, runtime)
+        return _interpret(manifest, parts, hashlib.sha256(content).hexdigest())
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleRefused("unfit", f"its parts do not fit together: {error}", "Export it anew.") from None
+
+
+def _check(manifest: dict[str, Any], parts: dict[str, bytes], minimum_version: int, runtime: str) -> None:
+    for name in _FILES:
+        stated = manifest["files"][name]
+        if stated["size"] != len(parts[name]) or stated["sha256"] != hashlib.sha256(parts[name]).hexdigest():
+            raise BundleRefused("altered", f"{name} is not what the manifest says", "Fetch the bundle again.")
+    if manifest["version"] < minimum_version:
+        raise BundleRefused(
+            "too_old",
+            f"version {manifest['version']} is older than {minimum_version}, which ran here or is required",
+            "Export it anew: a new version is newer than all before.",
+        )
+    if _numbers(manifest["minimum_runtime"]) > _numbers(runtime):
+        raise BundleRefused(
+            "wrong_runtime",
+            f"it needs runtime {manifest['minimum_runtime']} or later, this is {runtime}",
+            "Update adclick-edge.",
+        )
+
+
+def read_bundle_file(path: Path, public_keys: Sequence[Any], *, minimum_version: int = 0) -> Bundle:
+    """As `read_bundle`, of a file.
+
+    Raises:
+        EdgeError: The file cannot be read.
+        BundleRefused: See `read_bundle`.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAXIMUM_BYTES + 1)
+    except OSError as error:
+        raise EdgeError(f"{path}: cannot be read: {error.strerror}", "Name the bundle's file.") from None
+    return read_bundle(content, public_keys, minimum_version=minimum_version)
+
+
+def _read_archive(content: bytes) -> dict[str, bytes]:
+    if len(content) > MAXIMUM_BYTES:
+        raise BundleRefused("damaged", f"more than {MAXIMUM_BYTES} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(content) for entry in entries):
+                raise BundleRefused("damaged", "it holds compressed entries, which no bundle has")
+            if sorted(names) != sorted(_NAMES):
+                unsigned = _SIGNATURE not in names and _MANIFEST in names
+                reason = "unsigned" if unsigned else "damaged"
+                raise BundleRefused(reason, f"it holds {sorted(names)[:10]}, a bundle holds {sorted(_NAMES)}")
+            return {entry.filename: archive.read(entry) for entry in entries}
+    except BundleRefused:
+        raise
+    except Exception as error:  # zipfile raises whatever a hostile file makes it
+        raise BundleRefused(
+            "damaged", f"no whole archive: {type(error).__name__}: {error}"[:200], "Fetch the bundle again."
+        ) from None
+
+
+def _verified_manifest(manifest: bytes, signature: bytes, public_keys: Sequence[Any]) -> dict[str, Any]:
+    from cryptography.exceptions import InvalidSignature
+
+    for key in public_keys:
+        try:
+            key.verify(signature, manifest)
+            break
+        except InvalidSignature:
+            continue
+    else:
+        raise BundleRefused(
+            "unsigned", "no trusted key has signed it", "Give the public key of who exported it (--public-key)."
+        )
+    found = json.loads(manifest)
+    if found.get("format") != FORMAT:
+        raise BundleRefused("wrong_runtime", f"its format is {found.get('format')}, this runtime reads {FORMAT}")
+    return dict(found)
+
+
+def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -> Bundle:
+    table = json.loads(parts["catalogue.json"])
+    creatives = tuple(Creative(**row) for row in table["creatives"])
+    count, dimension = len(creatives), int(table["dimension"])
+    embeddings = np.frombuffer(parts["embeddings.i8"], np.int8).reshape(count, dimension)
+    scales = np.frombuffer(parts["scales.f4"], "<f4").reshape(count)
+    if not np.isfinite(scales).all():
+        raise ValueError("a scale is no number")
+    known = float(json.loads(parts["thresholds.json"])["known"])
+    if not math.isfinite(known):
+        raise ValueError("the threshold is no number")
+    return Bundle(
+        version=int(manifest["version"]),
+        created=int(manifest["created"]),
+        model=parts["recogniser.tflite"],
+        catalogue=Catalogue(creatives, embeddings, scales),
+        known=known,
+        digest=digest,
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
