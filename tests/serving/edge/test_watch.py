@@ -170,6 +170,8 @@ def test_without_a_network_and_killed_nothing_is_lost_and_nothing_shown_twice(st
 
     keys: set[str] = set()
     for round_ in range(3):
+        for name in list((tmp_path / "screen").iterdir()):
+            name.unlink()
         process = start(*arguments)
         written: list[dict[str, Any]] = []
 
@@ -180,8 +182,6 @@ def test_without_a_network_and_killed_nothing_is_lost_and_nothing_shown_twice(st
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         until(lambda: written)  # noqa: B023
-        for name in list((tmp_path / "screen").iterdir()):
-            name.unlink()
         # An alert that is open goes on after the restart; only its end, and the next one's begin, are new.
         show(tmp_path / "screen", *((0, 0, 99, 99) if round_ else (99, 99)))
         until(lambda round_=round_: len(in_outbox()) == (2 if round_ else 1))
@@ -197,7 +197,7 @@ def test_without_a_network_and_killed_nothing_is_lost_and_nothing_shown_twice(st
         until(lambda: len(server.bodies("alert")) >= 5)
         events(process)
     got = [body["key"] for body in server.bodies("alert")]
-    assert sorted(got) == sorted(keys)
+    assert sorted(got) == sorted(keys), "what was on disk comes, and no key comes twice"
 
 
 def test_a_lost_answer_brings_the_same_key_again(start: Any, tmp_path: Path) -> None:
