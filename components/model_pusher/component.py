@@ -100,9 +100,11 @@ def _push_to_bucket(
     warmup_requests: str | None,
     fraud_thresholds: Mapping[str, float],
 ) -> tuple[str, str]:
+    # In this order: a folder that another push fills has a claim from before it was begun until after it was whole.
+    folders = filesystem.list_folders(base)
     claims = _claims(base)
     whole = whole_versions(base)
-    for name in filesystem.list_folders(base):
+    for name in folders:
         if name.isdecimal() and int(name) not in whole and int(name) not in claims:
             filesystem.delete(os.path.join(base, name))
     number = max([_next(versions), *(claim + 1 for claim in claims)])
