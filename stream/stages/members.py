@@ -15,12 +15,11 @@ from stream.kafka.transactions import TransactionAborted, TransactionalProducer
 from stream.metrics import StreamMetrics
 from stream.settings import StreamSettings
 from stream.stages.judge import Judge
-from stream.stages.reading import EARLIEST
+from stream.stages.reading import EARLIEST, Lag
 
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 0.1
-_LAG_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
 
 
@@ -60,7 +59,7 @@ class ScorerStage:
             options["group.instance.id"] = instance
         self._consumer = Consumer(options)
         self._consumer.subscribe([self._source], on_revoke=self._note_gone, on_lost=self._note_gone)
-        self._lag_told = 0.0
+        self._lag = Lag(self._consumer, (self._source,), metrics)
 
     @property
     def partitions(self) -> list[int]:
@@ -85,7 +84,7 @@ class ScorerStage:
             except TransactionAborted:
                 self._metrics.count_transaction("aborted")
                 self._rewind()
-        self._tell_lag()
+        self._lag.tell((one.topic, one.partition) for one in self._consumer.assignment())
         return len(messages)
 
     def close(self) -> None:
@@ -134,14 +133,3 @@ class ScorerStage:
 
     def _note_gone(self, _: Any, partitions: Sequence[Any]) -> None:
         self._gone.update(one.partition for one in partitions)
-
-    def _tell_lag(self) -> None:
-        if time.monotonic() - self._lag_told < _LAG_SECONDS:
-            return
-        self._lag_told = time.monotonic()
-        lag = 0
-        for place in self._consumer.position(self._consumer.assignment()):
-            _, high = self._consumer.get_watermark_offsets(place, cached=True)
-            if place.offset >= 0 and high >= 0:
-                lag += max(0, high - place.offset)
-        self._metrics.lag.labels(self._source).set(lag)

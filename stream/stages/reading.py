@@ -26,6 +26,37 @@ _READ_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0
 
 
+class Lag:
+    """Tells the metrics, every few seconds, how many messages a consumer is behind.
+
+    Args:
+        consumer: The consumer.
+        topics: What it reads.
+        metrics: Where it is told.
+    """
+
+    def __init__(self, consumer: Any, topics: Iterable[str], metrics: StreamMetrics) -> None:
+        self._consumer = consumer
+        self._topics = tuple(topics)
+        self._metrics = metrics
+        self._told = 0.0
+
+    def tell(self, partitions: Iterable[Partition]) -> None:
+        """Tells it, if it is time to, over the partitions that are the consumer's now."""
+        from confluent_kafka import TopicPartition
+
+        if time.monotonic() - self._told < _LAG_SECONDS:
+            return
+        self._told = time.monotonic()
+        lags = dict.fromkeys(self._topics, 0)
+        for place in self._consumer.position([TopicPartition(*one) for one in partitions]):
+            _, high = self._consumer.get_watermark_offsets(place, cached=True)
+            if place.offset >= 0 and high >= 0:
+                lags[place.topic] += max(0, high - place.offset)
+        for topic, lag in lags.items():
+            self._metrics.lag.labels(topic).set(lag)
+
+
 class PartitionReader:
     """Reads all partitions of topics, for a stage whose state covers them.
 
@@ -44,10 +75,9 @@ class PartitionReader:
 
         self.at_end: dict[Partition, float] = {}
         self._settings = settings
-        self._metrics = metrics
         self._partitions = [(topic, number) for topic, count in partitions.items() for number in range(count)]
         self._consumer = Consumer(consumer_options(settings, group, error_cb=self._note_error))
-        self._lag_told = 0.0
+        self._lag = Lag(self._consumer, partitions, metrics)
         self._paused: set[Partition] = set()
         self._ends: dict[Partition, int] = {}
         self._ends_in_doubt: dict[Partition, int] = {}
@@ -152,19 +182,7 @@ class PartitionReader:
 
     def tell_lag(self) -> None:
         """Tells the metrics how far behind the reading is, every few seconds."""
-        from confluent_kafka import TopicPartition
-
-        if time.monotonic() - self._lag_told < _LAG_SECONDS:
-            return
-        self._lag_told = time.monotonic()
-        lags: dict[str, int] = {}
-        places = self._consumer.position([TopicPartition(*one) for one in self._partitions])
-        for place in places:
-            _, high = self._consumer.get_watermark_offsets(place, cached=True)
-            behind = high - place.offset if place.offset >= 0 and high >= 0 else 0
-            lags[place.topic] = lags.get(place.topic, 0) + max(0, behind)
-        for topic, lag in lags.items():
-            self._metrics.lag.labels(topic).set(lag)
+        self._lag.tell(self._partitions)
 
     def close(self) -> None:
         """Leaves the broker."""
