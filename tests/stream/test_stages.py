@@ -23,7 +23,7 @@ from stream.stages.judge import Judge
 from stream.stages.members import ScorerStage
 from stream.stages.operator import OperatorStage
 from stream.state.store import MemoryState
-from tests.gcs import free_port
+from tests.gcs import lasting_port
 from tests.stream.stages import BEGIN, Project, documents, drive, make_project, produce, traffic, write_fraud_model
 
 pytestmark = pytest.mark.end_to_end
@@ -94,7 +94,7 @@ def model_server(project: Project, port: int) -> Iterator[None]:
 def test_a_server_is_asked_over_grpc_and_waited_for_where_it_goes_away(
     tmp_path: Path, kafka: KafkaSettings, own_topics: Topics, stack: ExitStack
 ) -> None:
-    port = free_port()
+    port = lasting_port()
     scorer = {"backend": "grpc", "address": f"127.0.0.1:{port}", "poll_seconds": 0.2}
     project = make_project(tmp_path, kafka, own_topics(partitions=1), scorer=scorer)
     metrics = StreamMetrics()
