@@ -9,6 +9,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -33,6 +34,7 @@ from pipeline.cli.tune import tune
 from pipeline.console import plain_console
 from serving.command_line import run_command_line
 from serving.gateway.command import SERVE_CONTEXT, serve
+from serving.script import run_script
 
 #: In the order in which help lists them.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -79,5 +81,10 @@ def main() -> None:
     run_command_line(app, plain_console(stderr=True, soft_wrap=True))
 
 
+def script() -> NoReturn:
+    """The console script `adclick`."""
+    run_script(main)
+
+
 if __name__ == "__main__":
-    main()
+    script()

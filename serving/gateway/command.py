@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from schema.errors import ConfigError
 from serving.command_line import run_command_line
 from serving.errors import ServingError
 from serving.foreground import settle, stopping_on_signals
+from serving.script import run_script
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,11 @@ def main() -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(context_settings=SERVE_CONTEXT)(serve)
     run_command_line(app, Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True))
+
+
+def script() -> NoReturn:
+    """The console script `adclick-gateway`."""
+    run_script(main)
 
 
 def run_serve(

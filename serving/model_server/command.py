@@ -10,6 +10,9 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib import metadata
+from typing import NoReturn
+
+from serving.script import run_script
 
 #: What TensorFlow Serving exits with when its flags are wrong or it cannot start.
 _FAILED = 255
@@ -58,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Failed to start server. Error: {error.described()}")
         return _FAILED
     return _ended()
+
+
+def script() -> NoReturn:
+    """The console script `tensorflow_model_server`."""
+    run_script(main)
 
 
 def _contradiction(flags: argparse.Namespace) -> str:
@@ -198,4 +206,4 @@ def _boolean(text: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()
