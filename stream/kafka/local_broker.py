@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,6 +28,9 @@ _LEAST_JAVA = 17
 _DOWNLOAD_SECONDS = 600
 _START_SECONDS = 120
 _STOP_SECONDS = 30
+#: Below it, ports are well-known services' own.
+_LOWEST_PORT = 10_000
+_TRIED_PORTS = 100
 _HEAP = "384m"
 _HOW_TO_GET = "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless maven"
 _LOGGING = """\
@@ -153,7 +157,8 @@ class LocalBroker:
         self._class_path = f"{broker_jars(tell)}/*"
         self._tell = tell
         self._folder = folder
-        self._port, controller = port or _free_port(), _free_port()
+        self._port = port or lasting_port()
+        controller = lasting_port(other_than=self._port)
         self.bootstrap_servers = f"127.0.0.1:{self._port}"
         self.log_file = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -255,7 +260,21 @@ def _properties(port: int, controller_port: int, data: Path) -> str:
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def _free_port() -> int:
+def lasting_port(other_than: int = 0) -> int:
+    """A free port that stays free while who listens there is ended and started again.
+
+    It is none of those that outgoing connections are given (`ip_local_port_range` in Linux's ip-sysctl), where there
+    are others.
+
+    Args:
+        other_than: A port that is spoken for already.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lasting = [port for port in range(_LOWEST_PORT, lowest) if port != other_than]
+    for port in random.SystemRandom().sample(lasting, min(_TRIED_PORTS, len(lasting))):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -10,7 +10,6 @@ import pytest
 from schema.errors import ConfigError
 from stream.kafka.local_broker import LocalBroker, local_broker
 from stream.settings import KafkaSettings, TopicSettings, TopicsSettings
-from tests.gcs import lasting_port
 
 _NUMBERS = itertools.count()
 
@@ -19,7 +18,7 @@ _NUMBERS = itertools.count()
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
     """A broker that answers; skips the test, with the reason, where Java or Maven are missing."""
     try:
-        running = local_broker(tmp_path_factory.mktemp("kafka"), lasting_port())
+        running = local_broker(tmp_path_factory.mktemp("kafka"))
         with running as one:
             yield one
     except ConfigError as error:

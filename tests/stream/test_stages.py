@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from schema.errors import SkewFound
+from stream.kafka.local_broker import lasting_port
 from stream.metrics import StreamMetrics
 from stream.scoring import ClickScorer
 from stream.settings import KafkaSettings, TopicsSettings
@@ -23,7 +24,6 @@ from stream.stages.judge import Judge
 from stream.stages.members import ScorerStage
 from stream.stages.operator import OperatorStage
 from stream.state.store import MemoryState
-from tests.gcs import lasting_port
 from tests.stream.stages import BEGIN, Project, documents, drive, make_project, produce, traffic, write_fraud_model
 
 pytestmark = pytest.mark.end_to_end

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from schema.errors import ConfigError
 from stream.kafka import local_broker as module
-from stream.kafka.jars import SHA256
+from stream.kafka.jars import KAFKA_VERSION, SHA256
 from stream.kafka.local_broker import LocalBroker, broker_jars, java_program
 
 
@@ -61,6 +62,18 @@ def test_what_maven_says_is_passed_on(programs: Path) -> None:
     with pytest.raises(ConfigError, match="Could not transfer artifact"):
         broker_jars()
     assert not (module.cache_folder() / "kafka-4.3.1").exists()
+
+
+def test_no_connection_is_given_its_ports(programs: Path, tmp_path: Path) -> None:
+    program(programs, "java", "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2")
+    module.cache_folder().joinpath(f"kafka-{KAFKA_VERSION}").mkdir(parents=True)
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    for number in range(5):
+        broker = LocalBroker(tmp_path / str(number))
+        (listeners,) = re.findall(r"(?m)^listeners=(.*)$", broker.config_file.read_text())
+        ports = {int(port) for port in re.findall(r":(\d+)", listeners)}
+        assert len(ports) == 2, "broker and controller"
+        assert not any(first <= port <= last for port in ports)
 
 
 @pytest.mark.end_to_end
