@@ -1,4 +1,7 @@
-"""`adclick compile`, `submit` and `schedule`: runs on Vertex AI Pipelines or Kubeflow Pipelines."""
+"""`adclick compile`, `submit` and `schedule`: runs on Vertex AI Pipelines or Kubeflow Pipelines.
+
+What is wrong with the config is said before TFX and the platforms' libraries are loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,8 @@ from rich.console import Console
 
 from pipeline.config.platform import Target
 from pipeline.config.settings import load_config
-from pipeline.targets.compiler import as_json, as_yaml
+from pipeline.targets.addresses import check_addresses
 from pipeline.targets.schedule import Schedule, check_schedule
-from pipeline.targets.submission import (
-    check_addresses,
-    compile_monthly,
-    compile_run,
-    submit_run,
-    submit_schedule,
-    write_files,
-)
 from pipeline.targets.window import resolve_window
 from schema.errors import ConfigError
 
@@ -47,6 +42,10 @@ def run_compile(
         raise ConfigError(f"{output}: a file for {target} ends in {endings[0]}")
     settings = load_config(config)
     check_addresses(settings, target)
+
+    from pipeline.targets.compiler import as_json, as_yaml
+    from pipeline.targets.submission import compile_monthly, compile_run, write_files
+
     if monthly:
         compiled = compile_monthly(settings, target, month=month, months=months)
         what = "the monthly pipeline, runtime parameters month and window"
@@ -76,6 +75,9 @@ def run_submit(config: Path, target: Target, *, month: str, months: int, console
     """
     settings = load_config(config)
     check_addresses(settings, target)
+
+    from pipeline.targets.submission import submit_run
+
     submitted = submit_run(settings, target, month=month, months=months)
     for line in submitted.passed_over.describe():
         console.print(line, style="yellow", highlight=False)
@@ -95,5 +97,8 @@ def run_schedule(
     schedule = Schedule(cron, name or f"{settings.serving.model_name}-monthly", time_zone)
     check_schedule(schedule, target)
     check_addresses(settings, target)
+
+    from pipeline.targets.submission import submit_schedule
+
     submitted = submit_schedule(settings, target, schedule, months=months)
     console.print(f"Scheduled {schedule.name} at {cron}: {submitted.address}", highlight=False)

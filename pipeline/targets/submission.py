@@ -21,7 +21,6 @@ from pipeline.targets.window import LATEST, Window, record_submission, resolve_w
 from pipeline.targets.workflow_size import workflow_bytes
 from schema.errors import ConfigError
 from storage import filesystem
-from storage.bucket import is_s3_address
 
 _MONTHLY_STEP = MonthlySubmission.__name__
 #: What of the config decides how a month is read.
@@ -113,33 +112,6 @@ def compile_monthly(config: Config, target: Target, *, month: str = LATEST, mont
     settings = config.platform.model_copy(update={"steps": steps})
     pipeline = create_monthly_pipeline(config, target, month=month, months=months)
     return compile_job(pipeline, settings, target, parameters_folder=_parameters_folder(config))
-
-
-def check_addresses(config: Config, target: Target) -> None:
-    """Refuses what no step's container can reach, or the platform cannot keep; raises `ConfigError`."""
-    addresses = {
-        "data.root": config.data.root,
-        "output": config.output,
-        "pipeline_root": config.artifacts,
-        "serving.push_directory": config.push_base,
-    }
-    local = [f"{key} is {address}" for key, address in addresses.items() if "://" not in address]
-    if local:
-        raise ConfigError(
-            f"the steps of a platform cannot reach local folders: {'; '.join(local)}",
-            "Give addresses in a bucket, gs:// or s3://; pipeline_root and serving.push_directory lie below output "
-            "where they are not given.",
-        )
-    if target == "vertex" and is_s3_address(config.artifacts):
-        raise ConfigError(
-            f"pipeline_root: {config.artifacts}: Vertex AI keeps artifacts in gs:// only", "Give a bucket of Google's."
-        )
-    if config.platform.beam_arguments and is_s3_address(config.artifacts):
-        raise ConfigError(
-            f"platform.beam_arguments: steps whose artifacts are in S3, {config.artifacts}, work on copies in their "
-            "pods, where no other engine's workers see them",
-            "Leave platform.beam_arguments out, or give a pipeline_root in gs://.",
-        )
 
 
 def _parameters_folder(config: Config) -> str:
