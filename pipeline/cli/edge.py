@@ -59,6 +59,29 @@ def export(
 
 
 @app.command()
+def publish(
+    bundle: Annotated[Path, typer.Option(help="The bundle's file, see `adclick edge export`.")],
+    to: Annotated[str, typer.Option(help="The folder that devices look at: here, gs://… or s3://….")],
+    channel: Annotated[str, typer.Option(help="Which devices look at it, such as stable or beta.")] = "stable",
+    share: Annotated[
+        float, typer.Option(min=0, max=100, help="The share of devices that take it, in percent; 0 takes it back.")
+    ] = 100.0,
+    public_key: Annotated[
+        list[Path] | None, typer.Option(help="Refuse what these keys have not signed, as devices will.")
+    ] = None,
+) -> None:
+    """Hand a bundle to a share of the devices that look at a channel; again with a greater share for more of them."""
+    from pipeline.cli.options import tell
+    from pipeline.edge.publish import run_publish
+
+    published = run_publish(bundle, to=to, channel=channel, share=share, public_keys=public_key or ())
+    if not public_key:
+        tell("warning: its signature was not verified; give --public-key")
+    for release in published.releases:
+        print(f"{published.file}: version {release.version} for {release.share:g} % of the devices: {release.address}")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Where screen, bundle and log are left.")] = Path("output/edge-demo"),
     config: Annotated[

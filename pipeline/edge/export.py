@@ -21,6 +21,8 @@ _MODEL, _FACTS = "recogniser.tflite", "recognition.json"
 _COLUMNS = ("id", "image", "name", "valid_from", "valid_until", "forbidden")
 _LARGEST_TABLE = 1 << 30
 _LARGEST_IMAGE = 64 << 20
+#: So many creatives are tried, and so many of those that are recognised go along, for devices to test a bundle with.
+_TRIED_PROBES, _PROBES = 16, 4
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ def run_export(
     """
     import numpy as np
 
-    from serving.edge.bundle import read_bundle, write_bundle
+    from serving.edge.bundle import Bundle, Probe, read_bundle, write_bundle
     from serving.edge.catalogue import Catalogue, quantise
     from serving.edge.errors import EdgeError
     from serving.edge.keys import read_private_key
+    from serving.edge.self_test import passing, run_self_test
     from serving.edge.watch import Eye
 
     folder = recogniser or _newest_recogniser(config)
@@ -85,30 +88,42 @@ def run_export(
     number = created if version is None else version
     try:
         private_key = read_private_key(key)
-        rows, embeddings = _embedded(creatives, model)
+        rows, embeddings, tried = _embedded(creatives, model)
         catalogue = Catalogue(rows, *quantise(np.stack(embeddings)))
-        file = io.BytesIO()
-        write_bundle(
-            file,
-            private_key,
-            model=model,
-            catalogue=catalogue,
-            thresholds=thresholds,
-            version=number,
-            created=created,
-        )
-        # Read as a device reads it: what would be refused there is never handed out.
-        bundle = read_bundle(file.getvalue(), [private_key.public_key()])
-        Eye(bundle)
+
+        def written(probes: Sequence[Probe]) -> tuple[bytes, Bundle]:
+            file = io.BytesIO()
+            write_bundle(
+                file,
+                private_key,
+                model=model,
+                catalogue=catalogue,
+                thresholds=thresholds,
+                version=number,
+                created=created,
+                probes=probes,
+            )
+            # Read as a device reads it: what would be refused there is never handed out.
+            return file.getvalue(), read_bundle(file.getvalue(), [private_key.public_key()])
+
+        _, bundle = written(())
+        probes = passing(Eye(bundle), tried, _PROBES)
+        if not probes:
+            raise ConfigError(
+                f"{folder}: recognises none of the {len(tried)} creatives that were tried, as small pictures of them",
+                f"Train it anew, or lower thresholds.known ({bundle.known:g}).",
+            )
+        content, bundle = written(probes)
+        run_self_test(Eye(bundle))
     except EdgeError as error:
         raise ConfigError(error.message, error.remedy) from None
     with filesystem.open_write_atomic(output) as stream:
-        stream.write(file.getvalue())
+        stream.write(content)
     return Exported(
         version=number,
         creatives=len(rows),
         forbidden=sum(row.forbidden for row in rows),
-        size=len(file.getvalue()),
+        size=len(content),
         sha256=bundle.digest,
         alike=_alike(catalogue, bundle.known),
     )
@@ -150,16 +165,20 @@ def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
     return contents[0], thresholds
 
 
-def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any]]:
+def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any], list[Any]]:
+    """The creatives, their embeddings, and small pictures of some of them."""
     import numpy as np
 
     from serving.edge.errors import BrokenFrame
     from serving.edge.frame import open_frame, prepare
     from serving.edge.recogniser import Recogniser
+    from serving.edge.self_test import make_probe
 
     eye = Recogniser(model)
-    rows, embeddings, seen = [], [], set()
-    for number, cells in enumerate(_table(table), 2):
+    rows, embeddings, probes, seen = [], [], [], set()
+    lines = _table(table)
+    tried = set(np.linspace(2, len(lines) + 1, min(len(lines), _TRIED_PROBES)).astype(int).tolist())
+    for number, cells in enumerate(lines, 2):
         where = f"{table}, line {number}"
         creative = _creative(cells, where)
         if creative.id in seen:
@@ -168,16 +187,19 @@ def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any]]:
         image = cells["image"]
         path = image if "://" in image or os.path.isabs(image) else filesystem.join(os.path.dirname(table), image)
         try:
-            embedding = eye.embed(prepare(open_frame(filesystem.read(path, _LARGEST_IMAGE)), eye.size))
+            content = filesystem.read(path, _LARGEST_IMAGE)
+            embedding = eye.embed(prepare(open_frame(content), eye.size))
         except (OSError, BrokenFrame) as error:
             raise ConfigError(f"{where}: {path}: {error}", "Correct the column image, or leave the row out.") from None
         if not np.isfinite(embedding).all() or not np.abs(embedding).max() > 0:
             raise ConfigError(f"{where}: {path}: a blank picture, which nothing tells from others", "Leave it out.")
         rows.append(creative)
         embeddings.append(embedding)
+        if number in tried:
+            probes.append(make_probe(creative.id, open_frame(content), eye.size))
     if not rows:
         raise ConfigError(f"{table}: holds no creative", "Every picture would be an alert: list what is booked.")
-    return tuple(rows), embeddings
+    return tuple(rows), embeddings, probes
 
 
 def _table(table: str) -> list[dict[str, str]]:

@@ -2,11 +2,13 @@
 
 A ZIP archive without compression, times or anything else that varies: `manifest.json`, `manifest.sig` (Ed25519, RFC
 8032, over the manifest's bytes), and the files that the manifest names with size and SHA-256: `recogniser.tflite`,
-`catalogue.json`, `embeddings.i8` (int8 [N, D], by rows), `scales.f4` (float32 [N], little-endian), `thresholds.json`.
+`catalogue.json`, `embeddings.i8` (int8 [N, D], by rows), `scales.f4` (float32 [N], little-endian), `thresholds.json`,
+and perhaps `probes.json`, small pictures of creatives that the device recognises before it runs the bundle.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -28,7 +30,23 @@ MAXIMUM_BYTES = 1 << 30
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILES = ("recogniser.tflite", "catalogue.json", "embeddings.i8", "scales.f4", "thresholds.json")
 _NAMES = (_MANIFEST, _SIGNATURE, *_FILES)
+_PROBES = "probes.json"
+#: What only some bundles hold; the manifest says which.
+_OPTIONAL = (_PROBES,)
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A picture that a device must recognise.
+
+    Attributes:
+        creative: The id of its row in the catalogue.
+        jpeg: The picture.
+    """
+
+    creative: str
+    jpeg: bytes
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class Bundle:
         catalogue: The creatives.
         known: The least similarity at which a creative is recognised.
         digest: The SHA-256 of the file, hexadecimal.
+        probes: Pictures that a device must recognise.
     """
 
     version: int
@@ -50,6 +69,7 @@ class Bundle:
     catalogue: Catalogue
     known: float
     digest: str
+    probes: tuple[Probe, ...] = ()
 
 
 def write_bundle(
@@ -62,6 +82,7 @@ def write_bundle(
     version: int,
     created: int,
     minimum_runtime: str = RUNTIME_VERSION,
+    probes: Sequence[Probe] = (),
 ) -> None:
     """Writes a bundle.
 
@@ -74,21 +95,25 @@ def write_bundle(
         version: Its number, greater than that of earlier ones.
         created: Seconds since 1970.
         minimum_runtime: The oldest runtime that may run it, such as 0.1.0.
+        probes: Pictures that a device must recognise before it runs the bundle.
     """
     rows = {"creatives": [asdict(each) for each in catalogue.creatives], "dimension": catalogue.embeddings.shape[1]}
-    contents = (
-        model,
-        _json(rows),
-        np.ascontiguousarray(catalogue.embeddings).tobytes(),
-        catalogue.scales.astype("<f4").tobytes(),
-        _json(thresholds),
-    )
+    contents = {
+        "recogniser.tflite": model,
+        "catalogue.json": _json(rows),
+        "embeddings.i8": np.ascontiguousarray(catalogue.embeddings).tobytes(),
+        "scales.f4": catalogue.scales.astype("<f4").tobytes(),
+        "thresholds.json": _json(thresholds),
+    }
+    if probes:
+        pictures = [{"creative": probe.creative, "jpeg": base64.b64encode(probe.jpeg).decode()} for probe in probes]
+        contents[_PROBES] = _json(pictures)
     manifest = _json(
         {
             "created": created,
             "files": {
                 name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-                for name, content in zip(_FILES, contents)
+                for name, content in contents.items()
             },
             "format": FORMAT,
             "minimum_runtime": minimum_runtime,
@@ -96,7 +121,8 @@ def write_bundle(
         }
     )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in zip(_NAMES, (manifest, private_key.sign(manifest), *contents)):
+        signed = {_MANIFEST: manifest, _SIGNATURE: private_key.sign(manifest)}
+        for name, content in {**signed, **contents}.items():
             entry = zipfile.ZipInfo(name, _FIXED_TIME)
             entry.create_system = 3
             entry.external_attr = 0o644 << 16
@@ -128,8 +154,9 @@ def read_bundle(
 
 
 def _check(manifest: dict[str, Any], parts: dict[str, bytes], minimum_version: int, runtime: str) -> None:
-    for name in _FILES:
-        stated = manifest["files"][name]
+    if set(manifest["files"]) != set(parts) - {_MANIFEST, _SIGNATURE}:
+        raise BundleRefused("altered", "it holds other files than the manifest says", "Fetch the bundle again.")
+    for name, stated in manifest["files"].items():
         if stated["size"] != len(parts[name]) or stated["sha256"] != hashlib.sha256(parts[name]).hexdigest():
             raise BundleRefused("altered", f"{name} is not what the manifest says", "Fetch the bundle again.")
     if manifest["version"] < minimum_version:
@@ -170,7 +197,7 @@ def _read_archive(content: bytes) -> dict[str, bytes]:
             names = [entry.filename for entry in entries]
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(content) for entry in entries):
                 raise BundleRefused("damaged", "it holds compressed entries, which no bundle has")
-            if sorted(names) != sorted(_NAMES):
+            if sorted(set(names) - set(_OPTIONAL)) != sorted(_NAMES) or len(set(names)) != len(names):
                 unsigned = _SIGNATURE not in names and _MANIFEST in names
                 reason = "unsigned" if unsigned else "damaged"
                 raise BundleRefused(reason, f"it holds {sorted(names)[:10]}, a bundle holds {sorted(_NAMES)}")
@@ -220,6 +247,10 @@ def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -
         catalogue=Catalogue(creatives, embeddings, scales),
         known=known,
         digest=digest,
+        probes=tuple(
+            Probe(str(row["creative"]), base64.b64decode(row["jpeg"], validate=True))
+            for row in json.loads(parts.get(_PROBES, b"[]"))
+        ),
     )
 
 

@@ -69,6 +69,10 @@ class Catalogue:
                 best, similarity = begin + row, float(found[row])
         return best, similarity
 
+    def similarity(self, row: int, embedding: np.ndarray[Any, np.dtype[np.float32]]) -> float:
+        """Cosine similarity of a row and an embedding, float32 [D] of unit length."""
+        return float((self.embeddings[row].astype(np.float32) @ embedding) * self.scales[row])
+
 
 def quantise(
     embeddings: np.ndarray[Any, np.dtype[np.float32]],

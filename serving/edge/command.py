@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import RUNTIME_VERSION
-from .errors import BrokenFrame, EdgeError
+from .errors import BrokenFrame, BundleRefused, EdgeError
 
 _LAST_SECONDS = 5.0
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="adclick-edge",
         description="Recognises on the device which booked creative a screen shows; raises an alert where it is none.",
         epilog="Exit codes: 0 done (check: all approved); 2 wrong command, file or setting; 3 check: a picture must not"
-        " be shown; 4 bundle refused.",
+        " be shown; 4 bundle refused; 5 channel out of reach.",
     )
     parser.add_argument("--version", action="version", version=f"adclick-edge {RUNTIME_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -47,12 +47,30 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(check)
     check.set_defaults(run=_check)
 
-    verify = commands.add_parser("verify", help="say whether a bundle may run here")
+    verify = commands.add_parser("verify", help="say whether a bundle may run here, and does what it should")
     _add_bundle(verify)
     verify.set_defaults(run=_verify)
 
+    update = commands.add_parser("update", help="look at the channel once, and take what it names for this device")
+    _add_channel(update, required=True)
+    _add_keys(update)
+    update.add_argument("--state", type=Path, required=True, help="the folder of the bundles' slots")
+    _add_device(update)
+    _add_authorities(update)
+    update.set_defaults(run=_update)
+
+    slots = commands.add_parser("slots", help="say what stands in the slots, and whether it is whole")
+    slots.add_argument("--state", type=Path, required=True, help="the folder of the bundles' slots")
+    _add_keys(slots)
+    slots.set_defaults(run=_slots)
+
     watch = commands.add_parser("watch", help="watch a screen until SIGTERM or Ctrl+C")
-    _add_bundle(watch)
+    _add_bundle(watch, required=False)
+    _add_channel(watch, required=False)
+    watch.add_argument("--look", type=_seconds, default=300.0, metavar="SECONDS", help="between looks at it (300)")
+    watch.add_argument(
+        "--trial", type=_seconds, default=600.0, metavar="SECONDS", help="a new bundle must run well for so long (600)"
+    )
     watch.add_argument(
         "--source",
         required=True,
@@ -60,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     watch.add_argument("--once", action="store_true", help="end when a folder's pictures have been seen")
     watch.add_argument("--state", type=Path, required=True, help="the folder of what waits to be sent")
-    watch.add_argument("--device", default=socket.gethostname(), help="the device's name; its host's by default")
+    _add_device(watch)
     watch.add_argument("--frames", type=_count, default=5, help="frames in a row that make an alert (5)")
     watch.add_argument("--hold", type=float, default=0.0, metavar="SECONDS", help="and for at least so long (0)")
     watch.add_argument("--thumbnails", action="store_true", help="alerts hold a small picture of the screen")
@@ -70,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--mqtt", metavar="URL", help="mqtts://HOST:8883/PREFIX: they are published there")
     watch.add_argument("--mqtt-user", default="", metavar="NAME")
     watch.add_argument("--mqtt-password-file", type=Path, metavar="FILE")
-    watch.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust instead of the system's")
+    _add_authorities(watch)
     watch.add_argument("--outbox-bytes", type=_count, default=32 << 20, metavar="N", help="what may wait (32 MiB)")
     watch.add_argument("--threads", type=_count, default=1, help="LiteRT's threads (1)")
     watch.set_defaults(run=_watch)
@@ -84,8 +102,35 @@ def _count(text: str) -> int:
     return number
 
 
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, required=True, metavar="FILE", help="what `adclick edge export` made")
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time")
+    return number
+
+
+def _add_bundle(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    text = "what `adclick edge export` made" + ("" if required else ", to begin with where there is a channel")
+    parser.add_argument("--bundle", type=Path, required=required, metavar="FILE", help=text)
+    _add_keys(parser)
+
+
+def _add_channel(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--from", dest="origin", required=required, metavar="FOLDER|URL", help="where `adclick edge publish` publishes"
+    )
+    parser.add_argument("--channel", default="stable", metavar="NAME", help="which channel there (stable)")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default=socket.gethostname(), help="the device's name; its host's by default")
+
+
+def _add_authorities(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust instead of the system's")
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--public-key",
         type=Path,
@@ -106,10 +151,15 @@ def _bundle_of(options: argparse.Namespace) -> Any:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from .self_test import run_self_test
     from .watch import Eye
 
-    bundle = _bundle_of(options)
-    Eye(bundle)
+    try:
+        bundle = _bundle_of(options)
+        recognised = run_self_test(Eye(bundle))
+    except BundleRefused as error:
+        print(json.dumps({"refused": error.reason, "message": error.message}, ensure_ascii=False), flush=True)
+        raise
     print(
         json.dumps(
             {
@@ -117,6 +167,7 @@ def _verify(options: argparse.Namespace) -> int:
                 "created": bundle.created,
                 "creatives": len(bundle.catalogue.creatives),
                 "threshold": bundle.known,
+                "pictures_recognised": recognised,
                 "sha256": bundle.digest,
             }
         )
@@ -152,6 +203,48 @@ def _check(options: argparse.Namespace) -> int:
     return worst
 
 
+def _slots_of(options: argparse.Namespace) -> Any:
+    from .slots import Slots
+
+    return Slots(options.state / "slots")
+
+
+def _updater(options: argparse.Namespace, stopped: threading.Event, tell: Any) -> Any:
+    from .fetch import Fetcher
+    from .update import UpdateOptions, Updater
+
+    update_options = UpdateOptions(
+        options.origin,
+        options.channel,
+        options.device,
+        tuple(options.public_key),
+        options.minimum_version,
+        getattr(options, "look", UpdateOptions.seconds),
+        getattr(options, "trial", UpdateOptions.trial_seconds),
+    )
+    return Updater(_slots_of(options), update_options, Fetcher(options.ca_file, stopped=stopped.is_set), tell)
+
+
+def _update(options: argparse.Namespace) -> int:
+    from .log import Log
+
+    log = Log()
+    updater = _updater(options, threading.Event(), log.write)
+    running = updater.slots.read().running
+    outcome = updater.look(running.version if running is not None else -1)
+    running = updater.slots.read().running
+    log.write("looked", outcome=outcome, version=running.version if running is not None else None)
+    return BundleRefused.exit_code if outcome == "refused" else 0
+
+
+def _slots(options: argparse.Namespace) -> int:
+    from .update import state_of_slots
+
+    state = state_of_slots(_slots_of(options), options.public_key)
+    print(json.dumps(state))
+    return 0 if state["whole"] else BundleRefused.exit_code
+
+
 def _receivers(options: argparse.Namespace) -> list[Any]:
     from .delivery import Broker, Mqtt, Webhook, read_secret
 
@@ -165,17 +258,40 @@ def _receivers(options: argparse.Namespace) -> list[Any]:
     return found
 
 
+def _first_eye(options: argparse.Namespace, updater: Any, load: Any, stopped: threading.Event, log: Any) -> Any:
+    """What runs first; None if it was stopped while it waited for a bundle."""
+    from .update import wait_for_first
+
+    if updater is None:
+        return load(_bundle_of(options))
+    factory = None
+    if options.bundle is not None:
+        try:
+            factory = _bundle_of(options)
+        except EdgeError as error:
+            # The slots may hold a better one, and the channel will.
+            log.write("bundle_refused", file=str(options.bundle), reason=str(error))
+    return updater.start(factory, load) or wait_for_first(updater, load, stopped, log.write)
+
+
 def _watch(options: argparse.Namespace) -> int:
     from .log import Log
     from .outbox import Outbox
     from .sources import frames_of
+    from .update import Keeper
     from .watch import Eye, Watcher, WatchOptions, outbox_path, start_couriers
 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     log = Log()
-    eye = Eye(_bundle_of(options), options.threads)
+    if options.bundle is None and options.origin is None:
+        raise EdgeError("there is no bundle to run", "Give --bundle FILE, or --from FOLDER|URL for a channel's.")
+
+    def load(bundle: Any) -> Eye:
+        return Eye(bundle, options.threads)
+
+    updater = _updater(options, stopped, log.write) if options.origin is not None else None
     receivers = _receivers(options)
     frames = frames_of(options.source, stopped.is_set, once=options.once)
     file = outbox_path(options.state)
@@ -185,6 +301,10 @@ def _watch(options: argparse.Namespace) -> int:
         raise EdgeError(f"{file}: cannot be opened: {error}", "Give this account a folder that it may write.") from None
     if outbox.moved_aside:
         log.write("outbox_damaged", moved_to=str(outbox.moved_aside))
+    couriers = start_couriers(outbox, receivers, log)
+    eye = _first_eye(options, updater, load, stopped, log)
+    if eye is None:
+        return 0
     log.write(
         "started",
         device=options.device,
@@ -194,7 +314,6 @@ def _watch(options: argparse.Namespace) -> int:
         process=os.getpid(),
         waiting=outbox.waiting(),
     )
-    couriers = start_couriers(outbox, receivers, log)
     watch_options = WatchOptions(options.device, options.frames, options.hold, options.thumbnails, options.relay)
 
     def wake() -> None:
@@ -202,8 +321,13 @@ def _watch(options: argparse.Namespace) -> int:
             courier.wake()
 
     watcher = Watcher(eye, outbox, watch_options, log, wake)
+    keeper = None
+    if updater is not None:
+        keeper = Keeper(updater, eye, load, watcher.hand_over, lambda: watcher.looked, log.write)
     try:
         watcher.run(frames)
+        if keeper is not None:
+            keeper.stop(_LAST_SECONDS)
     finally:
         for courier in couriers:
             courier.stop(_LAST_SECONDS)

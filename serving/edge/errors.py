@@ -24,7 +24,8 @@ class BundleRefused(EdgeError):
     """A bundle that must not run here.
 
     Attributes:
-        reason: `damaged`, `unsigned`, `altered`, `too_old`, `wrong_runtime` or `unfit`, for logs and metrics.
+        reason: `damaged`, `unsigned`, `altered`, `too_old`, `wrong_runtime`, `unfit` or `self_test`, for logs
+            and metrics.
         exit_code: 4, as for a refused model.
     """
 

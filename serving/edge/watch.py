@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .bundle import Bundle
 from .decision import Decision, Hysteresis, decide
 from .delivery import Courier
@@ -37,6 +39,10 @@ _MOST_UNWRITTEN = 1000
 class Eye:
     """A bundle that is loaded: a picture in, a decision out.
 
+    Attributes:
+        bundle: The bundle.
+        size: The side of the recogniser's input, in pixels.
+
     Raises:
         BundleRefused: The recogniser cannot be loaded, or its embeddings are not of the catalogue's length.
     """
@@ -44,6 +50,7 @@ class Eye:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.bundle = bundle
         self._recogniser = Recogniser(bundle.model, threads)
+        self.size = self._recogniser.size
         if self._recogniser.dimension != bundle.catalogue.embeddings.shape[1]:
             raise BundleRefused(
                 "unfit",
@@ -57,9 +64,17 @@ class Eye:
         Raises:
             BrokenFrame: Its pixels cannot be decoded.
         """
-        embedding = self._recogniser.embed(prepare(image, self._recogniser.size))
         # A clock that stands before the bundle was made is wrong; bookings are judged as of then.
-        return decide(self.bundle.catalogue, self.bundle.known, embedding, max(time.time(), self.bundle.created))
+        now = max(time.time(), self.bundle.created)
+        return decide(self.bundle.catalogue, self.bundle.known, self.embed(image), now)
+
+    def embed(self, image: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The embedding of a picture, float32 [D].
+
+        Raises:
+            BrokenFrame: Its pixels cannot be decoded.
+        """
+        return self._recogniser.embed(prepare(image, self._recogniser.size))
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,10 @@ class Watcher:
         options: How.
         log: Is told.
         wake: Called when a message was written.
+
+    Attributes:
+        kinds: How many frames there were of each kind.
+        looked: How many frames were decided about by the bundle that runs now.
     """
 
     def __init__(self, eye: Eye, outbox: Outbox, options: WatchOptions, log: Log, wake: Callable[[], None]) -> None:
@@ -104,6 +123,13 @@ class Watcher:
         self._flushed = self._told = time.monotonic()
         self.kinds: Counter[str] = Counter()
         self._milliseconds: deque[float] = deque(maxlen=1000)
+        self._next_eye: Eye | None = None
+        self.looked = 0
+
+    def hand_over(self, eye: Eye) -> None:
+        """Gives what decides from the next frame on; from any thread."""
+        self.looked = 0
+        self._next_eye = eye
 
     def run(self, frames: Iterable[Any]) -> None:
         """Watches until the frames end; what is not yet on disk then is written."""
@@ -117,6 +143,10 @@ class Watcher:
     def take(self, frame: Any) -> Decision | None:
         """Takes a frame: a picture, or the `BrokenFrame` that stands for it. Gives what was decided."""
         begin = time.monotonic()
+        if self._next_eye is not None:
+            # Proofs of play name the bundle by which they were recognised.
+            self._keep(begin)
+            self._eye, self._next_eye = self._next_eye, None
         decision = None
         if not isinstance(frame, BrokenFrame):
             try:
@@ -130,6 +160,8 @@ class Watcher:
             self._last = None
         else:
             self._judge(decision, frame, begin)
+            if self._next_eye is None:
+                self.looked += 1
             self._milliseconds.append((time.monotonic() - begin) * 1000)
         if self._unwritten or begin - self._flushed >= _FLUSH_SECONDS:
             self._keep(begin)

@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.edge.bundle import read_bundle
+from serving.edge.bundle import Probe, read_bundle
 from serving.edge.catalogue import Catalogue
 from serving.edge.errors import BundleRefused
 from serving.edge.keys import read_public_key
+from serving.edge.self_test import make_probe, passing, run_self_test
 from serving.edge.watch import Eye
+from tests.serving.edge.pictures import picture
 
 
 def changed(bundle: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
@@ -130,3 +132,30 @@ def test_no_cut_and_no_changed_byte_of_what_is_read_passes(
 @given(st.binary(max_size=400))
 def test_noise_is_refused(keys: tuple[Path, Path], noise: bytes) -> None:
     assert refused(noise, keys[1]) == "damaged"
+
+
+def test_a_bundle_that_carries_pictures_recognises_them_and_one_that_does_not_is_refused(
+    make_bundle: Callable[..., bytes], keys: tuple[Path, Path], model: bytes
+) -> None:
+    public = [read_public_key(keys[1])]
+    probes = [make_probe("a", picture(0), 48), make_probe("b", picture(1), 48)]
+    eye = Eye(read_bundle(make_bundle(probes=probes), public))
+    assert eye.bundle.probes == tuple(probes) and run_self_test(eye) == 2
+    assert passing(eye, [make_probe("a", picture(9), 48), *probes], 1) == (probes[0],)
+    for wrong, reason in (
+        (make_probe("a", picture(1), 48), "similarity"),
+        (make_probe("e", picture(0), 48), "no creative"),
+        (Probe("a", b"none"), "cannot be decoded"),
+    ):
+        with pytest.raises(BundleRefused, match=reason) as caught:
+            run_self_test(Eye(read_bundle(make_bundle(probes=[wrong]), public)))
+        assert caught.value.reason == "self_test"
+    # A threshold that everything reaches hides no mix-up.
+    with pytest.raises(BundleRefused, match="is taken for b"):
+        mixed_up = make_bundle(probes=[make_probe("a", picture(1), 48)], thresholds={"known": -1.0})
+        run_self_test(Eye(read_bundle(mixed_up, public)))
+
+
+def test_the_pictures_cannot_be_taken_out(make_bundle: Callable[..., bytes], keys: tuple[Path, Path]) -> None:
+    whole = make_bundle(probes=[make_probe("a", picture(0), 48)])
+    assert refused(changed(whole, lambda parts: parts.pop("probes.json")), keys[1]) == "altered"
