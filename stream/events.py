@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,8 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LAST = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _UNITS = {"epoch_seconds": 1_000_000, "epoch_milliseconds": 1_000}
+# A key of an object and its colon; text with an escaped quote may look like one, too.
+_KEY = re.compile(rb'"[ \t\r\n]*:')
 # Many such numbers still have a sum that the model can read.
 _LARGEST = 1e30
 # At one time impressions come before clicks: a click follows what it clicks.
@@ -87,6 +91,20 @@ class _NotAnEvent(Exception):
     pass
 
 
+def _fault_of_keys(payload: bytes) -> str | None:
+    """Which key an object of a JSON text has twice (RFC 8259 leaves open which counts); None if none has."""
+    doubled: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        doubled.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+
+    try:
+        json.loads(payload.decode(), object_pairs_hook=note)
+    except RecursionError:
+        return "nested too deeply"
+    return f"{doubled[0]}: stands there twice" if doubled else None
+
+
 @dataclass(frozen=True)
 class EventReader:
     """Reads the events of one kind.
@@ -129,6 +147,9 @@ class EventReader:
             return RejectedEvent(self.kind, f"not JSON: {error}", payload, partition, offset)
         if not isinstance(record, dict):
             return RejectedEvent(self.kind, "not a JSON object", payload, partition, offset)
+        # Where as many keys are written as were read none was written twice, which spares the slow look.
+        if len(_KEY.findall(payload)) != len(record) and (fault := _fault_of_keys(payload)) is not None:
+            return RejectedEvent(self.kind, fault, payload, partition, offset)
         try:
             return self._event(record, partition, offset)
         except _NotAnEvent as error:

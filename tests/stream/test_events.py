@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.events import Event, EventReader, RejectedEvent, iso_time
 from stream.settings import EventSettings
@@ -19,6 +22,16 @@ def test_an_event_has_its_id_time_and_declared_columns() -> None:
         "clicks", "7", 1_791_194_400_250_000, {"ip": "10.0.0.1", "user": "12", "cost": 1.0}, partition=3, offset=9
     )
     assert iso_time(event.time) == "2026-10-05T10:00:00.250000Z"
+
+
+TEXTS = st.text(max_size=6)
+
+
+@given(st.dictionaries(TEXTS.map("k{}".format), TEXTS | st.none() | st.dictionaries(TEXTS, st.none())))
+def test_an_event_whose_texts_look_like_keys_is_read(more: dict[str, object]) -> None:
+    record = {**more, "click_id": "a", "time": "2026-10-05", "text": '": {"ip": "ip":'}
+    payload = json.dumps(record, ensure_ascii=False).encode()
+    assert isinstance(dataclasses.replace(READER, max_bytes=65_536).read(payload), Event)
 
 
 @pytest.mark.parametrize("absent", [None, ""])
@@ -36,6 +49,9 @@ def test_a_missing_value_is_absent(absent: str | None) -> None:
         (b"{", "not JSON"),
         (b" " * 300, "300 bytes are more than the 200"),
         (b'{"time": "2026-10-05"}', "click_id: is missing"),
+        (b'{"click_id": "a", "time": "2026-10-05", "ip": "x", "ip" : "y"}', "ip: stands there twice"),
+        (b'{"click_id": "a", "time": "2026-10-05", "more": {"b": 1, "b": 2}}', "b: stands there twice"),
+        (b'{"click_id": "a", "click\\u005fid": "b", "time": "2026-10-05"}', "click_id: stands there twice"),
         (b'{"click_id": "", "time": "2026-10-05"}', "click_id: is empty"),
         (b'{"click_id": true, "time": "2026-10-05"}', "click_id: is bool"),
         (b'{"click_id": "a"}', "time: is missing"),
