@@ -26,7 +26,9 @@ _SCREEN_PIXELS = (260, 420)
 _PHOTONS_BY_DAY, _PHOTONS_BY_NIGHT = 4_000.0, 160.0
 _CAPTIONS = ("LIVE 20:15", "Gate B12: boarding now", "Storm warning until 18:00", "Low battery 9 %", "Sale ends today")
 
-Light = npt.NDArray[np.float64]
+Light = npt.NDArray[np.float32]
+#: The linear light of each of a pixel's values.
+_LINEAR: Light = ((np.arange(256) / 255.0) ** _GAMMA).astype(np.float32)
 Step = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
@@ -35,6 +37,7 @@ def capture(
     generator: np.random.Generator,
     distortions: tuple[str, ...] | None = None,
     sensor: tuple[int, int] = SENSOR,
+    strength: float = 1.0,
 ) -> Image.Image:
     """A picture of a screen that shows a creative.
 
@@ -44,6 +47,8 @@ def capture(
         distortions: Which of `DISTORTIONS` it meets, in that table's order whatever order they are given in; None for
             a chance of `_SHARES` for each, as in the field.
         sensor: Width and height of the picture in pixels.
+        strength: How far the camera stands from before the screen, as a share of the field's worst; and, where the
+            distortions are left to chance, how often it meets the others. 1 is a camera that hangs anywhere.
 
     Returns:
         RGB, of the sensor's size.
@@ -52,7 +57,9 @@ def capture(
         KeyError: There is no such distortion.
     """
     if distortions is None:
-        chosen = {name for name in DISTORTIONS if generator.random() < _SHARES[name]}
+        chosen = {
+            name for name in DISTORTIONS if generator.random() < _SHARES[name] * (strength if name != "pose" else 1.0)
+        }
     else:
         chosen = set(distortions)
         if strange := chosen - set(DISTORTIONS):
@@ -60,19 +67,19 @@ def capture(
     image = creative.convert("RGB").resize(sensor, Image.Resampling.LANCZOS)
     for name, distort in DISTORTIONS.items():
         if name in chosen:
-            image = distort(image, generator)
+            image = _pose(image, generator, strength) if distort is _pose else distort(image, generator)
     return image
 
 
 def _linear(image: Image.Image) -> Light:
     """Linear light [height, width, 3], 1 for white."""
-    light: Light = (np.asarray(image, np.float64) / 255.0) ** _GAMMA
-    return light
+    return _LINEAR[np.asarray(image)]
 
 
 def _picture(light: Light) -> Image.Image:
     """What is brighter than white is white, as on a sensor that is full."""
-    return Image.fromarray(np.rint(255.0 * np.clip(light, 0.0, 1.0) ** (1.0 / _GAMMA)).astype(np.uint8))
+    shown = np.clip(light, 0.0, 1.0, dtype=np.float32) ** np.float32(1.0 / _GAMMA)
+    return Image.fromarray((255.0 * shown + 0.5).astype(np.uint8))
 
 
 def _letterbox(image: Image.Image, generator: np.random.Generator) -> Image.Image:
@@ -103,13 +110,14 @@ def _pixel_grid(image: Image.Image, generator: np.random.Generator) -> Image.Ima
     width, height = image.size
     pitch = generator.uniform(*_SCREEN_PIXELS) / width
     angle = generator.uniform(-0.12, 0.12)
-    rows, columns = np.mgrid[0:height, 0:width]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     along = (columns * np.cos(angle) + rows * np.sin(angle)) * pitch
     down = (rows * np.cos(angle) - columns * np.sin(angle)) * pitch
     # Red, green and blue stand side by side in a pixel.
     stripes = np.stack([np.abs((along - shift) % 1.0 - 0.5) * 2.0 for shift in (0.0, 1 / 3, 2 / 3)], axis=-1)
     gaps = np.where(down % 1.0 < 0.18, 1.0 - generator.uniform(0.2, 0.6), 1.0)[..., None]
-    return _picture(_linear(image) * (1.0 + generator.uniform(0.1, 0.35) * (stripes - 0.5)) * gaps)
+    shine = (1.0 + generator.uniform(0.1, 0.35) * (stripes - 0.5)) * gaps
+    return _picture(_linear(image) * shine.astype(np.float32))
 
 
 def lookup(
@@ -137,11 +145,11 @@ def lookup(
     return tuple(float(value) for value in (back / back[2, 2]).ravel()[:8])
 
 
-def _pose(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+def _pose(image: Image.Image, generator: np.random.Generator, strength: float = 1.0) -> Image.Image:
     """A pinhole camera before the screen, turned about three axes; a wall and its shadows are behind it."""
-    yaw, pitch, roll = generator.normal(0.0, np.radians([7.0, 5.0, 2.0]))
-    x, y = generator.normal(0.0, 0.035, 2)
-    distance = FOCAL_LENGTH * generator.uniform(0.92, 1.12)
+    yaw, pitch, roll = strength * generator.normal(0.0, np.radians([7.0, 5.0, 2.0]))
+    x, y = strength * generator.normal(0.0, 0.035, 2)
+    distance = FOCAL_LENGTH * (1.0 + strength * generator.uniform(-0.08, 0.12))
     coefficients = lookup(image.size, (yaw, pitch, roll), (x, y, distance))
     screen = image.transform(image.size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC)
     area = Image.new("L", image.size, 255).transform(image.size, Image.Transform.PERSPECTIVE, coefficients)
@@ -175,8 +183,8 @@ def _reflection(image: Image.Image, generator: np.random.Generator) -> Image.Ima
         left = x + pane * across * 1.15
         corners = [(left, y), (left + across, y), (left + across + slant, y + down), (left + slant, y + down)]
         draw.polygon(corners, fill=255)
-    panes = np.asarray(mask.filter(ImageFilter.GaussianBlur(4)), np.float64)[..., None] / 255.0
-    daylight = np.linspace(0.0, generator.uniform(0.02, 0.12), width)[None, :, None]
+    panes = np.asarray(mask.filter(ImageFilter.GaussianBlur(4)), np.float32)[..., None] / 255.0
+    daylight = np.linspace(0.0, generator.uniform(0.02, 0.12), width, dtype=np.float32)[None, :, None]
     if generator.random() < 0.5:
         daylight = daylight[:, ::-1]
     return _picture(_linear(image) + generator.uniform(0.1, 0.55) * panes + daylight)
@@ -187,7 +195,7 @@ def _focus(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     soft = image.filter(ImageFilter.GaussianBlur(image.width * generator.uniform(0.001, 0.006)))
     length, angle = image.width * generator.uniform(0.0, 0.016), generator.uniform(0.0, np.pi)
     steps = max(1, round(length))
-    light = np.zeros((image.height, image.width, 3))
+    light = np.zeros((image.height, image.width, 3), np.float32)
     for step in range(steps):
         shift = (step - (steps - 1) / 2) * length / steps
         moved = (1.0, 0.0, shift * np.cos(angle), 0.0, 1.0, shift * np.sin(angle))
@@ -200,14 +208,17 @@ def _colour_cast(image: Image.Image, generator: np.random.Generator) -> Image.Im
     warm, green = generator.normal(0.0, 0.16), generator.normal(0.0, 0.06)
     leak = generator.uniform(0.0, 0.18)
     mixing = np.diag(np.exp([warm, green, -warm])) @ (np.eye(3) * (1 - leak) + leak / 3)
-    rows, columns = np.mgrid[-1.0 : 1.0 : image.height * 1j, -1.0 : 1.0 : image.width * 1j]
+    rows, columns = np.mgrid[-1.0 : 1.0 : image.height * 1j, -1.0 : 1.0 : image.width * 1j].astype(np.float32)
     corners = 1.0 - generator.uniform(0.0, 0.35) * (rows**2 + columns**2)[..., None] / 2.0
-    return _picture(_linear(image) @ mixing.T * corners)
+    return _picture(_linear(image) @ mixing.T.astype(np.float32) * corners)
 
 
 def _exposed(image: Image.Image, generator: np.random.Generator, stops: float, photons: float) -> Image.Image:
     """So many stops more light, counted by a sensor that holds so many photons of white."""
-    return _picture(generator.poisson(_linear(image) * 2.0**stops * photons) / photons)
+    light = _linear(image) * np.float32(2.0**stops)
+    # So many photons scatter as Poisson's law says, which is near to the normal one.
+    grain = generator.standard_normal(light.shape, np.float32)
+    return _picture(light + np.sqrt(light / np.float32(photons)) * grain)
 
 
 def _day(image: Image.Image, generator: np.random.Generator) -> Image.Image:
