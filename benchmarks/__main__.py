@@ -41,6 +41,7 @@ SHORT = {
     "serving": ["--seconds", "3", "--requests", "20000"],
     "stream_history": ["--events", "200000", "--keys", "200000"],
     "stream_quality": ["--seeds", "2", "--clicks", "30000"],
+    "edge": ["--training-creatives", "600", "--steps", "300", "--booked", "200", "--foreign", "200"],
 }
 FULL: dict[str, list[str]] = {
     "ingestion": [],
@@ -57,6 +58,7 @@ FULL: dict[str, list[str]] = {
     "serving": [],
     "stream_history": [],
     "stream_quality": [],
+    "edge": [],
 }
 
 

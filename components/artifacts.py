@@ -40,3 +40,9 @@ class Copies(Artifact):
 
     TYPE_NAME = "AdclickCopies"
     PROPERTIES = {"span": _SPAN}
+
+
+class Pictures(Artifact):
+    """A window's distinct images as devices see them, and some held out, see `components.recognition.pictures`."""
+
+    TYPE_NAME = "AdclickPictures"

@@ -35,8 +35,23 @@ from pipeline.drops import Drop
 _Component = TypeVar("_Component", bound=BaseComponent)
 
 
-def _union(channels: Sequence[types.BaseChannel]) -> types.BaseChannel:
+def union_of(channels: Sequence[types.BaseChannel]) -> types.BaseChannel:
+    """One input of several months' outputs."""
     return channels[0] if len(channels) == 1 else union(channels)
+
+
+def ingestion_of(drop: Drop, config: Config) -> AdExampleGen:
+    """The node that reads a month, the same in every pipeline, so that a month is read once for all of them."""
+    return AdExampleGen(
+        drop_uri=drop.uri,
+        span=drop.span,
+        version=drop.version,
+        fingerprint=drop.fingerprint,
+        features=config.features.model_dump_json(),
+        csv=config.csv.model_dump_json(),
+        ingestion=config.ingestion.model_dump_json(exclude=set(GATE_LIMITS)),
+        split=config.split.model_dump_json(),
+    ).with_id(f"AdExampleGen-{drop.name}")
 
 
 def create_pipeline(
@@ -85,18 +100,7 @@ def create_pipeline(
     described: list[ClickStatisticsGen] = []
     gates: list[DataGate] = []
     for drop in drops:
-        examples = add(
-            AdExampleGen(
-                drop_uri=drop.uri,
-                span=drop.span,
-                version=drop.version,
-                fingerprint=drop.fingerprint,
-                features=features,
-                csv=config.csv.model_dump_json(),
-                ingestion=config.ingestion.model_dump_json(exclude=set(GATE_LIMITS)),
-                split=config.split.model_dump_json(),
-            ).with_id(f"AdExampleGen-{drop.name}")
-        )
+        examples = add(ingestion_of(drop, config))
         statistics = add(
             ClickStatisticsGen(
                 examples=examples.outputs["examples"], schema=schema.outputs["schema"], features=features
@@ -112,7 +116,7 @@ def create_pipeline(
             drift = add(
                 DriftDetector(
                     statistics=statistics.outputs["statistics"],
-                    earlier_statistics=_union([node.outputs["statistics"] for node in described]),
+                    earlier_statistics=union_of([node.outputs["statistics"] for node in described]),
                     schema=schema.outputs["schema"],
                     features=features,
                     month=drop.name,
@@ -124,7 +128,7 @@ def create_pipeline(
             copies = add(
                 CopyDetector(
                     examples=examples.outputs["examples"],
-                    earlier_examples=_union([node.outputs["examples"] for node in ingested]) if ingested else None,
+                    earlier_examples=union_of([node.outputs["examples"] for node in ingested]) if ingested else None,
                     month=drop.name,
                     compared_with=[earlier.name for earlier in drops[:-1]],
                 )
@@ -148,7 +152,7 @@ def create_pipeline(
     transform = add(
         ClickTransform(
             analysis=analyses[-1],
-            earlier_analysis=_union(analyses[:-1]) if analyses[1:] else None,
+            earlier_analysis=union_of(analyses[:-1]) if analyses[1:] else None,
             schema=schema.outputs["schema"],
             features=features,
         ).with_id("Transform")
@@ -157,8 +161,8 @@ def create_pipeline(
     trainer = add(
         ClickTrainer(
             examples=newest.outputs["examples"],
-            earlier_examples=_union([node.outputs["examples"] for node in ingested[:-1]]) if ingested[1:] else None,
-            creatives=_union([node.outputs["creatives"] for node in ingested]),
+            earlier_examples=union_of([node.outputs["examples"] for node in ingested[:-1]]) if ingested[1:] else None,
+            creatives=union_of([node.outputs["creatives"] for node in ingested]),
             transform_graph=transform.outputs["transform_graph"],
             features=features,
             network=config.network.model_dump_json(),

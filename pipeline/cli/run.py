@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,6 +15,13 @@ from pipeline.runs.beam_runner import BeamRunner
 
 if TYPE_CHECKING:
     from pipeline.runs.record import RunRecord
+
+
+class PipelineName(enum.StrEnum):
+    """Which model is trained."""
+
+    CLICK = "click"
+    RECOGNITION = "recognition"
 
 
 def run(
@@ -33,6 +41,9 @@ def run(
     beam_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Any option of Beam or the engine; repeatable.")
     ] = None,
+    pipeline: Annotated[
+        PipelineName, typer.Option(help="Which model is trained: the click model, or the recogniser of devices.")
+    ] = PipelineName.CLICK,
     wait: WaitOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -41,10 +52,13 @@ def run(
     from pipeline.console import noise_to, result_console
     from pipeline.report.write import report_at_end
     from pipeline.runs.record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
+    from schema.errors import ConfigError
     from storage.folder_lock import FolderLock
 
     settings = load_config(config, data_root=data, output=output)
     check_local_output(settings)
+    if pipeline is PipelineName.RECOGNITION and compare:
+        raise ConfigError("--compare is of the click model alone", "Leave --compare or --pipeline out.")
     lock = context.with_resource(FolderLock(settings.output, command="run", waits=wait, tell=tell))
     run_id = new_run_id(settings.output)
     lock.name_run(run_id)
@@ -63,6 +77,20 @@ def run(
             with _no_collection():
                 from pipeline.runs.local import run_local
                 from pipeline.runs.summary import print_comparison, print_summary
+        if pipeline is PipelineName.RECOGNITION:
+            from pipeline.runs.recognition import run_recognition
+
+            run_recognition(
+                settings,
+                drops,
+                use_cache=cache,
+                beam_runner=beam_runner,
+                beam_options=beam_option or (),
+                console=console,
+                shows_progress=not quiet,
+                run_id=run_id,
+            )
+            return
         with report_at_end(settings.output, run_id, console):
             record = run_local(
                 settings,

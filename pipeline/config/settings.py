@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from models.recognition.settings import RecognitionSettings
 from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
 from pipeline.config.monitoring import MonitoringSettings
 from pipeline.config.platform import PlatformSettings
@@ -73,6 +74,7 @@ class Config(BaseModel):
     serving: ServingSettings = Field(default_factory=ServingSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
     platform: PlatformSettings = Field(default_factory=PlatformSettings)
+    recognition: RecognitionSettings = Field(default_factory=RecognitionSettings)
     stream: StreamSettings | None = Field(
         None, description="Events as they come, for fraud in real time; without it there is none."
     )
@@ -251,6 +253,9 @@ def load_config(path: Path, *, data_root: str | None = None, output: str | None 
             "output": _local(config.output, folder),
             "schema_file": _local(config.schema_file, folder),
             "pipeline_root": _local_if_given(config.pipeline_root, folder),
+            "recognition": config.recognition.model_copy(
+                update={"embedder": _local_if_given(config.recognition.embedder, folder)}
+            ),
             "stream": None if config.stream is None else _local_history(config.stream, folder),
             "serving": config.serving.model_copy(
                 update={"push_directory": _local_if_given(config.serving.push_directory, folder)}

@@ -16,8 +16,8 @@ from typing import Any
 from pipeline.config.settings import load_config
 from schema.errors import ConfigError
 from storage import filesystem
+from storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_folder, recogniser_versions
 
-_MODEL, _FACTS = "recogniser.tflite", "recognition.json"
 _COLUMNS = ("id", "image", "name", "valid_from", "valid_until", "forbidden")
 _LARGEST_TABLE = 1 << 30
 _LARGEST_IMAGE = 64 << 20
@@ -132,22 +132,18 @@ def run_export(
 def _newest_recogniser(config: Path | None) -> str:
     if config is None:
         raise ConfigError("no recogniser is named", "Give --config or --recogniser.")
-    base = load_config(config).push_base.rstrip("/")
-    folder = filesystem.join(os.path.dirname(base), "recognition")
-    versions = []
-    if filesystem.isdir(folder):
-        names = [name for name in filesystem.list_folders(folder) if name.isdecimal()]
-        versions = [name for name in names if filesystem.isfile(filesystem.join(folder, name, _MODEL))]
+    folder = recogniser_folder(load_config(config).push_base)
+    versions = recogniser_versions(folder)
     if not versions:
         raise ConfigError(
             f"{folder}: holds no recogniser", "Train one: adclick run --pipeline recognition --config FILE."
         )
-    return filesystem.join(folder, max(versions, key=int))
+    return filesystem.join(folder, str(versions[-1]))
 
 
 def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
     contents = []
-    for name in (_MODEL, _FACTS):
+    for name in (RECOGNISER_FILE, FACTS_FILE):
         path = filesystem.join(folder, name)
         try:
             contents.append(filesystem.read(path, _LARGEST_TABLE))
@@ -160,7 +156,7 @@ def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
         thresholds["known"]  # a KeyError is told below
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{folder}/{_FACTS}: has no thresholds.known: {error!r}", "Train the recogniser anew."
+            f"{folder}/{FACTS_FILE}: has no thresholds.known: {error!r}", "Train the recogniser anew."
         ) from None
     return contents[0], thresholds
 
@@ -271,8 +267,8 @@ def _alike(catalogue: Any, known: float) -> tuple[tuple[str, str], ...]:
 def write_recogniser(folder: Path, model: bytes, thresholds: dict[str, float]) -> None:
     """Writes a recogniser's version as the recognition pipeline lays it out."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FACTS).write_text(json.dumps({"thresholds": thresholds}))
-    (folder / _MODEL).write_bytes(model)
+    (folder / FACTS_FILE).write_text(json.dumps({"thresholds": thresholds}))
+    (folder / RECOGNISER_FILE).write_bytes(model)
 
 
 def create_key_files(folder: Path) -> Sequence[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.config.settings import Config
 from pipeline.runs.local import metadata_config
-from pipeline.runs.record import RunRecord, read_records
+from pipeline.runs.record import read_records, record_folder
 from storage import bucket, filesystem
 from storage.model_versions import ModelVersions
+
+_RECOGNITION_FILE = "recognition.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def plan_cleaning(config: Config, keep_versions: int, keep_runs: int) -> Cleanin
     """Finds what `clean` would delete.
 
     Kept are: the served version and the newest of the others; the baselines of the newest runs; the artifacts of the
-    newest runs and of the runs that pushed a kept version.
+    newest runs, of the newest runs that trained a recogniser, and of the runs that pushed a kept version.
 
     Args:
         config: The config.
@@ -59,7 +63,8 @@ def plan_cleaning(config: Config, keep_versions: int, keep_runs: int) -> Cleanin
             else:
                 old.append(address)
     behind = [record for record in records if record in newest or record.pushed_version in kept]
-    artifacts = _unused_artifacts(config.artifacts, behind)
+    used = {uri for record in behind for uris in record.artifacts.values() for uri in uris}
+    artifacts = _unused_artifacts(config.artifacts, used | _artifacts_of_recognition(config.output, keep_runs))
     return Cleaning(old, artifacts, sum(_size(folder) for folder in (*old, *artifacts)))
 
 
@@ -76,9 +81,22 @@ def clean(config: Config, cleaning: Cleaning) -> None:
         filesystem.delete(folder)
 
 
-def _unused_artifacts(root: str, records: list[RunRecord]) -> list[str]:
-    """Folders `COMPONENT/OUTPUT/NUMBER` that no record names; those of killed runs are among them."""
-    used = {uri for record in records for uris in record.artifacts.values() for uri in uris}
+def keep_artifacts(output: str, run_id: str, artifacts: Sequence[str]) -> None:
+    """Notes the folders of artifacts that a run of the recognition pipeline made or reused."""
+    with filesystem.open_write_atomic(str(record_folder(output, run_id) / _RECOGNITION_FILE)) as stream:
+        stream.write(json.dumps({"artifacts": sorted(artifacts)}, indent=1).encode())
+
+
+def _artifacts_of_recognition(output: str, runs: int) -> set[str]:
+    """What the newest runs of the recognition pipeline noted; run ids begin with their time."""
+    notes = sorted(
+        record_folder(output, "any").parent.glob(f"*/{_RECOGNITION_FILE}"), key=lambda file: file.parent.name
+    )
+    return {uri for note in notes[-runs:] for uri in json.loads(note.read_text(encoding="utf-8"))["artifacts"]}
+
+
+def _unused_artifacts(root: str, used: Collection[str]) -> list[str]:
+    """Folders `COMPONENT/OUTPUT/NUMBER` that no run keeps; those of killed runs are among them."""
     return [folder for folder in _below(root, depth=3) if folder not in used]
 
 

@@ -52,7 +52,7 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _window(
+def window(
     config: Config, schema_file: str, drops: Sequence[Drop], records: Sequence[RunRecord]
 ) -> tuple[list[Drop], list[MonthRecord]]:
     """Numbers the deliveries of each month, and leaves out earlier months that were refused as they are now.
@@ -97,8 +97,8 @@ def _window(
 
 def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
     parts = (f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)
-    # How a served model is watched changes no model.
-    return _key(config.model_dump_json(exclude={"monitoring"}), schema_file, *parts)
+    # How a served model is watched, and what devices see by, changes no click model.
+    return _key(config.model_dump_json(exclude={"monitoring", "recognition"}), schema_file, *parts)
 
 
 def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
@@ -112,13 +112,14 @@ def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> s
     return os.path.join(base, str(versions[-1])) if versions else None
 
 
-def _check_buckets(config: Config) -> None:
+def check_buckets(config: Config) -> None:
+    """Asks the buckets of artifacts and models whether they may be written to."""
     for folder in (config.artifacts, config.push_base):
         if is_bucket_address(folder):
             check_writable(folder)
 
 
-def _own_artifacts(config: Config) -> None:
+def own_artifacts(config: Config) -> None:
     """Marks a pipeline root that lies elsewhere as this output's: artifacts are numbered by each output's own store."""
     if config.pipeline_root is None:
         return
@@ -174,12 +175,12 @@ def run_local(
     """
     beam_pipeline_args = beam_arguments(beam_runner, beam_options, config)
     fetch_job_server(beam_runner, beam_pipeline_args)
-    _check_buckets(config)
-    _own_artifacts(config)
+    check_buckets(config)
+    own_artifacts(config)
     schema_file = publish_schema(config)
     records = read_records(config.output)
     found = with_outside_images(found, records)
-    drops, months = _window(config, schema_file, found, records)
+    drops, months = window(config, schema_file, found, records)
     key = _input_key(config, schema_file, drops)
     passed_over = find_passed_over(config.data.root, found)
     record = RunRecord(
@@ -234,14 +235,14 @@ def run_local(
     finally:
         record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps.finished]
         record.finished = datetime.now(UTC)
-        fill_record(record, _outputs_of_last_run(connection), drops)
+        fill_record(record, outputs_of_last_run(connection), drops)
         if record.state == "pushed":
             find_held(record, ModelVersions(config.push_base))
         write_record(config.output, record)
     return record
 
 
-def _outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dict[str, list[types.Artifact]]:
+def outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dict[str, list[types.Artifact]]:
     """By `component.output key`, the artifacts of the newest pipeline run."""
     outputs: dict[str, list[types.Artifact]] = {}
     with tfx_metadata.Metadata(connection) as handle:

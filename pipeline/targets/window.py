@@ -103,7 +103,7 @@ def _key(config: Config, drops: list[Drop]) -> str:
     """A hash of contents: a laptop, CI and a schedule, which keep the schema in different places, have one key."""
     parts = [
         # How a served model is watched, and where a run runs, change no model.
-        config.model_dump_json(exclude={"platform", "monitoring", "schema_file"}),
+        config.model_dump_json(exclude={"platform", "monitoring", "recognition", "schema_file"}),
         schema_digest(config),
         *(f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops),
     ]

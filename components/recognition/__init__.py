@@ -1,0 +1,1 @@
+"""The components of the recognition pipeline: pictures, recogniser, judgement, push."""

@@ -1,0 +1,127 @@
+"""Runs the recognition pipeline from one machine, and says what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+from components.recognition.evaluator import RecognitionFacts, read_facts
+from components.worker_errors import readable_worker_errors
+from models.recognition.judging import Share
+from pipeline.config.schema_file import publish_schema
+from pipeline.config.settings import Config
+from pipeline.console import Steps, watching
+from pipeline.drops import Drop
+from pipeline.recognition_dag import create_recognition_pipeline
+from pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
+from pipeline.runs.cleaning import keep_artifacts
+from pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
+from pipeline.runs.outside_images import with_outside_images
+from pipeline.runs.record import read_records
+from schema.errors import ConfigError, ModelRefused
+
+
+def run_recognition(
+    config: Config,
+    drops: Sequence[Drop],
+    *,
+    use_cache: bool = True,
+    beam_runner: BeamRunner = BeamRunner.DIRECT,
+    beam_options: Sequence[str] = (),
+    console: Console,
+    shows_progress: bool = True,
+    run_id: str,
+) -> None:
+    """Trains a recogniser of the window's creatives, judges it, pushes it if it is blessed, and prints the figures.
+
+    Args:
+        config: The config.
+        drops: The months of the window, from `find_drops`.
+        use_cache: Whether components whose inputs are unchanged are reused.
+        beam_runner: Where Beam's work is done.
+        beam_options: Options for Beam, see `beam_arguments`.
+        console: Where the figures are printed.
+        shows_progress: Whether the steps are shown, too.
+        run_id: From `new_run_id`.
+
+    Raises:
+        ConfigError: The config has no image column, or Beam's options do not fit.
+        DataRefused: The data is not fit to train on.
+        ModelRefused: The recogniser misses a limit of `recognition`.
+    """
+    if not config.has_images:
+        raise ConfigError("features: no column has the role image", "A recogniser is learned from the ads' images.")
+    arguments = beam_arguments(beam_runner, beam_options, config)
+    fetch_job_server(beam_runner, arguments)
+    check_buckets(config)
+    own_artifacts(config)
+    records = read_records(config.output)
+    taken, _ = window(config, publish_schema(config), with_outside_images(drops, records), records)
+    connection = metadata_config(config.output)
+    pipeline = create_recognition_pipeline(
+        config=config,
+        drops=taken,
+        beam_pipeline_args=arguments,
+        metadata_connection_config=connection,
+        enable_cache=use_cache,
+    )
+    with watching(console if shows_progress else None, len(pipeline.components), Steps()), readable_worker_errors():
+        LocalDagRunner().run(pipeline)
+    outputs = outputs_of_last_run(connection)
+    keep_artifacts(config.output, run_id, [artifact.uri for artifacts in outputs.values() for artifact in artifacts])
+    facts = read_facts(outputs["RecogniserEvaluator.evaluation"][0].uri)
+    print_facts(console, facts)
+    if facts.refusals:
+        logging.getLogger("adclick").info("the recogniser is refused: %s", facts.refusals)
+        raise ModelRefused(
+            "the recogniser is refused and was not pushed:\n" + "\n".join(f"  {reason}" for reason in facts.refusals),
+            "The version before stays. Train longer (recognition.steps), on more months (data.window), or let the "
+            "limits of recognition say what is enough.",
+        )
+    pushed = outputs["RecogniserPusher.pushed_model"][0].get_string_custom_property("pushed_destination")
+    console.print(f"Blessed, and pushed: {pushed}", style="green", highlight=False, soft_wrap=True)
+
+
+def print_facts(console: Console, facts: RecognitionFacts) -> None:
+    """Prints how good each form of a recogniser is, and the chosen one by distortion."""
+    counts = facts.creatives
+    console.print(
+        f"{counts['training']:,} creatives are learned from and {counts['held_out']:,} judge the recogniser; left out: "
+        f"{counts['alike']:,} that look like another, {counts['unreadable']:,} unreadable, "
+        f"{counts['beyond_limit']:,} beyond recognition.max_creatives.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = _table("form", "bytes", "ms", "top-1", "false reject", "false accept", title="Forms")
+    for candidate in facts.forms:
+        judgement = candidate.judgement
+        table.add_row(
+            f"{candidate.form} *" if candidate.form == facts.form else candidate.form,
+            f"{candidate.size:,}",
+            f"{candidate.milliseconds:.2f}",
+            *(_cell(share) for share in (judgement.top_1, judgement.false_reject, judgement.false_accept)),
+        )
+    console.print(table)
+    chosen = facts.chosen.judgement
+    table = _table("distortion alone", "top-1", "false reject", title=f"By distortion, {facts.form}")
+    for name, top_1 in chosen.top_1_by_distortion.items():
+        table.add_row(name, _cell(top_1), _cell(chosen.false_reject_by_distortion[name]))
+    console.print(table)
+    for line in facts.undecided:
+        console.print(f"Undecided: {line}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _cell(share: Share) -> str:
+    return f"{100 * share.value:.1f} % [{100 * share.lower:.1f}, {100 * share.upper:.1f}]"
+
+
+def _table(*headers: str, title: str) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left", no_wrap=True)
+    return table
