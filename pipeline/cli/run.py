@@ -59,6 +59,8 @@ def run(
     check_local_output(settings)
     if pipeline is PipelineName.RECOGNITION and compare:
         raise ConfigError("--compare is of the click model alone", "Leave --compare or --pipeline out.")
+    if pipeline is PipelineName.RECOGNITION and not settings.has_images:
+        raise ConfigError("features: no column has the role image", "A recogniser is learned from the ads' images.")
     lock = context.with_resource(FolderLock(settings.output, command="run", waits=wait, tell=tell))
     run_id = new_run_id(settings.output)
     lock.name_run(run_id)

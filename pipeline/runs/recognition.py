@@ -23,7 +23,7 @@ from pipeline.runs.cleaning import keep_artifacts
 from pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
 from pipeline.runs.outside_images import with_outside_images
 from pipeline.runs.record import read_records
-from schema.errors import ConfigError, ModelRefused
+from schema.errors import ModelRefused
 
 
 def run_recognition(
@@ -50,12 +50,10 @@ def run_recognition(
         run_id: From `new_run_id`.
 
     Raises:
-        ConfigError: The config has no image column, or Beam's options do not fit.
+        ConfigError: Beam's options do not fit together, or a bucket denies something.
         DataRefused: The data is not fit to train on.
         ModelRefused: The recogniser misses a limit of `recognition`.
     """
-    if not config.has_images:
-        raise ConfigError("features: no column has the role image", "A recogniser is learned from the ads' images.")
     arguments = beam_arguments(beam_runner, beam_options, config)
     fetch_job_server(beam_runner, arguments)
     check_buckets(config)
