@@ -74,6 +74,7 @@ def run_export(
     """
     import numpy as np
 
+    from pipeline.edge.clusters import with_clusters
     from serving.edge.bundle import Bundle, Probe, read_bundle, write_bundle
     from serving.edge.catalogue import Catalogue, quantise
     from serving.edge.errors import EdgeError
@@ -89,7 +90,7 @@ def run_export(
     try:
         private_key = read_private_key(key)
         rows, embeddings, tried = _embedded(creatives, model)
-        catalogue = Catalogue(rows, *quantise(np.stack(embeddings)))
+        catalogue = with_clusters(Catalogue(rows, *quantise(np.stack(embeddings))))
 
         def written(probes: Sequence[Probe]) -> tuple[bytes, Bundle]:
             file = io.BytesIO()

@@ -3,7 +3,8 @@
 A ZIP archive without compression, times or anything else that varies: `manifest.json`, `manifest.sig` (Ed25519, RFC
 8032, over the manifest's bytes), and the files that the manifest names with size and SHA-256: `recogniser.tflite`,
 `catalogue.json`, `embeddings.i8` (int8 [N, D], by rows), `scales.f4` (float32 [N], little-endian), `thresholds.json`,
-and perhaps `probes.json`, small pictures of creatives that the device recognises before it runs the bundle.
+and perhaps `probes.json`, small pictures of creatives that the device recognises before it runs the bundle, and, of a
+large catalogue, `centroids.f4` (float32 [K, D]) and `clusters.i4` (int32 [K + 1]), little-endian: see `Clusters`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import RUNTIME_VERSION
-from .catalogue import Catalogue, Creative
+from .catalogue import Catalogue, Clusters, Creative
 from .errors import BundleRefused, EdgeError
 
 FORMAT = 1
@@ -32,7 +33,8 @@ _FILES = ("recogniser.tflite", "catalogue.json", "embeddings.i8", "scales.f4", "
 _NAMES = (_MANIFEST, _SIGNATURE, *_FILES)
 _PROBES = "probes.json"
 #: What only some bundles hold; the manifest says which.
-_OPTIONAL = (_PROBES,)
+_CENTROIDS, _CLUSTERS = "centroids.f4", "clusters.i4"
+_OPTIONAL = (_PROBES, _CENTROIDS, _CLUSTERS)
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -105,6 +107,9 @@ def write_bundle(
         "scales.f4": catalogue.scales.astype("<f4").tobytes(),
         "thresholds.json": _json(thresholds),
     }
+    if catalogue.clusters is not None:
+        contents[_CENTROIDS] = catalogue.clusters.centroids.astype("<f4").tobytes()
+        contents[_CLUSTERS] = catalogue.clusters.starts.astype("<i4").tobytes()
     if probes:
         pictures = [{"creative": probe.creative, "jpeg": base64.b64encode(probe.jpeg).decode()} for probe in probes]
         contents[_PROBES] = _json(pictures)
@@ -237,6 +242,10 @@ def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -
     scales = np.frombuffer(parts["scales.f4"], "<f4").reshape(count)
     if not np.isfinite(scales).all():
         raise ValueError("a scale is no number")
+    clusters = None
+    if _CENTROIDS in parts:
+        centroids = np.frombuffer(parts[_CENTROIDS], "<f4").reshape(-1, dimension)
+        clusters = Clusters(centroids, np.frombuffer(parts[_CLUSTERS], "<i4"))
     known = float(json.loads(parts["thresholds.json"])["known"])
     if not math.isfinite(known):
         raise ValueError("the threshold is no number")
@@ -244,7 +253,7 @@ def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -
         version=int(manifest["version"]),
         created=int(manifest["created"]),
         model=parts["recogniser.tflite"],
-        catalogue=Catalogue(creatives, embeddings, scales),
+        catalogue=Catalogue(creatives, embeddings, scales, clusters),
         known=known,
         digest=digest,
         probes=tuple(
