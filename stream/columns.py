@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from schema.feature_table import Bucketised, FeatureTable, Identifier, Numeric, Timestamp
-from stream.events import EventReader
+from stream.events import EventReader, Kind
 from stream.settings import StreamSettings
 
 
@@ -56,3 +57,19 @@ def impression_reader(
         stream.events.max_bytes,
         {name: features.source_of(name) for name in names if name in features.root},
     )
+
+
+def readers_of(settings: StreamSettings, features: FeatureTable) -> dict[Kind, EventReader]:
+    """How events are read: what model and features need of them, and of clicks what alerts tell."""
+    clicks = click_reader(settings, features)
+    told = {name for entity in settings.alerts.entities for name in entity} - set(settings.features)
+    cost = {settings.alerts.cost} if settings.alerts.cost else set()
+    added = (told | cost) - set(clicks.columns)
+    clicks = replace(
+        clicks,
+        columns=(*clicks.columns, *sorted(added)),
+        numbers=frozenset(clicks.numbers) | cost,
+        sources={**clicks.sources, **{name: features.source_of(name) for name in added if name in features.root}},
+    )
+    impressions = impression_reader(settings, features)
+    return {"clicks": clicks} if impressions is None else {"impressions": impressions, "clicks": clicks}

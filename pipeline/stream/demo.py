@@ -51,7 +51,8 @@ def run_demo(config: Path | None, *, output: Path, rate: float, seconds: float, 
 
 def _run(config: Path | None, output: Path, rate: float, seconds: float, kafka: bool, console: Console) -> None:
     if kafka:
-        from stream.kafka.local_broker import broker_jars, java_program
+        from stream.java import java_program
+        from stream.kafka.local_broker import broker_jars
 
         # What is missing is said before minutes go by.
         java_program()

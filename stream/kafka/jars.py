@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stream.java import PinnedJars
+
 KAFKA_VERSION = "4.3.1"
 
 #: What Maven is asked for, as group, artifact and version; the second lets the broker write its log.
@@ -58,3 +60,12 @@ SHA256 = {
     "snappy-java-1.1.10.7.jar": "4c766cb3f855415ee734b2392949a0b6f12a60879334a74518deaf6270d32e36",
     "zstd-jni-1.5.6-10.jar": "b6c3237e24b8252a5a9c3a0e1ae30ef8f323412e74bd358548b7a9e527d676df",
 }
+
+JARS = PinnedJars(
+    f"Apache Kafka {KAFKA_VERSION}",
+    f"kafka-{KAFKA_VERSION}",
+    "44 MB",
+    DEPENDENCIES,
+    SHA256,
+    "stream/kafka/jars.py",
+)

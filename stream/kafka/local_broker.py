@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
-import hashlib
-import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,18 +17,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from schema.errors import AdclickError, ConfigError
-from stream.kafka.jars import DEPENDENCIES, KAFKA_VERSION, SHA256
+from schema.errors import AdclickError
+from stream.java import java_program
+from stream.kafka.jars import JARS
 
-_LEAST_JAVA = 17
-_DOWNLOAD_SECONDS = 600
 _START_SECONDS = 120
 _STOP_SECONDS = 30
 #: Below it, ports are well-known services' own.
 _LOWEST_PORT = 10_000
 _TRIED_PORTS = 100
 _HEAP = "384m"
-_HOW_TO_GET = "On Debian and Ubuntu: apt-get install openjdk-17-jre-headless maven"
 _LOGGING = """\
 Configuration:
   Appenders:
@@ -44,95 +38,9 @@ Configuration:
 """
 
 
-def cache_folder() -> Path:
-    """Where what is fetched is kept for this user."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adclick"
-
-
 def broker_jars(tell: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder of the broker's jars, fetched by Maven the first time and checked each time that they are fetched.
-
-    Args:
-        tell: Is told before something takes long.
-
-    Raises:
-        ConfigError: Maven is missing, or it cannot fetch them, or they are not those that they should be.
-    """
-    folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.with_suffix(".lock")).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            maven = shutil.which("mvn")
-            if maven is None:
-                raise ConfigError("Maven, which fetches Apache Kafka's jars, is not installed (mvn)", _HOW_TO_GET)
-            tell(f"Fetching Apache Kafka {KAFKA_VERSION} (44 MB, once) …")
-            work = folder.with_suffix(".partial")
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
-            _fetch(maven, work)
-            _check(work)
-            (work / "pom.xml").unlink()
-            work.rename(folder)
-    return folder
-
-
-def _fetch(maven: str, folder: Path) -> None:
-    dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
-        for group, artifact, version in DEPENDENCIES
-    )
-    (folder / "pom.xml").write_text(
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>adclick</groupId><artifactId>kafka-broker</artifactId><version>1</version>"
-        f"<dependencies>{dependencies}</dependencies></project>"
-    )
-    command = [maven, "--quiet", "--batch-mode", "--file", str(folder / "pom.xml"), "dependency:copy-dependencies"]
-    try:
-        done = subprocess.run(
-            [*command, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"],
-            capture_output=True,
-            text=True,
-            timeout=_DOWNLOAD_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(
-            f"Maven did not fetch Apache Kafka within {_DOWNLOAD_SECONDS} s", "Is Maven Central reachable from here?"
-        ) from None
-    if done.returncode:
-        raise ConfigError(
-            f"Maven cannot fetch Apache Kafka: {(done.stdout + done.stderr).strip()[-600:]}",
-            "Is Maven Central, or the mirror that ~/.m2/settings.xml names, reachable from here?",
-        )
-
-
-def _check(folder: Path) -> None:
-    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*.jar")}
-    wrong = sorted(name for name in SHA256.keys() | found.keys() if SHA256.get(name) != found.get(name))
-    if wrong:
-        raise ConfigError(
-            f"what Maven fetched is not Apache Kafka {KAFKA_VERSION} as it should be: {', '.join(wrong)}",
-            "A jar's SHA-256 is not the one pinned in stream/kafka/jars.py. Does a mirror alter it?",
-        )
-
-
-def java_program() -> str:
-    """The path of Java.
-
-    Raises:
-        ConfigError: There is none, or it is too old.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=str(Path(home) / "bin")) if home else None
-    java = java or shutil.which("java")
-    if java is None:
-        raise ConfigError("Java, which Apache Kafka runs on, is not installed", _HOW_TO_GET)
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
-    with contextlib.suppress(IndexError, ValueError):
-        version = said.split('"')[1]
-        if int(version.split(".")[0].split("-")[0]) < _LEAST_JAVA:
-            raise ConfigError(f"{java} is Java {version}; Apache Kafka needs {_LEAST_JAVA} or newer", _HOW_TO_GET)
-    return java
+    """The folder of the broker's jars, see `PinnedJars.fetched`."""
+    return JARS.fetched(tell)
 
 
 class LocalBroker:
@@ -149,7 +57,7 @@ class LocalBroker:
         tell: Is told before something takes long.
 
     Raises:
-        ConfigError: Java or Maven are missing, see `broker_jars`.
+        ConfigError: Java or Maven are missing, see `java_program` and `PinnedJars`.
     """
 
     def __init__(self, folder: Path, port: int = 0, tell: Callable[[str], None] = lambda _: None) -> None:

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,14 +23,15 @@ from schema.feature_table import FeatureTable
 from stream.alerts.alert import Alert, alert_bytes
 from stream.alerts.grouping import Alerts
 from stream.clicks import Click, ScoredClick, featured_bytes, scored_bytes
-from stream.columns import click_reader, impression_reader
-from stream.events import Event, EventReader, Kind, Place, RejectedEvent
+from stream.columns import readers_of
+from stream.events import Event, Kind, Place, RejectedEvent
 from stream.features.operator import FeatureOperator
 from stream.history.backfill import HISTORY_POSITION
 from stream.kafka.topics import partitions_of
 from stream.kafka.transactions import TransactionAborted, TransactionalProducer
 from stream.metrics import StreamMetrics
 from stream.ordering import EventOrder
+from stream.rejection import read_event, rejected_bytes, rejection_headers
 from stream.settings import StreamSettings
 from stream.stages.judge import Judge
 from stream.stages.reading import Partition, PartitionReader
@@ -38,30 +39,10 @@ from stream.state.store import StateStore
 
 logger = logging.getLogger(__name__)
 
-#: Kafka keeps no longer note beside an offset than 4,096 bytes; a place holds the event's id.
-_LONGEST_ID = 1_000
 _IDLE_SECONDS = 0.1
 _COMMIT_SECONDS = 1.0
 #: Where so many events wait for one partition, the others are not read until it has caught up.
 _MOST_WAITING = 20_000
-#: Of a larger message that was no event only so much is kept: with its headers it must be one that Kafka takes.
-_MOST_REJECTED_BYTES = 900_000
-
-
-def readers_of(settings: StreamSettings, features: FeatureTable) -> dict[Kind, EventReader]:
-    """How events are read: what model and features need of them, and of clicks what alerts tell."""
-    clicks = click_reader(settings, features)
-    told = {name for entity in settings.alerts.entities for name in entity} - set(settings.features)
-    cost = {settings.alerts.cost} if settings.alerts.cost else set()
-    added = (told | cost) - set(clicks.columns)
-    clicks = replace(
-        clicks,
-        columns=(*clicks.columns, *sorted(added)),
-        numbers=frozenset(clicks.numbers) | cost,
-        sources={**clicks.sources, **{name: features.source_of(name) for name in added if name in features.root}},
-    )
-    impressions = impression_reader(settings, features)
-    return {"clicks": clicks} if impressions is None else {"impressions": impressions, "clicks": clicks}
 
 
 @dataclass
@@ -200,10 +181,7 @@ class OperatorStage:
         for message in messages:
             topic, partition, offset = message.topic(), message.partition(), message.offset()
             self._next[(topic, partition)] = offset + 1
-            event = self._readers[topic].read(message.value() or b"", partition, offset)
-            if isinstance(event, Event) and len(event.id) > _LONGEST_ID:
-                reason = f"the id has {len(event.id)} characters, more than {_LONGEST_ID}"
-                event = RejectedEvent(event.kind, reason, message.value(), partition, offset)
+            event = read_event(self._readers[topic], message.value() or b"", partition, offset)
             if isinstance(event, RejectedEvent):
                 batch.rejected.append(event)
             elif not self._order.add(event):
@@ -238,7 +216,7 @@ class OperatorStage:
         for event in batch.rejected:
             produce(
                 self._topics.rejected_events.name,
-                event.payload[:_MOST_REJECTED_BYTES],
+                rejected_bytes(event),
                 headers=rejection_headers(event),
             )
         if self._judge is None:
@@ -369,17 +347,6 @@ class OperatorStage:
         if self._flowing_since > before:
             return []
         return [one for one, since in self._reader.at_end.items() if since <= before]
-
-
-def rejection_headers(event: RejectedEvent) -> list[tuple[str, bytes]]:
-    """What goes beside the bytes of what was no event."""
-    return [
-        ("reason", event.reason.encode()[:1000]),
-        ("kind", event.kind.encode()),
-        ("partition", str(event.partition).encode()),
-        ("offset", str(event.offset).encode()),
-        ("bytes", str(len(event.payload)).encode()),
-    ]
 
 
 def _place_of(note: str) -> Place | None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from schema.feature_table import FeatureTable
 from stream.clicks import Click, read_click
+from stream.columns import readers_of
 from stream.events import Event
 from stream.features.operator import FeatureOperator
 from stream.ordering import EventOrder
 from stream.settings import StreamSettings
-from stream.stages.operator import readers_of
 from stream.stages.reading import messages_until_now
 from stream.state.store import StateStore
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from schema.errors import ConfigError
-from stream.kafka import local_broker as module
+from stream.java import cache_folder, java_program
 from stream.kafka.jars import KAFKA_VERSION, SHA256
-from stream.kafka.local_broker import LocalBroker, broker_jars, java_program
+from stream.kafka.local_broker import LocalBroker, broker_jars
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -61,12 +61,12 @@ def test_what_maven_says_is_passed_on(programs: Path) -> None:
     program(programs, "mvn", "echo 'Could not transfer artifact'; exit 1")
     with pytest.raises(ConfigError, match="Could not transfer artifact"):
         broker_jars()
-    assert not (module.cache_folder() / "kafka-4.3.1").exists()
+    assert not (cache_folder() / "kafka-4.3.1").exists()
 
 
 def test_no_connection_is_given_its_ports(programs: Path, tmp_path: Path) -> None:
     program(programs, "java", "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2")
-    module.cache_folder().joinpath(f"kafka-{KAFKA_VERSION}").mkdir(parents=True)
+    cache_folder().joinpath(f"kafka-{KAFKA_VERSION}").mkdir(parents=True)
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     for number in range(5):
         broker = LocalBroker(tmp_path / str(number))
