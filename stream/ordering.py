@@ -125,7 +125,19 @@ class EventOrder:
 
     def to_bytes(self) -> bytes:
         """All that `from_bytes` needs to go on from here."""
-        waiting = [(e.kind, e.id, e.time, dict(e.fields), e.partition, e.offset) for _, e in self._waiting]
+        return self._to_bytes([(e.kind, e.id, e.time, dict(e.fields), e.partition, e.offset) for _, e in self._waiting])
+
+    def marks_to_bytes(self) -> bytes:
+        """As `to_bytes`, without the events that wait, for one who keeps them himself: see `restore`."""
+        return self._to_bytes([])
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Lets events wait that did when `marks_to_bytes` was written; those of them that left before it are gone."""
+        left = self.last_place
+        self._waiting += [(event.place, event) for event in events if left is None or event.place > left]
+        self._is_sorted = False
+
+    def _to_bytes(self, waiting: list[Any]) -> bytes:
         marks = [(kind, part, newest, (kind, part) in self._idle) for (kind, part), newest in self._newest.items()]
         return msgspec.msgpack.encode((self._disorder, marks, self.last_place, waiting))
 

@@ -124,6 +124,26 @@ class KafkaSettings(_Settings):
     options: dict[str, str] = Field({}, description="Further options of librdkafka, by its own names.")
 
 
+class FlinkSettings(_Settings):
+    """How `adclick stream run --flink` has Flink compute the features."""
+
+    parallelism: int = Field(1, ge=1, le=16, description="Among how many tasks keys are parted.")
+    checkpoint_interval: Length = Field(
+        "200ms",
+        description="How often a transaction ends: featured clicks are read when one does. Each writes what has "
+        "changed in the state.",
+    )
+    checkpoints: str | None = Field(
+        None,
+        description="Where checkpoints are: a folder that the cluster and this machine share, or the URI of a bucket "
+        "that the cluster knows; `flink_state` below `output` by default.",
+    )
+    state_backend: Literal["rocksdb", "hashmap"] = Field(
+        "rocksdb", description="Where tasks keep the state: on disk, or in Java's memory."
+    )
+    python: str = Field("python", description="Python on the task managers, with this package and its extra `flink`.")
+
+
 class ScorerSettings(_Settings):
     """How clicks are scored."""
 
@@ -238,6 +258,7 @@ class StreamSettings(_Settings):
     history: HistorySettings = Field(default_factory=HistorySettings)
     topics: TopicsSettings = Field(default_factory=TopicsSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    flink: FlinkSettings = Field(default_factory=FlinkSettings)
     scorer: ScorerSettings = Field(default_factory=ScorerSettings)
     alerts: AlertsSettings = Field(default_factory=AlertsSettings)
 

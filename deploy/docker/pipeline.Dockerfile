@@ -8,6 +8,7 @@ FROM python:3.13.15-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6
 # Their digests are not pinned: see deploy/README.md.
 FROM apache/beam_python3.11_sdk:2.61.0 AS beam-compat
 FROM apache/beam_python3.13_sdk:2.77.0 AS beam-modern
+FROM flink:2.2.1-java17 AS flink
 
 # hadolint ignore=DL3006
 FROM python-${STACK} AS build
@@ -54,3 +55,27 @@ FROM pipeline AS worker
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 ENTRYPOINT ["/opt/apache/beam/boot"]
 CMD []
+
+# What PyFlink needs besides, and Flink's connector for Kafka, in the version and with the checksum of stream/flink/jars.py.
+FROM build AS build-flink
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends maven && rm -rf /var/lib/apt/lists/* \
+    && uv pip install --verify-hashes --constraints requirements.lock --build-constraints requirements.lock \
+        --requirements pyproject.toml --extra flink \
+    && XDG_CACHE_HOME=/opt/adclick/cache /opt/adclick/bin/python -c 'from stream.flink.jars import JARS; JARS.fetched(print)'
+
+# The stream's features on Flink, STACK compat alone: job managers, task managers, and what submits to them.
+FROM pipeline AS stream-flink
+USER 0:0
+# Flink's start script substitutes with it.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gettext-base && rm -rf /var/lib/apt/lists/*
+COPY --from=build-flink /opt/adclick /opt/adclick
+COPY --from=flink /opt/java/openjdk /opt/java/openjdk
+COPY --from=flink --chown=10001:10001 /opt/flink /opt/flink
+COPY --from=flink /docker-entrypoint.sh /docker-entrypoint.sh
+ENV FLINK_HOME=/opt/flink JAVA_HOME=/opt/java/openjdk XDG_CACHE_HOME=/opt/adclick/cache \
+    PATH=/opt/adclick/bin:/opt/flink/bin:/opt/java/openjdk/bin:$PATH
+USER 10001:10001
+ENTRYPOINT ["/docker-entrypoint.sh"]
+CMD ["help"]

@@ -59,11 +59,14 @@ def backfill(
 
 
 @app.command()
-def explain(config: ConfigOption) -> None:
+def explain(
+    config: ConfigOption,
+    flink: Annotated[bool, typer.Option("--flink", help="As Flink computes them.")] = False,
+) -> None:
     """Say in words how the features are computed: in which order, by which keys, with which state."""
     from pipeline.stream import history
 
-    print(history.explain(config))
+    print(history.explain(config, flink=flink))
 
 
 @app.command()
@@ -71,8 +74,13 @@ def run(
     config: ConfigOption,
     bootstrap_servers: ServersOption = None,
     stages: Annotated[
-        str, typer.Option(help="All in one process, `features,score`, or one of features, score, alerts.")
-    ] = "features,score,alerts",
+        str | None,
+        typer.Option(help="All in one process, `features,score`, or one of features, score, alerts; all by default."),
+    ] = None,
+    flink: Annotated[
+        str | None,
+        typer.Option(help="Have this Flink cluster (host:port of its REST API) compute the features, and them alone."),
+    ] = None,
     instance: Annotated[
         str | None, typer.Option(help="A scorer's name among those of its group, the same when it is started again.")
     ] = None,
@@ -89,6 +97,7 @@ def run(
         config,
         bootstrap_servers,
         stages=stages,
+        flink=flink,
         instance=instance,
         state=state,
         metrics_address=(metrics_host, metrics_port) if metrics_port else None,

@@ -206,10 +206,13 @@ def _local_if_given(value: str | None, folder: Path) -> str | None:
     return None if value is None else _local(value, folder)
 
 
-def _local_history(stream: StreamSettings, folder: Path) -> StreamSettings:
-    history = stream.history
+def _with_local_paths(stream: StreamSettings, folder: Path) -> StreamSettings:
+    history, flink = stream.history, stream.flink
     files = {name: _local_if_given(getattr(history, name), folder) for name in ("clicks", "impressions", "verdicts")}
-    return stream.model_copy(update={"history": history.model_copy(update=files)})
+    checkpoints = {"checkpoints": _local_if_given(flink.checkpoints, folder)}
+    return stream.model_copy(
+        update={"history": history.model_copy(update=files), "flink": flink.model_copy(update=checkpoints)}
+    )
 
 
 def load_config(path: Path, *, data_root: str | None = None, output: str | None = None) -> Config:
@@ -256,7 +259,7 @@ def load_config(path: Path, *, data_root: str | None = None, output: str | None 
             "recognition": config.recognition.model_copy(
                 update={"embedder": _local_if_given(config.recognition.embedder, folder)}
             ),
-            "stream": None if config.stream is None else _local_history(config.stream, folder),
+            "stream": None if config.stream is None else _with_local_paths(config.stream, folder),
             "serving": config.serving.model_copy(
                 update={"push_directory": _local_if_given(config.serving.push_directory, folder)}
             ),

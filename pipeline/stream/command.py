@@ -19,7 +19,7 @@ from pipeline.config.settings import Config, load_config
 from pipeline.console import plain_console, result_console
 from schema.errors import ConfigError, SkewFound
 from serving.foreground import stopping_on_signals
-from stream.runner import Deployment, parse_stages, run_stream
+from stream.runner import STAGES, Deployment, parse_stages, run_stream
 from stream.settings import StreamSettings
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def run_run(
     path: Path,
     bootstrap_servers: str | None,
     *,
-    stages: str,
+    stages: str | None,
+    flink: str | None,
     instance: str | None,
     state: Path | None,
     metrics_address: tuple[str, int] | None,
@@ -87,7 +88,8 @@ def run_run(
     Args:
         path: The config file.
         bootstrap_servers: Kafka's brokers; the config's if None.
-        stages: See `parse_stages`.
+        stages: See `parse_stages`; all if None, or the features alone with `flink`.
+        flink: The address of the Flink cluster that computes the features; this process does if None.
         instance: What tells a scorer from others.
         state: The folder of the state; the config's if None.
         metrics_address: Where Prometheus finds the metrics, a host and a port; nowhere if None.
@@ -96,11 +98,13 @@ def run_run(
         ConfigError: See `run_stream`; or the port is taken.
         BrokerUnreachable: The broker stayed away.
     """
-    chosen = parse_stages(stages)
+    chosen = parse_stages(stages or ("features" if flink else ",".join(STAGES)))
     config, stream = stream_config(path, bootstrap_servers)
+    if flink is not None:
+        _run_on_flink(config, stream, chosen, flink)
+        return
     deployment = deployment_of(config, stream, state, stages=chosen, instance=instance)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    _log_to_standard_error()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from stream.metrics import StreamMetrics
 
@@ -117,6 +121,28 @@ def run_run(
             metrics,
             lambda: logger.info("%s: reading from %s", ", ".join(chosen), stream.kafka.bootstrap_servers),
         )
+
+
+def _run_on_flink(config: Config, stream: StreamSettings, stages: tuple[str, ...], address: str) -> None:
+    from pipeline.stream.flink import run_features
+    from stream.flink.rest import FlinkCluster
+
+    if stages != ("features",):
+        raise ConfigError(
+            f"--flink with --stages {','.join(stages)}: Flink computes the features alone",
+            "Leave --stages out, and run `--stages score` and `--stages alerts` without --flink beside it.",
+        )
+    cluster = FlinkCluster.at(address)
+    _log_to_standard_error()
+    with stopping_on_signals() as stopping:
+        run_features(config, stream, cluster, stopping)
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s")
+    # One line a request, and PyFlink's own.
+    for name in ("httpx", "apache_beam", "py4j"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run_replay(path: Path, bootstrap_servers: str | None, history: Path | None) -> None:

@@ -77,8 +77,10 @@ def backfill(
         console.print(f"A schema of these columns, for review: {schema}", highlight=False)
 
 
-def explain(path: Path) -> str:
-    """The plan of a config's features in words."""
+def explain(path: Path, *, flink: bool = False) -> str:
+    """The plan of a config's features in words, on Flink or in one process."""
     from stream.features.plan import plan
+    from stream.flink.plan import tasks
 
-    return plan(stream_config(path)[1])
+    _, settings = stream_config(path)
+    return f"{plan(settings)}\n\n{tasks(settings)}" if flink else plan(settings)

@@ -15,7 +15,12 @@ from tests.deploy.conftest import DEPLOY, ROOT, assert_passes, documents
 
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
 #: No digest of theirs was found in public; deploy/README.md says how to pin one.
-BY_TAG = {"tensorflow/serving:2.20.0", "apache/beam_python3.11_sdk:2.61.0", "apache/beam_python3.13_sdk:2.77.0"}
+BY_TAG = {
+    "tensorflow/serving:2.20.0",
+    "apache/beam_python3.11_sdk:2.61.0",
+    "apache/beam_python3.13_sdk:2.77.0",
+    "flink:2.2.1-java17",
+}
 PACKAGES = ("pipeline", "components", "stream", "serving", "models", "storage", "schema")
 PINNED = re.compile(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}")
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import kubernetes_validate
 import pytest
 
 from schema.times import microseconds_of
+from stream.flink.jars import FLINK_VERSION
 from stream.kafka.topics import wanted_topics
-from stream.settings import KafkaSettings, TopicsSettings
+from stream.settings import FlinkSettings, KafkaSettings, TopicsSettings
 from tests.deploy.conftest import DEPLOY
 from tests.deploy.test_kubernetes import VERSIONS, Manifests, assert_understood, build, may_reach, of  # noqa: F401
 
 STAGES = {"stream-features": "features", "stream-scorer": "score", "stream-alerts": "alerts"}
 #: What operators of others define; kubernetes-validate knows nothing of them.
-CUSTOM = {"KafkaTopic": "kafka.strimzi.io/v1", "ScaledObject": "keda.sh/v1alpha1"}
+CUSTOM = {
+    "KafkaTopic": "kafka.strimzi.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
+    "FlinkDeployment": "flink.apache.org/v1beta1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +28,13 @@ def manifests(build) -> Manifests:  # type: ignore[no-untyped-def]  # noqa: F811
     return build("overlays/one-node-stream")
 
 
-def test_kubernetes_takes_what_is_its_own(manifests: Manifests) -> None:
-    for manifest in manifests:
+@pytest.fixture(scope="module")
+def on_flink(build) -> Manifests:  # type: ignore[no-untyped-def]  # noqa: F811
+    return build("overlays/one-node-flink")
+
+
+def test_kubernetes_takes_what_is_its_own(manifests: Manifests, on_flink: Manifests) -> None:
+    for manifest in (*manifests, *on_flink):
         assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "adclick"
         if manifest["kind"] in CUSTOM:
             assert manifest["apiVersion"] == CUSTOM[manifest["kind"]]
@@ -71,6 +83,44 @@ def test_scorers_follow_the_lag_of_their_own_group(manifests: Manifests) -> None
     assert trigger["metadata"]["consumerGroup"] == f"{KafkaSettings().group}-scorer"
 
 
+def test_flink_computes_the_features_and_goes_on_from_its_checkpoints(on_flink: Manifests) -> None:
+    cluster = of(on_flink, "FlinkDeployment")["stream-flink"]["spec"]
+    assert cluster["flinkVersion"] == f"v{FLINK_VERSION.rpartition('.')[0]}".replace(".", "_")
+    assert "job" not in cluster, "the command submits it"
+    assert int(cluster["flinkConfiguration"]["taskmanager.numberOfTaskSlots"]) >= FlinkSettings().parallelism
+    deployment = of(on_flink, "Deployment")["stream-features"]["spec"]
+    submitter = deployment["template"]["spec"]
+    pods = cluster["podTemplate"]["spec"]
+    for spec in (submitter, pods):
+        assert spec["securityContext"]["runAsNonRoot"] and spec["automountServiceAccountToken"] is False
+        (container,) = spec["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+        # All see the checkpoints: tasks write them, and what submits looks for the newest.
+        (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "checkpoints")
+        assert mount["mountPath"] == "/output/flink_state"
+        (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "checkpoints")
+        assert volume["persistentVolumeClaim"]["claimName"] in of(on_flink, "PersistentVolumeClaim")
+    (container,) = submitter["containers"]
+    assert container["image"] == cluster["image"] == "adclick-flink:local"
+    assert container["command"] == ["adclick"]
+    assert_understood(container["args"])
+    assert container["args"][container["args"].index("--flink") + 1] == "stream-flink-rest.adclick.svc:8081"
+    assert deployment["replicas"] == 1 and deployment["strategy"] == {"type": "Recreate"}
+    assert "stream-features-state" not in of(on_flink, "PersistentVolumeClaim")
+    labels = cluster["podTemplate"]["metadata"]["labels"]
+    rest = [source for source, ports in may_reach_with_ports(on_flink, labels) if ports == [{"port": 8081}]]
+    assert {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "stream-features"}}} in rest
+
+
+def may_reach_with_ports(manifests: Manifests, labels: dict[str, str]) -> list[tuple[Any, Any]]:
+    """Sources and ports that a policy lets into pods with these labels; of all ports None."""
+    policies = of(manifests, "NetworkPolicy").values()
+    chosen = [p["spec"] for p in policies if p["spec"]["podSelector"].get("matchLabels", {}).items() <= labels.items()]
+    rules = [rule for spec in chosen for rule in spec.get("ingress", [])]
+    return [(source, rule.get("ports")) for rule in rules for source in rule.get("from", [None])]
+
+
 def test_deploy_s_readme_names_what_the_cluster_must_have() -> None:
     text = (DEPLOY / "README.md").read_text()
     assert "components/stream" in text and "KEDA" in text and "Strimzi" in text
+    assert "components/stream-flink" in text and "Flink Kubernetes operator" in text
