@@ -24,7 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose first run has pushed a version; not to be changed."""
     project = small_project(tmp_path_factory.mktemp("pushed") / "project")
-    done = project.run()
+    # As a person starts it: what it loads, and when, is tried here.
+    done = project.run(fresh=True)
     assert done.code == 0, done.text
     assert len(project.versions) == 1
     return project

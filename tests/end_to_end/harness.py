@@ -1,11 +1,19 @@
-"""Runs the command line as a user does, in processes of its own."""
+"""Runs the command line as a user does, in processes of its own.
+
+They are forked from one that has loaded TensorFlow and TFX already (see `command_host`), or, where a test wants it or
+has changed the environment, started afresh.
+"""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +22,7 @@ from typing import Any
 import yaml
 
 ADCLICK = Path(sys.executable).with_name("adclick")
+_HOST = Path(__file__).with_name("command_host.py")
 
 
 @dataclass(frozen=True)
@@ -29,22 +38,100 @@ class Done:
         return self.out + self.err
 
 
-def adclick(*arguments: str | Path, stdin: str | None = None) -> Done:
-    """Runs a command to its end; a traceback is never what a user should see."""
-    finished = subprocess.run(
-        [str(ADCLICK), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        input=stdin,
-        env=environment(),
-        check=False,
-    )
-    assert "Traceback" not in finished.stdout + finished.stderr, finished.stdout + finished.stderr
-    return Done(finished.returncode, finished.stdout, finished.stderr)
+def adclick(*arguments: str | Path, stdin: str | None = None, fresh: bool = False) -> Done:
+    """Runs a command to its end; a traceback is never what a user should see.
+
+    Args:
+        arguments: Those of the command line.
+        stdin: What it reads; nothing if None.
+        fresh: Whether the console script is started, instead of a process forked that has loaded its libraries.
+    """
+    command = [str(argument) for argument in arguments]
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write((stdin or "").encode())
+        given.seek(0)
+        streams = given.fileno(), out.fileno(), err.fileno()
+        if fresh or _lasting(environment()) != _ENVIRONMENT:
+            code = subprocess.run(
+                [str(ADCLICK), *command], stdin=given, stdout=out, stderr=err, env=environment(), check=False
+            ).returncode
+        else:
+            code = _hosted(command, streams)
+        out.seek(0)
+        err.seek(0)
+        done = Done(code, out.read().decode(), err.read().decode())
+    assert "Traceback" not in done.text, done.text
+    return done
 
 
 def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "ADCLICK_TRACEBACK"}
+
+
+def _lasting(variables: dict[str, str]) -> dict[str, str]:
+    """An environment without what pytest changes in it from test to test."""
+    return {name: value for name, value in variables.items() if not name.startswith("PYTEST_")}
+
+
+#: Libraries read theirs when they are loaded: in another, a command is started afresh.
+_ENVIRONMENT = _lasting(environment())
+
+
+@dataclass
+class _Host:
+    """The process that commands are forked from, and the socket to it."""
+
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+
+    @staticmethod
+    def start() -> _Host:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(
+                # As in a console script, nothing of the working directory can be imported.
+                [sys.executable, "-P", str(_HOST), str(theirs.fileno())],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                # Its commands can be ended with it.
+                start_new_session=True,
+            )
+        return _Host(process, ours)
+
+    def end(self) -> None:
+        self.channel.close()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
+
+_hosts: list[_Host] = []
+
+
+@atexit.register
+def _end_hosts() -> None:
+    while _hosts:
+        _hosts.pop().end()
+
+
+def _hosted(command: list[str], streams: tuple[int, int, int]) -> int:
+    """Runs a command in a process that is forked from the host; gives its exit status."""
+    if not _hosts:
+        _hosts.append(_Host.start())
+    (host,) = _hosts
+    message = json.dumps({"arguments": command, "folder": os.getcwd()}).encode()
+    try:
+        socket.send_fds(host.channel, [message], list(streams))
+        answer = host.channel.recv(64)
+        assert answer, f"the host of commands ended with {host.process.wait(60)}"
+        return int(answer)
+    except BaseException:
+        # Out of time: the command would go on, and its answer would be taken for that of the next.
+        _end_hosts()
+        raise
 
 
 @dataclass(frozen=True)
@@ -65,8 +152,8 @@ class Project:
     def push_base(self) -> Path:
         return self.output / "serving_model" / "adclick"
 
-    def run(self, *arguments: str) -> Done:
-        return adclick("run", "--config", self.config, *arguments)
+    def run(self, *arguments: str, fresh: bool = False) -> Done:
+        return adclick("run", "--config", self.config, *arguments, fresh=fresh)
 
     def status(self) -> dict[str, Any]:
         done = adclick("status", "--config", self.config, "--json")
