@@ -196,7 +196,7 @@ def _run(
     container: pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec,
     given: pipeline_spec_pb2.ExecutorInput,
     log: Path,
-    host: subprocess.Popen[str] | None,
+    host: _StepHost | None,
     python: Path,
 ) -> None:
     text = json_format.MessageToJson(given)
@@ -215,10 +215,7 @@ def _run(
                 check=False,
             ).returncode
     else:
-        assert host.stdin is not None and host.stdout is not None
-        host.stdin.write(json.dumps({"arguments": command[2:], "environment": environment, "log": str(log)}) + "\n")
-        host.stdin.flush()
-        code = int(host.stdout.readline() or "-1")
+        code = host.run(command[2:], environment, log)
     if code != 0:
         raise StepFailed(step, code, log.read_text(errors="replace") if log.exists() else "")
 
@@ -238,26 +235,52 @@ def _outputs(given: pipeline_spec_pb2.ExecutorInput) -> _Artifacts:
     return artifacts
 
 
+class _StepHost:
+    """The process that steps are forked from; it is there from the first step on."""
+
+    def __init__(self, python: Path) -> None:
+        self._python = python
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: list[str], environment: dict[str, str], log: Path) -> int:
+        """Runs a step; gives its exit status."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [str(self._python), str(Path(__file__).with_name("step_host.py"))],
+                env=_installed_only(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps({"arguments": arguments, "environment": environment, "log": str(log)}) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline() or "-1")
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(60)
+
+
 @contextmanager
-def _step_host(python: Path) -> Iterator[subprocess.Popen[str]]:
-    host = subprocess.Popen(
-        [str(python), str(Path(__file__).with_name("step_host.py"))],
-        env=_installed_only(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def _step_host(python: Path) -> Iterator[_StepHost]:
+    host = _StepHost(python)
     try:
         yield host
     finally:
-        # Where no step ran it may still be importing, and would not see its input end.
-        host.kill()
-        host.wait(60)
+        host.end()
 
 
 def _installed_only() -> dict[str, str]:
-    """The environment without what would put other packages before the installed ones."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """The environment without what would put other packages before the installed ones.
+
+    What Python compiles it keeps: the image's Dockerfile compiles all, which an environment that was just made is
+    without.
+    """
+    left_out = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 @contextmanager
