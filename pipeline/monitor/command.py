@@ -17,7 +17,7 @@ from schema.errors import ConfigError, DataRefused
 from schema.times import moment_of, seconds_of
 
 if TYPE_CHECKING:
-    from pipeline.monitor.report import Report
+    from pipeline.monitor.report import MonitorReport
 
 
 def run_monitor(
@@ -104,10 +104,10 @@ def _report(
     version: int | None,
     window: float,
     complete: float | None,
-) -> Report:
+) -> MonitorReport:
     from pipeline.monitor.baseline import known_baseline, load_baseline
     from pipeline.monitor.clicks import ClickJoin, read_named
-    from pipeline.monitor.report import Report, version_reports
+    from pipeline.monitor.report import MonitorReport, version_reports
     from pipeline.monitor.traffic import Selection, TrafficReader, read_log
 
     known = load_baseline(config, version) if version is not None else None
@@ -149,7 +149,7 @@ def _report(
             "Look at --since, --until, --version and --shown, and at the gateway's log.predictions and "
             "log.sample_percent.",
         )
-    return Report(
+    return MonitorReport(
         made_at=time.time(),
         log=reader.counts,
         clicks=join.counts() if join is not None else None,

@@ -46,7 +46,7 @@ class VersionReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class MonitorReport:
     """What was found.
 
     Attributes:
@@ -114,7 +114,7 @@ def version_reports(
     )
 
 
-def raise_alarms(report: Report) -> None:
+def raise_alarms(report: MonitorReport) -> None:
     """Ends in words what stands further from training than it may.
 
     Raises:
@@ -132,7 +132,7 @@ def raise_alarms(report: Report) -> None:
 # For people.
 
 
-def print_report(console: Console, report: Report) -> None:
+def print_report(console: Console, report: MonitorReport) -> None:
     """Prints the tables of each version, and the alarms last."""
     log = report.log
     left_out = {
@@ -160,7 +160,7 @@ def _listed(counts: dict[str, int]) -> str:
     return f", of which {', '.join(texts)} do not count" if texts else ""
 
 
-def _print_clicks(console: Console, report: Report) -> None:
+def _print_clicks(console: Console, report: MonitorReport) -> None:
     clicks = report.clicks
     assert clicks is not None
     window = report.click_window / 86_400
@@ -291,7 +291,7 @@ def _print(console: Console, text: str | Text) -> None:
 # For programs.
 
 
-def as_document(report: Report) -> dict[str, Any]:
+def as_document(report: MonitorReport) -> dict[str, Any]:
     """The report as JSON: numbers that are not finite become null; moments are in ISO 8601."""
     document = {
         "state": "alarm" if report.alarms else "in_order" if _is_judged(report.versions) else "not_judged",
@@ -348,12 +348,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_json(report: Report, path: Path) -> None:
+def write_json(report: MonitorReport, path: Path) -> None:
     """Writes the report as JSON, whole or not at all."""
     _write(path, json.dumps(as_document(report), indent=1))
 
 
-def write_html(report: Report, path: Path) -> None:
+def write_html(report: MonitorReport, path: Path) -> None:
     """Writes what `print_report` prints as a page of its own, whole or not at all."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = plain_console(nowhere, record=True, width=132)
@@ -370,7 +370,7 @@ def _write(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_prometheus(report: Report, path: Path) -> None:
+def write_prometheus(report: MonitorReport, path: Path) -> None:
     """Writes metrics for a node exporter's textfile collector, whole or not at all."""
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 

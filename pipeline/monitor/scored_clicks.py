@@ -23,7 +23,7 @@ from rich.table import Table
 from pipeline.config.settings import Config
 from pipeline.monitor.baseline import known_baseline
 from pipeline.monitor.clicks import Keys
-from pipeline.monitor.report import Report, as_document, print_report, raise_alarms, version_reports
+from pipeline.monitor.report import MonitorReport, as_document, print_report, raise_alarms, version_reports
 from pipeline.monitor.traffic import LoggedBatch, Selection, TrafficReader, batch_of
 from pipeline.runs.record import wilson_interval
 from schema.errors import DataRefused
@@ -116,7 +116,7 @@ class StreamReport:
         counts: What became of verdicts and clicks.
     """
 
-    traffic: Report
+    traffic: MonitorReport
     alerting: Mapping[int, Alerting]
     counts: VerdictCounts
 
@@ -221,7 +221,7 @@ def report_of(config: Config, stream: StreamSettings, scored: Iterable[ScoredCli
         )
     counts.unmatched = max(0, counts.verdicts - matched)
     versions = version_reports(reader.by_version, config.monitoring, has_clicks=join is not None)
-    traffic = Report(time.time(), reader.counts, None, 0.0, None, versions)
+    traffic = MonitorReport(time.time(), reader.counts, None, 0.0, None, versions)
     return StreamReport(traffic, {} if join is None else dict(sorted(join.alerting.items())), counts)
 
 

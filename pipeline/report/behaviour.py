@@ -29,7 +29,7 @@ from models.training_data import record_datasets
 from pipeline.config.settings import Config
 from pipeline.report.facts import (
     Behaviour,
-    CalibrationBin,
+    CalibrationPoint,
     CreativeLift,
     Images,
     Picture,
@@ -165,7 +165,7 @@ def _truth(config: Config, month: str, identifiers: Array) -> pd.DataFrame | Non
     return None if found["probability"].isna().any() else found
 
 
-def calibrate(prediction: Floats, clicked: npt.NDArray[np.bool_], truth: Floats | None) -> tuple[CalibrationBin, ...]:
+def calibrate(prediction: Floats, clicked: npt.NDArray[np.bool_], truth: Floats | None) -> tuple[CalibrationPoint, ...]:
     """Sorts impressions by prediction into bins of as many each.
 
     Args:
@@ -175,7 +175,7 @@ def calibrate(prediction: Floats, clicked: npt.NDArray[np.bool_], truth: Floats 
     """
     parts = np.array_split(np.argsort(prediction, kind="stable"), _BINS)
     return tuple(
-        CalibrationBin(
+        CalibrationPoint(
             rows=len(part),
             predicted=float(prediction[part].mean()),
             clicked=wilson_interval(int(clicked[part].sum()), len(part)),

@@ -13,7 +13,7 @@ from pipeline.runs.record import DropRecord, MetricRecord, RunRecord
 
 
 @dataclass(frozen=True)
-class QuarantinedRow:
+class QuarantineExample:
     """A row that ingestion could not use.
 
     Attributes:
@@ -75,7 +75,7 @@ class Month:
     """
 
     drop: DropRecord
-    quarantined: tuple[QuarantinedRow, ...] = ()
+    quarantined: tuple[QuarantineExample, ...] = ()
     broken_images: tuple[BrokenImage, ...] = ()
     anomalies: tuple[Anomaly, ...] | None = None
 
@@ -144,7 +144,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class CalibrationBin:
+class CalibrationPoint:
     """Impressions of similar prediction.
 
     Attributes:
@@ -264,8 +264,8 @@ class Behaviour:
 
     rows: int
     rows_held_out: int
-    calibration: tuple[CalibrationBin, ...]
-    baseline_calibration: tuple[CalibrationBin, ...] = ()
+    calibration: tuple[CalibrationPoint, ...]
+    baseline_calibration: tuple[CalibrationPoint, ...] = ()
     references: References | None = None
     images: Images | None = None
     importance: tuple[Importance, ...] = ()
@@ -311,7 +311,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Lineage:
+class LineageFacts:
     """What made the model.
 
     Attributes:
@@ -326,7 +326,7 @@ class Lineage:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """All that one page shows; what a run did not get to is None or empty.
 
     Attributes:
@@ -350,5 +350,5 @@ class Report:
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     behaviour: Behaviour | None = None
     steps: tuple[Step, ...] = ()
-    lineage: Lineage = Lineage()
+    lineage: LineageFacts = LineageFacts()
     problems: tuple[str, ...] = ()

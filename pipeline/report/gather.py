@@ -14,7 +14,7 @@ from components.drift_detector.distances import DriftReport, read_drift
 from models.trainer import HISTORY_FILE
 from pipeline.config.settings import Config
 from pipeline.report.behaviour import observe
-from pipeline.report.facts import Behaviour, Feature, Lineage, Month, Report
+from pipeline.report.facts import Behaviour, Feature, LineageFacts, Month, RunReport
 from pipeline.report.ingestion import read_month
 from pipeline.report.lineage import read_lineage, time_steps
 from pipeline.report.statistics import read_features
@@ -26,7 +26,7 @@ _STORE_FILE = "metadata.sqlite"
 _Part = TypeVar("_Part")
 
 
-def gather(output: str, record: RunRecord) -> Report:
+def gather(output: str, record: RunRecord) -> RunReport:
     """Reads what there is of a run; what cannot be read is named in the report's problems.
 
     Args:
@@ -47,10 +47,10 @@ def gather(output: str, record: RunRecord) -> Report:
     no_features: list[Feature] = []
     no_history: Mapping[str, tuple[float, ...]] = {}
     no_behaviour: Behaviour | None = None
-    lineage = Lineage()
+    lineage = LineageFacts()
     if record.platform is None:  # a platform keeps its metadata itself
-        lineage = part("lineage", lambda: read_lineage(Path(output) / _STORE_FILE, record), Lineage())
-    return Report(
+        lineage = part("lineage", lambda: read_lineage(Path(output) / _STORE_FILE, record), LineageFacts())
+    return RunReport(
         record=record,
         written=datetime.now(UTC),
         months=tuple(

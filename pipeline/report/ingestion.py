@@ -12,7 +12,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 from components.data_gate.component import ANOMALIES_FILE, describe_anomalies
 from components.splits import SPLITS
 from models.creatives import OK, read_creatives
-from pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantinedRow
+from pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantineExample
 from pipeline.runs.record import DropRecord, RunRecord
 from storage import filesystem
 from storage.local_copy import local_copy
@@ -35,7 +35,7 @@ def read_month(record: RunRecord, drop: DropRecord) -> Month:
     )
 
 
-def _some_quarantined(folder: str) -> list[QuarantinedRow]:
+def _some_quarantined(folder: str) -> list[QuarantineExample]:
     taken: Counter[str] = Counter()
     found = []
     for line in itertools.islice(_lines(folder), _ROWS_TO_READ):
@@ -43,7 +43,7 @@ def _some_quarantined(folder: str) -> list[QuarantinedRow]:
         if taken[row["reason"]] < _ROWS_PER_REASON:
             taken[row["reason"]] += 1
             found.append(
-                QuarantinedRow(
+                QuarantineExample(
                     file=row["file"],
                     line=row["line"],
                     reason=row["reason"],

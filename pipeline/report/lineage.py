@@ -9,13 +9,13 @@ from pathlib import Path
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.report.facts import Artifact, Lineage, Step
+from pipeline.report.facts import Artifact, LineageFacts, Step
 from pipeline.runs.record import RunRecord
 
 _EXAMPLES = ".examples"
 
 
-def read_lineage(store_file: Path, record: RunRecord) -> Lineage:
+def read_lineage(store_file: Path, record: RunRecord) -> LineageFacts:
     """Looks the run's artifacts up; a reused one leads to the execution of the earlier run that made it.
 
     Args:
@@ -45,7 +45,7 @@ def read_lineage(store_file: Path, record: RunRecord) -> Lineage:
                     fingerprints[component.partition("-")[2]] = fingerprint
     order = {step.name: number for number, step in enumerate(record.steps)}
     artifacts.sort(key=lambda artifact: (order.get(artifact.output.partition(".")[0], len(order)), artifact.output))
-    return Lineage(tuple(artifacts), fingerprints, executions)
+    return LineageFacts(tuple(artifacts), fingerprints, executions)
 
 
 def _maker(store: metadata_store.MetadataStore, artifact: int) -> metadata_store_pb2.Execution | None:
@@ -68,7 +68,7 @@ def _time(execution: metadata_store_pb2.Execution) -> tuple[datetime, float]:
     return datetime.fromtimestamp(start / 1000, UTC), (end - start) / 1000
 
 
-def time_steps(record: RunRecord, lineage: Lineage) -> Sequence[Step]:
+def time_steps(record: RunRecord, lineage: LineageFacts) -> Sequence[Step]:
     """The run's steps; one that was reused with what it took when it was executed."""
     steps = []
     for step in record.steps:

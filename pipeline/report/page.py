@@ -15,7 +15,7 @@ import yaml
 
 from models.metrics import BY_NAME, shown
 from pipeline.report import plots
-from pipeline.report.facts import Feature, Report
+from pipeline.report.facts import Feature, RunReport
 from pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
 
 _VERDICTS = {
@@ -63,7 +63,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def render(report: Report) -> str:
+def render(report: RunReport) -> str:
     """The page."""
     record = report.record
     metrics = shown(record.gated_metrics)
@@ -250,13 +250,13 @@ def evaluation(record: RunRecord) -> Evaluation | None:
     return Evaluation(rows, bool(baselines), len(candidates) - len(shown), scales)
 
 
-def best_epoch(report: Report) -> int | None:
+def best_epoch(report: RunReport) -> int | None:
     """The epoch, from 0, whose log loss of validation is the lowest."""
     losses = report.history.get("val_log_loss", ())
     return min(range(len(losses)), key=lambda epoch: losses[epoch]) if losses else None
 
 
-def loss_chart(report: Report) -> plots.Chart | None:
+def loss_chart(report: RunReport) -> plots.Chart | None:
     """Log loss by epoch."""
     history = report.history
     if not history.get("log_loss") or not history.get("val_log_loss"):
@@ -265,13 +265,13 @@ def loss_chart(report: Report) -> plots.Chart | None:
     return plots.curves(lines, "log loss", best_epoch(report))
 
 
-def auc_chart(report: Report) -> plots.Chart | None:
+def auc_chart(report: RunReport) -> plots.Chart | None:
     """Held-out AUC by epoch."""
     values = [value for value in report.history.get("val_auc", ()) if math.isfinite(value)]
     return plots.curves({"candidate": values}, "AUC", best_epoch(report)) if values else None
 
 
-def calibration_chart(report: Report) -> plots.Chart | None:
+def calibration_chart(report: RunReport) -> plots.Chart | None:
     """Share clicked by predicted probability."""
     if report.behaviour is None or not report.behaviour.calibration:
         return None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.report.facts import CalibrationBin, Histogram
+from pipeline.report.facts import CalibrationPoint, Histogram
 from pipeline.runs.record import MetricRecord
 
 #: Of every chart's view box; text is 11 units high, so that it is legible at the width of a phone.
@@ -150,7 +150,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def calibration(candidate: Sequence[CalibrationBin], baseline: Sequence[CalibrationBin]) -> Chart:
+def calibration(candidate: Sequence[CalibrationPoint], baseline: Sequence[CalibrationPoint]) -> Chart:
     """Draws the share clicked over the predicted probability on logarithmic axes, and the line where they agree."""
     shown = (*candidate, *baseline)
     values = [value for one in shown for value in (one.predicted, one.clicked.value, one.truth) if value]

@@ -21,8 +21,8 @@ from pipeline.report.behaviour import calibrate, measure_lifts
 from pipeline.report.facts import (
     Anomaly,
     Month,
-    QuarantinedRow,
-    Report,
+    QuarantineExample,
+    RunReport,
 )
 from pipeline.report.gather import gather
 from pipeline.report.ingestion import shortened
@@ -88,9 +88,9 @@ def record(**changes: Any) -> RunRecord:
     return RunRecord(**(values | changes))
 
 
-def report(run: RunRecord, **parts: Any) -> Report:
+def report(run: RunRecord, **parts: Any) -> RunReport:
     months = tuple(Month(found, anomalies=()) for found in run.drops)
-    return Report(**({"record": run, "written": datetime(2026, 11, 21, tzinfo=UTC), "months": months} | parts))
+    return RunReport(**({"record": run, "written": datetime(2026, 11, 21, tzinfo=UTC), "months": months} | parts))
 
 
 class Page(HTMLParser):
@@ -178,7 +178,7 @@ def test_every_run_gets_a_whole_accessible_page_that_loads_nothing(run: RunRecor
 
 
 def test_what_came_from_the_data_is_text_not_markup() -> None:
-    row = QuarantinedRow("a.csv", 7, "wrong_field_count", "site", HOSTILE, HOSTILE)
+    row = QuarantineExample("a.csv", 7, "wrong_field_count", "site", HOSTILE, HOSTILE)
     run = record(state="data_refused", reasons=[HOSTILE], config={"output": HOSTILE})
     months = (Month(drop("2026-10"), (row,), (), (Anomaly("train", HOSTILE, HOSTILE),)),)
     html = render(report(run, months=months))
