@@ -20,7 +20,7 @@ from components.recognition.pictures import read_held_out, read_picture_counts, 
 from components.recognition.trainer import form_file
 from models.recognition.conversion import FORMS, ConvertedRecogniser
 from models.recognition.field_camera import DISTORTIONS, capture
-from models.recognition.judging import Candidate, Trial, apply_gate, choose, judge
+from models.recognition.judging import Candidate, RecognitionTrial, apply_gate, choose, judge
 from models.recognition.settings import RecognitionSettings
 from serving.edge.frame import prepare
 from storage import filesystem
@@ -150,7 +150,7 @@ def is_blessed(blessing: types.Artifact) -> bool:
 
 def make_trial(
     held_out: Sequence[Image.Image], training: npt.NDArray[np.uint8], settings: RecognitionSettings
-) -> Trial:
+) -> RecognitionTrial:
     """Takes pictures of screens, half of the held-out creatives being booked and half foreign.
 
     Args:
@@ -163,7 +163,7 @@ def make_trial(
     clean = np.concatenate([prepare(picture, settings.size) for picture in booked]).astype(np.uint8)
     rows = np.repeat(np.arange(len(booked)), _CAPTURES_EACH)
     alone = np.arange(min(len(booked), _CAPTURES_OF_ONE_DISTORTION))
-    return Trial(
+    return RecognitionTrial(
         catalogue=np.concatenate([clean, training[: max(0, _CATALOGUE - len(booked))]]),
         booked=shot((booked[row] for row in rows), 1, None),
         rows=rows,

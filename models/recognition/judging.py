@@ -76,7 +76,7 @@ def threshold_at(booked: Recognition, rows: Rows, false_alarm_rate: float) -> fl
 
 
 @dataclass(frozen=True)
-class Trial:
+class RecognitionTrial:
     """Pictures by which recognisers are judged, all as a device prepares them, uint8 [pictures, S, S, 3].
 
     Attributes:
@@ -114,7 +114,7 @@ class Judgement(BaseModel):
     false_reject_by_distortion: dict[str, Share]
 
 
-def judge(embed: Callable[[Pixels], Embeddings], trial: Trial, false_alarm_rate: float) -> Judgement:
+def judge(embed: Callable[[Pixels], Embeddings], trial: RecognitionTrial, false_alarm_rate: float) -> Judgement:
     """Judges a recogniser.
 
     Args:
@@ -189,7 +189,7 @@ def choose(candidates: Sequence[Candidate], settings: RecognitionSettings) -> Ca
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RecogniserVerdict:
     """What the gate says.
 
     Attributes:
@@ -201,7 +201,7 @@ class Verdict:
     undecided: tuple[str, ...]
 
 
-def apply_gate(candidate: Candidate, settings: RecognitionSettings) -> Verdict:
+def apply_gate(candidate: Candidate, settings: RecognitionSettings) -> RecogniserVerdict:
     """Holds the chosen form to the config's limits."""
     refusals, undecided = [], []
     if candidate.size > settings.max_bytes:
@@ -235,4 +235,4 @@ def apply_gate(candidate: Candidate, settings: RecognitionSettings) -> Verdict:
             refusals.append(f"{line}: too few to decide, and the policy is to refuse")
         elif not is_met:
             undecided.append(f"{line}: too few to decide, and the policy is to bless")
-    return Verdict(tuple(refusals), tuple(undecided))
+    return RecogniserVerdict(tuple(refusals), tuple(undecided))

@@ -13,8 +13,8 @@ from models.recognition.judging import (
     Candidate,
     Judgement,
     Recognition,
+    RecognitionTrial,
     Share,
-    Trial,
     apply_gate,
     choose,
     judge,
@@ -60,7 +60,7 @@ RED, GREEN, BLUE, YELLOW = (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)
 
 def test_a_recogniser_that_knows_all_is_told_from_one_that_accepts_the_foreign() -> None:
     booked = _plain(RED, GREEN, RED, GREEN)
-    trial = Trial(
+    trial = RecognitionTrial(
         catalogue=_plain(RED, GREEN),
         booked=booked,
         rows=np.array([0, 1, 0, 1]),
@@ -78,7 +78,7 @@ def test_similarity_that_is_no_number_is_never_known() -> None:
     def broken(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.full((len(pixels), 3), np.nan, np.float32)
 
-    trial = Trial(_plain(RED, GREEN), _plain(RED, GREEN), np.array([0, 1]), _plain(BLUE), {})
+    trial = RecognitionTrial(_plain(RED, GREEN), _plain(RED, GREEN), np.array([0, 1]), _plain(BLUE), {})
     judgement = judge(broken, trial, 0.01)
     assert judgement.false_reject.value == 1
     assert judgement.false_accept.value == 0
