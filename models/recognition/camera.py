@@ -102,13 +102,24 @@ def light(images: tf.Tensor) -> tf.Tensor:
 
 
 def glare(images: tf.Tensor) -> tf.Tensor:
-    """A lamp or a window mirrored in the screen."""
+    """A lamp, or a window with straight edges, mirrored in the screen; each of a colour of its own."""
     batch = tf.shape(images)[0]
     rows, columns = _grid(images)
     centre = _uniform([2, batch, 1, 1, 1], -0.1, 1.1)
-    width, height = (_uniform([batch, 1, 1, 1], 0.05, 0.35) for _ in range(2))
-    blob = tf.exp(-(((rows - centre[0]) / height) ** 2) - ((columns - centre[1]) / width) ** 2)
-    return images + _some(images, 0.4) * _uniform([batch, 1, 1, 1], 30.0, 220.0) * blob
+    angle = _uniform([batch, 1, 1, 1], 0.0, 3.1416)
+    along = tf.cos(angle) * (columns - centre[1]) + tf.sin(angle) * (rows - centre[0])
+    # Aslant: what is mirrored stands at any angle to its own edges.
+    across = tf.cos(angle) * (rows - centre[0]) - tf.sin(angle) * (columns - centre[1])
+    across += _uniform([batch, 1, 1, 1], -0.6, 0.6) * along
+    width, height = (_uniform([batch, 1, 1, 1], 0.05, 0.3) for _ in range(2))
+    distance = (along / width) ** 2 + (across / height) ** 2
+    lamp = tf.exp(-distance)
+    softness = _uniform([batch, 1, 1, 1], 10.0, 80.0)
+    window = tf.sigmoid(softness * (width - tf.abs(along))) * tf.sigmoid(softness * (height - tf.abs(across)))
+    is_window = _some(images, 0.5)
+    light = is_window * window + (1 - is_window) * lamp
+    colour = _uniform([batch, 1, 1, 3], 0.7, 1.0)
+    return images + _some(images, 0.4) * _uniform([batch, 1, 1, 1], 30.0, 200.0) * colour * light
 
 
 def moire(images: tf.Tensor) -> tf.Tensor:
