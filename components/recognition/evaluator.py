@@ -28,7 +28,7 @@ from storage.recogniser_versions import FACTS_FILE
 
 #: The catalogue of the trial is filled up to so many creatives with ones that were learned from.
 _CATALOGUE = 1_000
-_CAPTURES_EACH = 2
+_CAPTURES_EACH = 4
 _CAPTURES_OF_ONE_DISTORTION = 60
 _SENSOR = (480, 360)
 _BLESSED = "blessed"
