@@ -11,7 +11,7 @@ from schema.feature_table import FeatureTable
 from storage import bucket
 from storage.bucket import is_bucket_address
 
-_FOLDER = "assets.extra"
+EXTRA_FOLDER = "assets.extra"
 _FILE = "adclick.json"
 #: In the folders of an evaluation and of its blessing: the thresholds by false-positive rate.
 THRESHOLDS_FILE = "fraud_thresholds.json"
@@ -41,7 +41,7 @@ class ModelDescription(BaseModel):
 
 def write_description(model_folder: str, description: ModelDescription) -> None:
     """Writes the description into a SavedModel."""
-    folder = os.path.join(model_folder, _FOLDER)
+    folder = os.path.join(model_folder, EXTRA_FOLDER)
     content = description.model_dump_json(indent=1)
     if is_bucket_address(folder):
         bucket.write(f"{folder}/{_FILE}", content.encode())
@@ -59,8 +59,8 @@ def read_description(model_folder: str) -> ModelDescription:
     Raises:
         ConfigError: It has none.
     """
-    path = os.path.join(model_folder, _FOLDER, _FILE)
-    unknown = ConfigError(f"{model_folder}: not a model of ours: it has no {_FOLDER}/{_FILE}", "Give --config.")
+    path = os.path.join(model_folder, EXTRA_FOLDER, _FILE)
+    unknown = ConfigError(f"{model_folder}: not a model of ours: it has no {EXTRA_FOLDER}/{_FILE}", "Give --config.")
     if is_bucket_address(path):
         try:
             return ModelDescription.model_validate_json(bucket.read(path))

@@ -22,11 +22,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from models.attribution import Attribution
-from models.description import ModelDescription, write_description
+from models.description import EXTRA_FOLDER, ModelDescription, write_description
+from models.features import InputLayout
 from models.fitting import Predictor
 from models.images import decode_and_resize
-from models.network import ClickNetwork
-from models.preprocessing import ColumnTransform
+from models.network import CATEGORIES, CELLS, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
+from models.preprocessing import ColumnTransform, write_parameters
 from models.requests import TENSOR_TYPES, parse_examples
 from models.text import WordEffects, strongest_words, word_effects
 from models.training_data import CreativeStore
@@ -70,6 +71,20 @@ def request_specs(features: FeatureTable) -> dict[str, tf.TensorSpec]:
     }
 
 
+def core_specs(layout: InputLayout, creative_width: int, effect_tables: int) -> dict[str, tf.TensorSpec]:
+    """What the network takes of impressions, by name; parts that the model has not are left out."""
+    width_of_multiples = sum(field.width for field in layout.multiples)
+    parts = {
+        CATEGORIES: (tf.int32, len(layout.singles), True),
+        CELLS: (tf.int32, effect_tables, True),
+        MULTIPLES: (tf.int32, width_of_multiples, bool(layout.multiples)),
+        NUMBERS: (tf.float32, len(layout.numbers), True),
+        CREATIVES: (tf.float32, creative_width, layout.has_image),
+        TEXTS: (tf.float32, len(layout.texts), bool(layout.texts)),
+    }
+    return {name: tf.TensorSpec([None, width], kind, name) for name, (kind, width, has) in parts.items() if has}
+
+
 class ServingModule(tf.Module):  # type: ignore[misc]
     """The fitted network, the transformation and the creatives' embeddings behind the serving signatures."""
 
@@ -95,6 +110,11 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             self.creatives = tf.lookup.StaticHashTable(
                 tf.lookup.TextFileInitializer(creatives_file, tf.string, 0, tf.string, 1, delimiter="\t"), ""
             )
+        #: What devices take of the model: past columns and their values, it is arithmetic alone.
+        specs = core_specs(transform.layout, network.creative_width, len(network.effect_offsets))
+        self.core = _graph(self.trace_core, input_signature=[specs])
+        self.effect_cells = _graph(network.effect_cells, input_signature=[specs[CATEGORIES]])
+        self.word_effects = [weights.value for weights in network.text_effects]
         self._shared = _SharedGraphs.of(self, features, network.creative_width)
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
@@ -140,7 +160,27 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         """Adds the operations of `probability` to a graph."""
         categories, several, numbers = self._transformed(inputs, creatives)
         texts, _ = self._texts(inputs)
-        logit = self._network.score(categories, several, numbers, creatives, texts=texts)
+        cells = self.effect_cells(categories)
+        parts = {
+            CATEGORIES: categories,
+            CELLS: cells,
+            MULTIPLES: several,
+            NUMBERS: numbers,
+            CREATIVES: creatives,
+            TEXTS: texts,
+        }
+        return self.core({name: part for name, part in parts.items() if part is not None})
+
+    def trace_core(self, parts: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Adds to a graph what makes click probabilities, float32 [batch], of the network's inputs (`core_specs`)."""
+        logit = self._network.score(
+            parts[CATEGORIES],
+            parts.get(MULTIPLES),
+            parts[NUMBERS],
+            parts.get(CREATIVES),
+            texts=parts.get(TEXTS),
+            cells=parts[CELLS],
+        )
         # Beyond, a probability of float32 is 0 or 1, which nothing is.
         probability = tf.sigmoid(tf.clip_by_value(logit, -_LARGEST_LOGIT, _LARGEST_LOGIT))
         # He et al. 2014, "Practical lessons from predicting clicks on ads at Facebook", section 6.3.
@@ -350,6 +390,7 @@ def export(
         limits=transform_graph.parameters.limits,
     )
     write_description(model_folder, description)
+    write_parameters(transform_graph.parameters, os.path.join(model_folder, EXTRA_FOLDER))
 
 
 def name_inputs_as_columns(model_folder: str, features: FeatureTable) -> None:

@@ -22,6 +22,7 @@ from models.settings import ImageTowerSettings, NetworkSettings, TrainingSetting
 from schema.errors import ConfigError
 
 CATEGORIES = "categories"
+CELLS = "cells"
 MULTIPLES = "multiples"
 NUMBERS = "numbers"
 CREATIVES = "creatives"
@@ -262,9 +263,13 @@ class ClickNetwork(keras.Model):  # type: ignore[misc]
         creatives: tf.Tensor | None,
         training: bool = False,
         texts: tf.Tensor | None = None,
+        cells: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """The click logit, float32 [b], given each impression's creative [b, creative_width] and texts' effects."""
-        logit = tf.reduce_sum(self.effects(self.effect_cells(categories)), axis=[1, 2])
+        """The click logit, float32 [b], given each impression's creative [b, creative_width] and texts' effects.
+
+        `cells` is what `effect_cells` gives, where that is at hand.
+        """
+        logit = tf.reduce_sum(self.effects(self.effect_cells(categories) if cells is None else cells), axis=[1, 2])
         effects, inputs = self.embed_inputs(categories, multiples, numbers, creatives)
         for effect in effects:
             logit += effect

@@ -36,8 +36,11 @@ def export(
     created: Annotated[
         int | None, typer.Option(min=0, help="Seconds since 1970; SOURCE_DATE_EPOCH or now by default.")
     ] = None,
+    scorer: Annotated[
+        bool, typer.Option(help="Add the config's newest click model, where one was pushed, for `adclick-edge score`.")
+    ] = True,
 ) -> None:
-    """Make a bundle for devices: recogniser, creatives, thresholds, signed; the same inputs give the same bytes."""
+    """Make a bundle for devices: recogniser, creatives, scorer, signed; the same inputs give the same bytes."""
     from pipeline.cli.options import tell
     from pipeline.edge.export import run_export
 
@@ -49,11 +52,15 @@ def export(
         recogniser=recogniser,
         version=version,
         created=created,
+        with_scorer=scorer,
     )
+    for creative in made.unscored:
+        tell(f"warning: the click model cannot take the picture of {creative}; ads with it are scored without")
     for forbidden, permitted in made.alike:
         tell(f"warning: the forbidden creative {forbidden} may be taken for {permitted}, which is not forbidden")
     print(
-        f"{output}: version {made.version}, {made.creatives} creatives, {made.forbidden} forbidden, {made.size} bytes"
+        f"{output}: version {made.version}, {made.creatives} creatives, {made.forbidden} forbidden, {made.size} bytes, "
+        + (f"scores ads by click model {made.click_model}" if made.click_model else "scores no ads")
     )
     print(f"sha256 {made.sha256}")
 

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 from pipeline.config.settings import load_config
 from schema.errors import ConfigError
 from storage import filesystem
+from storage.local_copy import local_copy
+from storage.push_directory import whole_versions
 from storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_folder, recogniser_versions
 
 _COLUMNS = ("id", "image", "name", "valid_from", "valid_until", "forbidden")
@@ -36,6 +38,8 @@ class Exported:
         size: Bytes.
         sha256: Of the file, hexadecimal.
         alike: Pairs of creatives, one forbidden, one not, that the recogniser cannot tell apart.
+        click_model: The version of the click model whose scorer it holds; None if it has none.
+        unscored: Creatives whose picture the click model cannot take, so that ads with it are scored without.
     """
 
     version: int
@@ -44,6 +48,8 @@ class Exported:
     size: int
     sha256: str
     alike: tuple[tuple[str, str], ...]
+    click_model: int | None = None
+    unscored: tuple[str, ...] = ()
 
 
 def run_export(
@@ -55,6 +61,7 @@ def run_export(
     recogniser: str | None = None,
     version: int | None = None,
     created: int | None = None,
+    with_scorer: bool = True,
 ) -> Exported:
     """Writes a bundle for devices; the same inputs, version and time give the same bytes.
 
@@ -68,9 +75,11 @@ def run_export(
         recogniser: The folder of a recogniser's version.
         version: Its number; by default seconds since 1970 of `created`, so that later ones are greater.
         created: Seconds since 1970; by default `SOURCE_DATE_EPOCH` from the environment, or now.
+        with_scorer: Whether the config's newest click model, where one was pushed, comes along to score ads.
 
     Raises:
-        ConfigError: There is no recogniser, a row or an image cannot be read, or the key is none.
+        ConfigError: There is no recogniser, a row or an image cannot be read, the key is none, or devices cannot run
+            the click model.
     """
     import numpy as np
 
@@ -87,10 +96,19 @@ def run_export(
     if created is None:
         created = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     number = created if version is None else version
+    click_model, scorer = _newest_scorer(config) if with_scorer else (None, None)
+    unscored: list[str] = []
+
+    def booked(creative: str, content: bytes) -> None:
+        if scorer is not None and not scorer.add_creative(content):
+            unscored.append(creative)
+
     try:
         private_key = read_private_key(key)
-        rows, embeddings, tried = _embedded(creatives, model)
+        rows, embeddings, tried = _embedded(creatives, model, booked)
         catalogue = with_clusters(Catalogue(rows, *quantise(np.stack(embeddings))))
+
+        scorer_files = None if scorer is None else scorer.files()
 
         def written(probes: Sequence[Probe]) -> tuple[bytes, Bundle]:
             file = io.BytesIO()
@@ -103,6 +121,7 @@ def run_export(
                 version=number,
                 created=created,
                 probes=probes,
+                scorer_files=scorer_files,
             )
             # Read as a device reads it: what would be refused there is never handed out.
             return file.getvalue(), read_bundle(file.getvalue(), [private_key.public_key()])
@@ -127,6 +146,8 @@ def run_export(
         size=len(content),
         sha256=bundle.digest,
         alike=_alike(catalogue, bundle.known),
+        click_model=click_model,
+        unscored=tuple(unscored),
     )
 
 
@@ -140,6 +161,16 @@ def _newest_recogniser(config: Path | None) -> str:
             f"{folder}: holds no recogniser", "Train one: adclick run --pipeline recognition --config FILE."
         )
     return filesystem.join(folder, str(versions[-1]))
+
+
+def _newest_scorer(config: Path | None) -> tuple[int | None, Any]:
+    base = load_config(config).push_base if config is not None else ""
+    versions = whole_versions(base) if base else []
+    if not versions:
+        return None, None
+    from pipeline.edge.scorer import DeviceScorer
+
+    return versions[-1], DeviceScorer(local_copy(filesystem.join(base, str(versions[-1]))), versions[-1])
 
 
 def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
@@ -162,7 +193,9 @@ def _read_recogniser(folder: str) -> tuple[bytes, dict[str, float]]:
     return contents[0], thresholds
 
 
-def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any], list[Any]]:
+def _embedded(
+    table: str, model: bytes, booked: Callable[[str, bytes], None]
+) -> tuple[tuple[Any, ...], list[Any], list[Any]]:
     """The creatives, their embeddings, and small pictures of some of them."""
     import numpy as np
 
@@ -190,6 +223,7 @@ def _embedded(table: str, model: bytes) -> tuple[tuple[Any, ...], list[Any], lis
             raise ConfigError(f"{where}: {path}: {error}", "Correct the column image, or leave the row out.") from None
         if not np.isfinite(embedding).all() or not np.abs(embedding).max() > 0:
             raise ConfigError(f"{where}: {path}: a blank picture, which nothing tells from others", "Leave it out.")
+        booked(creative.id, content)
         rows.append(creative)
         embeddings.append(embedding)
         if number in tried:

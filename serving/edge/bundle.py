@@ -4,7 +4,8 @@ A ZIP archive without compression, times or anything else that varies: `manifest
 8032, over the manifest's bytes), and the files that the manifest names with size and SHA-256: `recogniser.tflite`,
 `catalogue.json`, `embeddings.i8` (int8 [N, D], by rows), `scales.f4` (float32 [N], little-endian), `thresholds.json`,
 and perhaps `probes.json`, small pictures of creatives that the device recognises before it runs the bundle, and, of a
-large catalogue, `centroids.f4` (float32 [K, D]) and `clusters.i4` (int32 [K + 1]), little-endian: see `Clusters`.
+large catalogue, `centroids.f4` (float32 [K, D]) and `clusters.i4` (int32 [K + 1]), little-endian: see `Clusters`; where
+devices score ads, too, what `scorer.FILES` names.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import RUNTIME_VERSION
+from . import RUNTIME_VERSION, scorer
 from .catalogue import Catalogue, Clusters, Creative
 from .errors import BundleRefused, EdgeError
 
@@ -34,7 +35,7 @@ _NAMES = (_MANIFEST, _SIGNATURE, *_FILES)
 _PROBES = "probes.json"
 #: What only some bundles hold; the manifest says which.
 _CENTROIDS, _CLUSTERS = "centroids.f4", "clusters.i4"
-_OPTIONAL = (_PROBES, _CENTROIDS, _CLUSTERS)
+_OPTIONAL = (_PROBES, _CENTROIDS, _CLUSTERS, *scorer.FILES)
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -63,6 +64,7 @@ class Bundle:
         known: The least similarity at which a creative is recognised.
         digest: The SHA-256 of the file, hexadecimal.
         probes: Pictures that a device must recognise.
+        scorer: The files of a scorer of ads by name, see `scorer.FILES`; None if it has none.
     """
 
     version: int
@@ -72,6 +74,7 @@ class Bundle:
     known: float
     digest: str
     probes: tuple[Probe, ...] = ()
+    scorer: Mapping[str, bytes] | None = None
 
 
 def write_bundle(
@@ -85,6 +88,7 @@ def write_bundle(
     created: int,
     minimum_runtime: str = RUNTIME_VERSION,
     probes: Sequence[Probe] = (),
+    scorer_files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes a bundle.
 
@@ -98,6 +102,7 @@ def write_bundle(
         created: Seconds since 1970.
         minimum_runtime: The oldest runtime that may run it, such as 0.1.0.
         probes: Pictures that a device must recognise before it runs the bundle.
+        scorer_files: A scorer of ads, by the names of `scorer.FILES`; None for a bundle without.
     """
     rows = {"creatives": [asdict(each) for each in catalogue.creatives], "dimension": catalogue.embeddings.shape[1]}
     contents = {
@@ -113,6 +118,8 @@ def write_bundle(
     if probes:
         pictures = [{"creative": probe.creative, "jpeg": base64.b64encode(probe.jpeg).decode()} for probe in probes]
         contents[_PROBES] = _json(pictures)
+    if scorer_files is not None:
+        contents.update({name: scorer_files[name] for name in scorer.FILES})
     manifest = _json(
         {
             "created": created,
@@ -260,6 +267,7 @@ def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -
             Probe(str(row["creative"]), base64.b64decode(row["jpeg"], validate=True))
             for row in json.loads(parts.get(_PROBES, b"[]"))
         ),
+        scorer={name: parts[name] for name in scorer.FILES} if parts.keys() & set(scorer.FILES) else None,
     )
 
 

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="adclick-edge",
         description="Recognises on the device which booked creative a screen shows; raises an alert where it is none.",
-        epilog="Exit codes: 0 done (check: all approved); 2 wrong command, file or setting; 3 check: a picture must not"
-        " be shown; 4 bundle refused; 5 channel out of reach.",
+        epilog="Exit codes: 0 done (check: all approved); 2 wrong command, file, setting or request; 3 check: a picture"
+        " must not be shown; 4 bundle refused; 5 channel out of reach.",
     )
     parser.add_argument("--version", action="version", version=f"adclick-edge {RUNTIME_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -63,6 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     slots.add_argument("--state", type=Path, required=True, help="the folder of the bundles' slots")
     _add_keys(slots)
     slots.set_defaults(run=_slots)
+
+    score = commands.add_parser(
+        "score", help="say how likely ads are clicked: requests as POST /v1/score takes them, an answer a line"
+    )
+    score.add_argument(
+        "requests",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="files of one request each; without any, a request a line on standard input",
+    )
+    _add_bundle(score)
+    score.set_defaults(run=_score)
 
     watch = commands.add_parser("watch", help="watch a screen until SIGTERM or Ctrl+C")
     _add_bundle(watch, required=False)
@@ -151,12 +164,14 @@ def _bundle_of(options: argparse.Namespace) -> Any:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from .scorer import AdScorer
     from .self_test import run_self_test
     from .watch import Eye
 
     try:
         bundle = _bundle_of(options)
         recognised = run_self_test(Eye(bundle))
+        click_model = AdScorer(bundle.scorer).model_version if bundle.scorer is not None else None
     except BundleRefused as error:
         print(json.dumps({"refused": error.reason, "message": error.message}, ensure_ascii=False), flush=True)
         raise
@@ -168,6 +183,7 @@ def _verify(options: argparse.Namespace) -> int:
                 "creatives": len(bundle.catalogue.creatives),
                 "threshold": bundle.known,
                 "pictures_recognised": recognised,
+                "click_model": click_model,
                 "sha256": bundle.digest,
             }
         )
@@ -243,6 +259,38 @@ def _slots(options: argparse.Namespace) -> int:
     state = state_of_slots(_slots_of(options), options.public_key)
     print(json.dumps(state))
     return 0 if state["whole"] else BundleRefused.exit_code
+
+
+def _score(options: argparse.Namespace) -> int:
+    from .ad_request import RequestRefused
+    from .scorer import AdScorer
+
+    bundle = _bundle_of(options)
+    if bundle.scorer is None:
+        raise EdgeError(f"{options.bundle}: scores no ads", "Export it with --config, where a click model was pushed.")
+    scorer = AdScorer(bundle.scorer)
+    refused = 0
+    for body in _requests(options.requests):
+        try:
+            answer = scorer.answer(body)
+        except RequestRefused as error:
+            refused += 1
+            field = {"field": error.field} if error.field else {}
+            answer = {"error": {"code": error.code, "message": error.message, **field}}
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    return EdgeError.exit_code if refused else 0
+
+
+def _requests(files: Sequence[Path]) -> Iterator[bytes]:
+    for path in files:
+        try:
+            yield path.read_bytes()
+        except OSError as error:
+            raise EdgeError(f"{path}: cannot be read: {error.strerror}", "Name a request's file.") from None
+    if not files:
+        for line in sys.stdin.buffer:
+            if line.strip():
+                yield line
 
 
 def _receivers(options: argparse.Namespace) -> list[Any]:
