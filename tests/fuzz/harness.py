@@ -28,7 +28,7 @@ _DOCUMENTED = {0, 2, 3, 4}
 _IS_FUZZING = "ADCLICK_FUZZ_PROJECTS" in os.environ
 _PROJECTS = int(os.environ.get("ADCLICK_FUZZ_PROJECTS", "500"))
 #: After this many seconds no further project is begun, unless those that must be tried have not been.
-_SECONDS = float(os.environ.get("ADCLICK_FUZZ_SECONDS", "90"))
+_SECONDS = float(os.environ.get("ADCLICK_FUZZ_SECONDS", "165"))
 #: On a busy machine the least number of projects is waited for so long.
 _PATIENCE_SECONDS = 750.0
 #: So many projects are between two collections of all there is, which cost more than a project that is refused.
