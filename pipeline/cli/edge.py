@@ -89,6 +89,24 @@ def publish(
 
 
 @app.command()
+def devices(
+    reports: Annotated[
+        Path | None, typer.Option(help="The gateway's edge.reports_file, or a folder of reports that was collected.")
+    ] = None,
+    gateway: Annotated[str | None, typer.Option(help="Or the gateway's address.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="ADCLICK_API_KEY", help="The API key, where the gateway asks for one.")
+    ] = None,
+    silent_minutes: Annotated[float, typer.Option(min=0, help="A device that is silent for longer is marked.")] = 15.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List devices: when each was last seen, what it runs, what it sees, and its alerts."""
+    from pipeline.edge.devices import run_devices
+
+    run_devices(reports, gateway=gateway, api_key=api_key, silent_minutes=silent_minutes, as_json=as_json)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Where screen, bundle and log are left.")] = Path("output/edge-demo"),
     config: Annotated[

@@ -18,6 +18,7 @@ from . import RUNTIME_VERSION
 from .errors import BrokenFrame, BundleRefused, EdgeError
 
 _LAST_SECONDS = 5.0
+_LAST_REFUSED = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--relay", default="", metavar="COMMAND", help="is run for each alert, its JSON on stdin")
     watch.add_argument("--webhook", metavar="URL", help="alerts and proofs of play are posted there")
     watch.add_argument("--webhook-secret-file", type=Path, metavar="FILE", help="signs what is posted")
+    watch.add_argument("--gateway", metavar="URL", help="reports, alerts and proofs of play are posted there")
+    watch.add_argument("--gateway-key-file", type=Path, metavar="FILE", help="the device's key, see `adclick api-key`")
+    watch.add_argument("--reports-folder", type=Path, metavar="FOLDER", help="or they are left there, to be collected")
+    watch.add_argument("--report", type=_seconds, default=60.0, metavar="SECONDS", help="between heartbeats (60)")
     watch.add_argument("--mqtt", metavar="URL", help="mqtts://HOST:8883/PREFIX: they are published there")
     watch.add_argument("--mqtt-user", default="", metavar="NAME")
     watch.add_argument("--mqtt-password-file", type=Path, metavar="FILE")
@@ -294,19 +299,24 @@ def _requests(files: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _receivers(options: argparse.Namespace) -> list[Any]:
-    from .delivery import Broker, Mqtt, Webhook, read_secret
+    from .delivery import Broker, Folder, Gateway, Mqtt, Webhook, read_secret
 
     found: list[Any] = []
     if options.webhook:
         secret = read_secret(options.webhook_secret_file) if options.webhook_secret_file else b""
         found.append(Webhook(options.webhook, secret, options.ca_file))
+    if options.gateway:
+        key = read_secret(options.gateway_key_file).decode() if options.gateway_key_file else ""
+        found.append(Gateway(options.gateway, key, options.ca_file))
+    if options.reports_folder:
+        found.append(Folder(options.reports_folder, options.device))
     if options.mqtt:
         password = read_secret(options.mqtt_password_file).decode() if options.mqtt_password_file else ""
         found.append(Mqtt(Broker(options.mqtt, options.mqtt_user, password, options.ca_file), options.device))
     return found
 
 
-def _first_eye(options: argparse.Namespace, updater: Any, load: Any, stopped: threading.Event, log: Any) -> Any:
+def _first_eye(options: argparse.Namespace, updater: Any, load: Any, stopped: threading.Event, reporter: Any) -> Any:
     """What runs first; None if it was stopped while it waited for a bundle."""
     from .update import wait_for_first
 
@@ -318,13 +328,15 @@ def _first_eye(options: argparse.Namespace, updater: Any, load: Any, stopped: th
             factory = _bundle_of(options)
         except EdgeError as error:
             # The slots may hold a better one, and the channel will.
-            log.write("bundle_refused", file=str(options.bundle), reason=str(error))
-    return updater.start(factory, load) or wait_for_first(updater, load, stopped, log.write)
+            reason = error.reason if isinstance(error, BundleRefused) else "unreadable"
+            reporter.event("bundle_refused", file=str(options.bundle), reason=reason, message=error.message)
+    return updater.start(factory, load) or wait_for_first(updater, load, stopped, reporter.event)
 
 
 def _watch(options: argparse.Namespace) -> int:
     from .log import Log
     from .outbox import Outbox
+    from .reports import Reporter, disk_free_bytes
     from .sources import frames_of
     from .update import Keeper
     from .watch import Eye, Watcher, WatchOptions, outbox_path, start_couriers
@@ -339,18 +351,42 @@ def _watch(options: argparse.Namespace) -> int:
     def load(bundle: Any) -> Eye:
         return Eye(bundle, options.threads)
 
-    updater = _updater(options, stopped, log.write) if options.origin is not None else None
     receivers = _receivers(options)
     frames = frames_of(options.source, stopped.is_set, once=options.once)
     file = outbox_path(options.state)
     try:
-        outbox = Outbox(file, [each.name for each in receivers], options.outbox_bytes)
+        names = [each.name for each in receivers]
+        reporters = [name for name in names if name in ("gateway", "folder")]
+        outbox = Outbox(file, names, options.outbox_bytes, reporters)
     except (OSError, sqlite3.Error) as error:
         raise EdgeError(f"{file}: cannot be opened: {error}", "Give this account a folder that it may write.") from None
     if outbox.moved_aside:
         log.write("outbox_damaged", moved_to=str(outbox.moved_aside))
     couriers = start_couriers(outbox, receivers, log)
-    eye = _first_eye(options, updater, load, stopped, log)
+
+    def wake() -> None:
+        for courier in couriers:
+            courier.wake()
+
+    watcher: Any = None
+    updater: Any = None
+
+    def status() -> dict[str, Any]:
+        more = {"channel": options.channel if options.origin is not None else None}
+        if updater is not None:
+            pointer = updater.slots.read()
+            more["on_trial"] = pointer.on_trial
+            more["refused_bundles"] = [
+                {"version": each.version, "reason": each.reason} for each in pointer.refused[-_LAST_REFUSED:]
+            ]
+        free = disk_free_bytes(options.state)
+        return {**more, "disk_free_bytes": free, **(watcher.status() if watcher is not None else {})}
+
+    reporter = Reporter(outbox, options.device, status, options.report, log, wake)
+    if reporters:
+        reporter.start()
+    updater = _updater(options, stopped, reporter.event) if options.origin is not None else None
+    eye = _first_eye(options, updater, load, stopped, reporter)
     if eye is None:
         return 0
     log.write(
@@ -363,19 +399,16 @@ def _watch(options: argparse.Namespace) -> int:
         waiting=outbox.waiting(),
     )
     watch_options = WatchOptions(options.device, options.frames, options.hold, options.thumbnails, options.relay)
-
-    def wake() -> None:
-        for courier in couriers:
-            courier.wake()
-
     watcher = Watcher(eye, outbox, watch_options, log, wake)
     keeper = None
     if updater is not None:
-        keeper = Keeper(updater, eye, load, watcher.hand_over, lambda: watcher.looked, log.write)
+        keeper = Keeper(updater, eye, load, watcher.hand_over, lambda: watcher.looked, reporter.event)
     try:
         watcher.run(frames)
         if keeper is not None:
             keeper.stop(_LAST_SECONDS)
+        if reporters:
+            reporter.stop(_LAST_SECONDS)
     finally:
         for courier in couriers:
             courier.stop(_LAST_SECONDS)

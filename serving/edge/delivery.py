@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
+import json
+import os
 import random
 import sqlite3
 import ssl
@@ -12,6 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,27 +28,34 @@ from .outbox import Message, Outbox
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.2, 60.0
 #: A message that is refused so will always be; anything else is tried again, for as long as it takes.
 _REFUSALS = frozenset({400, 413, 422})
+_MOST_ANSWERED = 1 << 20
+#: So many bytes of reports may lie in a folder until somebody collects them; what is more waits in the outbox.
+_MOST_COLLECTED = 64 << 20
 
 
 class Undelivered(Exception):
     """A receiver did not take a message; it is tried again."""
 
 
-class Refused(Exception):
-    """A receiver will never take this message."""
-
-
 class Receiver(Protocol):
-    """Takes messages."""
+    """Takes messages.
+
+    Attributes:
+        name: Its name in the outbox.
+        at_once: How many messages it takes together at most.
+    """
 
     name: str
+    at_once: int
 
-    def deliver(self, message: Message) -> None:
-        """Delivers a message.
+    def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
+        """Delivers messages.
+
+        Returns:
+            By number, why it will never take one.
 
         Raises:
-            Undelivered: It was not taken, or nobody knows.
-            Refused: It will never be taken.
+            Undelivered: They were not taken, or nobody knows.
         """
 
     def close(self) -> None:
@@ -72,6 +83,10 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     The same as that of the stream's alerts.
     """
     return hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+class _Refused(Exception):
+    """A receiver will never take what was posted."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -106,6 +121,7 @@ class Webhook:
         if urlsplit(url).scheme not in ("http", "https"):
             raise EdgeError(f"{url}: no address of a webhook", "Give one that begins with https:// or http://.")
         self.name = name
+        self.at_once = 1
         self._url, self._secret, self._headers = url, secret, headers or {}
         self._timeout = timeout_seconds
         context = ssl.create_default_context(cafile=str(certificates) if certificates else None)
@@ -114,27 +130,111 @@ class Webhook:
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect
         )
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
         """As `Receiver.deliver`."""
+        for message in messages:
+            try:
+                self.post(message.body, {"idempotency-key": message.key})
+            except _Refused as error:
+                return {message.number: str(error)}
+        return {}
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Posts a body; gives the answer's.
+
+        Raises:
+            Undelivered: It was not taken, or nobody knows.
+        """
         timestamp = str(int(time.time()))
         headers = {
             "content-type": "application/json",
-            "idempotency-key": message.key,
             "x-adclick-timestamp": timestamp,
+            **headers,
             **self._headers,
         }
         if self._secret:
-            headers["x-adclick-signature"] = f"sha256={signature(self._secret, timestamp, message.body)}"
-        request = urllib.request.Request(self._url, message.body, headers, method="POST")
+            headers["x-adclick-signature"] = f"sha256={signature(self._secret, timestamp, body)}"
+        request = urllib.request.Request(self._url, body, headers, method="POST")
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
-                answer.read()
+                return bytes(answer.read(_MOST_ANSWERED))
         except urllib.error.HTTPError as error:
             with error:
-                kind = Refused if error.code in _REFUSALS else Undelivered
+                kind = _Refused if error.code in _REFUSALS else Undelivered
                 raise kind(f"{self._url}: status {error.code}: {error.read(200)!r}") from None
         except (OSError, http.client.HTTPException) as error:
             raise Undelivered(f"{self._url}: {error or type(error).__name__}") from None
+
+    def close(self) -> None:
+        """As `Receiver.close`."""
+
+
+class Gateway:
+    """Posts reports to `POST /v1/edge/reports` of adclick's gateway, many at once, by the device's API key.
+
+    Args:
+        url: The gateway's address, such as https://gateway.example.
+        key: The device's key.
+        certificates: As for `Webhook`.
+    """
+
+    name = "gateway"
+    at_once = 100
+
+    def __init__(self, url: str, key: str, certificates: Path | None = None) -> None:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._webhook = Webhook(f"{url.rstrip('/')}/v1/edge/reports", b"", certificates, headers)
+
+    def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
+        """As `Receiver.deliver`."""
+        reports = [{"type": message.kind, **json.loads(message.body)} for message in messages]
+        body = json.dumps({"reports": reports}, ensure_ascii=False).encode()
+        try:
+            answer = json.loads(self._webhook.post(body, {}))
+            reasons = {str(each["key"]): str(each["reason"]) for each in answer["refused"]}
+        except _Refused as error:
+            return {message.number: str(error) for message in messages}
+        except (ValueError, KeyError, TypeError) as error:
+            raise Undelivered(f"the gateway's answer is none: {error!r}") from None
+        return {message.number: reasons[message.key] for message in messages if message.key in reasons}
+
+    def close(self) -> None:
+        """As `Receiver.close`."""
+
+
+class Folder:
+    """Writes reports as files, for a device that cannot call: `FOLDER/DEVICE/KEY.json`, and `heartbeat.json`, the last.
+
+    Whoever collects a file removes it.
+    """
+
+    name = "folder"
+    at_once = 1
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder = folder / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in device)
+
+    def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
+        """As `Receiver.deliver`."""
+        for message in messages:
+            name = "heartbeat" if message.kind == "heartbeat" else message.key
+            report = json.dumps({"type": message.kind, **json.loads(message.body)}, ensure_ascii=False).encode()
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lying = sum(file.stat().st_size for file in self._folder.iterdir())
+                if lying + len(report) > _MOST_COLLECTED:
+                    raise Undelivered(f"{self._folder}: {lying} bytes of reports that nobody collected")
+                partial = self._folder / f".{name}.partial"
+                with open(partial, "wb") as file:
+                    file.write(report)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, self._folder / f"{name}.json")
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    (self._folder / f".{name}.partial").unlink()
+                raise Undelivered(f"{self._folder}: {error}") from None
+        return {}
 
     def close(self) -> None:
         """As `Receiver.close`."""
@@ -164,6 +264,7 @@ class Mqtt:
     """
 
     name = "mqtt"
+    at_once = 1
 
     def __init__(self, broker: Broker, device: str, timeout_seconds: float = 10.0) -> None:
         address = urlsplit(broker.url)
@@ -179,8 +280,13 @@ class Mqtt:
         self._prefix = address.path.strip("/") or "adclick/edge"
         self._client: Any = None
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
         """As `Receiver.deliver`."""
+        for message in messages:
+            self._publish(message)
+        return {}
+
+    def _publish(self, message: Message) -> None:
         try:
             if self._client is None:
                 self._client = self._connect()
@@ -270,11 +376,11 @@ class Courier:
         while not self._stopped.is_set():
             self._wake.clear()
             try:
-                message = self._outbox.next_for(self._receiver.name)
-                if message is None:
+                messages = self._outbox.batch_for(self._receiver.name, self._receiver.at_once)
+                if not messages:
                     self._wake.wait(1.0)
                     continue
-                self._take(message)
+                self._take(messages)
                 failures = 0
             except (Undelivered, sqlite3.Error) as error:
                 failures += 1
@@ -285,12 +391,13 @@ class Courier:
                 self._stopped.wait(wait * random.uniform(0.5, 1.0))
         self._receiver.close()
 
-    def _take(self, message: Message) -> None:
-        try:
-            self._receiver.deliver(message)
-        except Refused as error:
-            self.refused += 1
-            self._log.write(
-                "refused", receiver=self._receiver.name, reason=str(error), key=message.key, body=message.body.decode()
-            )
-        self._outbox.taken(self._receiver.name, message.number)
+    def _take(self, messages: Sequence[Message]) -> None:
+        refusals = self._receiver.deliver(messages)
+        for message in messages:
+            if message.number in refusals:
+                self.refused += 1
+                reason = refusals[message.number]
+                self._log.write(
+                    "refused", receiver=self._receiver.name, reason=reason, key=message.key, body=message.body.decode()
+                )
+            self._outbox.taken(self._receiver.name, message.number)

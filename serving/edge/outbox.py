@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ALERT, PLAY = "alert", "play"
+ALERT, EVENT, HEARTBEAT, PLAY = "alert", "event", "heartbeat", "play"
+#: In this order messages are sent, and from its end they are dropped.
+_ORDER = "CASE kind WHEN 'alert' THEN 0 WHEN 'event' THEN 1 WHEN 'heartbeat' THEN 2 ELSE 3 END"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -43,7 +45,7 @@ class Message:
     Attributes:
         number: Its place in the order in which messages were written.
         key: Its idempotency key.
-        kind: `alert` or `play`.
+        kind: `alert`, `event` (what came of a bundle), `heartbeat` or `play`.
         body: JSON.
     """
 
@@ -60,13 +62,17 @@ class Outbox:
         path: The database; a damaged one is moved aside, and `moved_aside` names where it went.
         receivers: Who gets each message. What waits for others, who are no longer named, is forgotten.
         maximum_bytes: The most that the bodies of waiting messages take together.
+        reporters: Those of the receivers who also get events and heartbeats.
 
     Raises:
         OSError, sqlite3.Error: The file cannot be made.
     """
 
-    def __init__(self, path: Path, receivers: Sequence[str], maximum_bytes: int = 32 << 20) -> None:
+    def __init__(
+        self, path: Path, receivers: Sequence[str], maximum_bytes: int = 32 << 20, reporters: Sequence[str] = ()
+    ) -> None:
         self._receivers = tuple(receivers)
+        self._reporters = tuple(reporters)
         self._maximum_bytes = maximum_bytes
         self._lock = threading.RLock()
         self._bytes = 0
@@ -103,6 +109,27 @@ class Outbox:
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO state VALUES ('alert', ?)", (json.dumps(state),))
             self._add(database, key, ALERT, body)
+
+    def add_event(self, key: str, body: bytes) -> None:
+        """Writes an event for the reporters.
+
+        Raises:
+            sqlite3.Error: It could not be written.
+        """
+        with self._transaction() as database:
+            self._add(database, key, EVENT, body)
+
+    def put_heartbeat(self, key: str, body: bytes) -> None:
+        """Writes a heartbeat for the reporters, in the place of one that waits: its counts go on from those.
+
+        Raises:
+            sqlite3.Error: It could not be written.
+        """
+        with self._transaction() as database:
+            size = database.execute("SELECT SUM(LENGTH(body)) FROM messages WHERE kind = 'heartbeat'").fetchone()[0]
+            database.execute("DELETE FROM messages WHERE kind = 'heartbeat'")
+            self._bytes -= int(size or 0)
+            self._add(database, key, HEARTBEAT, body)
 
     def add_plays(self, plays: Sequence[tuple[str, int, dict[str, Any], int, float]]) -> None:
         """Adds shown frames to the proofs of play, a row for each creative and hour.
@@ -146,13 +173,17 @@ class Outbox:
 
     def next_for(self, receiver: str) -> Message | None:
         """What a receiver is to get next: the oldest alert, or else the oldest proof of play; None if nothing waits."""
+        return next(iter(self.batch_for(receiver, 1)), None)
+
+    def batch_for(self, receiver: str, most: int) -> list[Message]:
+        """What a receiver is to get next, at most so many messages: alerts, events, heartbeats, then proofs of play."""
         with self._lock:
-            row = self._database.execute(
+            rows = self._database.execute(
                 "SELECT number, key, kind, body FROM deliveries JOIN messages USING (number) WHERE receiver = ? "
-                "ORDER BY kind = 'play', number LIMIT 1",
-                (receiver,),
-            ).fetchone()
-        return Message(int(row[0]), str(row[1]), str(row[2]), bytes(row[3])) if row else None
+                f"ORDER BY {_ORDER}, number LIMIT ?",
+                (receiver, most),
+            ).fetchall()
+        return [Message(int(row[0]), str(row[1]), str(row[2]), bytes(row[3])) for row in rows]
 
     def taken(self, receiver: str, number: int) -> None:
         """Says that a receiver has a message, or will never take it."""
@@ -192,17 +223,18 @@ class Outbox:
             self._database.close()
 
     def _add(self, database: sqlite3.Connection, key: str, kind: str, body: bytes) -> None:
-        if not self._receivers:
+        receivers = self._receivers if kind in (ALERT, PLAY) else self._reporters
+        if not receivers:
             return
         added = database.execute("INSERT OR IGNORE INTO messages (key, kind, body) VALUES (?, ?, ?)", (key, kind, body))
         if not added.rowcount:
             return
-        rows = [(receiver, added.lastrowid) for receiver in self._receivers]
+        rows = [(receiver, added.lastrowid) for receiver in receivers]
         database.executemany("INSERT INTO deliveries VALUES (?, ?)", rows)
         self._bytes += len(body)
         while self._bytes > self._maximum_bytes:
             number, gone, size = database.execute(
-                "SELECT number, kind, LENGTH(body) FROM messages ORDER BY kind = 'alert', number LIMIT 1"
+                f"SELECT number, kind, LENGTH(body) FROM messages ORDER BY {_ORDER} DESC, number LIMIT 1"
             ).fetchone()
             database.execute("DELETE FROM messages WHERE number = ?", (number,))
             database.execute(

@@ -284,8 +284,8 @@ class Keeper:
                     next_look = time.monotonic() + self._updater.options.seconds * random.uniform(0.8, 1.2)
                     self._look()
                 self._take_up()
-            except OSError as error:
-                self._tell("slots_failed", reason=str(error))
+            except Exception as error:  # this must outlive whatever one look meets, such as a full disk
+                self._tell("slots_failed", reason=f"{type(error).__name__}: {error}")
 
     def _look(self) -> None:
         try:

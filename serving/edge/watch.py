@@ -125,6 +125,32 @@ class Watcher:
         self._milliseconds: deque[float] = deque(maxlen=1000)
         self._next_eye: Eye | None = None
         self.looked = 0
+        self._recognised: tuple[int, float] = (0, 0.0)
+        self._seen: tuple[float, int] = (time.monotonic(), 0)
+
+    def status(self) -> dict[str, Any]:
+        """What a heartbeat says of the watching; its counts begin with the process. From one other thread.
+
+        Raises:
+            sqlite3.Error: The outbox cannot be asked.
+        """
+        kinds, now = dict(self.kinds), time.monotonic()
+        frames, (before, seen) = sum(kinds.values()), self._seen
+        self._seen = (now, frames)
+        recognised, similarity = self._recognised
+        bundle = (self._next_eye or self._eye).bundle
+        return {
+            "bundle_version": bundle.version,
+            "bundle_sha256": bundle.digest,
+            "frames": kinds,
+            "frames_a_second": round((frames - seen) / max(now - before, 1e-3), 2),
+            "recognised": recognised,
+            "similarity_sum": round(similarity, 4),
+            "alert_open": self._open is not None,
+            "waiting": self._outbox.waiting(),
+            "dropped": self._outbox.counters(),
+            **self._speed(),
+        }
 
     def hand_over(self, eye: Eye) -> None:
         """Gives what decides from the next frame on; from any thread."""
@@ -171,6 +197,8 @@ class Watcher:
 
     def _judge(self, decision: Decision, frame: Any, monotonic: float) -> None:
         self.kinds[decision.kind] += 1
+        if decision.creative is not None:
+            self._recognised = (self._recognised[0] + 1, self._recognised[1] + decision.similarity)
         self._threat_since = (self._threat_since or time.time()) if decision.is_threat else None
         if decision.creative is not None and not decision.is_threat:
             self._count_play(decision.creative.id, monotonic)
@@ -270,18 +298,22 @@ class Watcher:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        times = sorted(self._milliseconds)
-        fields: dict[str, Any] = {}
-        if times:
-            fields = {
-                "p50_ms": round(times[len(times) // 2], 2),
-                "p99_ms": round(times[min(len(times) - 1, len(times) * 99 // 100)], 2),
-            }
+        fields: dict[str, Any] = {**self._speed()}
         try:
             fields.update(waiting=self._outbox.waiting(), **self._outbox.counters())
         except sqlite3.Error as error:
             fields["outbox"] = str(error)
         self._log.write("watching", frames=dict(self.kinds), bundle_version=self._eye.bundle.version, **fields)
+
+    def _speed(self) -> dict[str, float]:
+        """From frame to decision, of the last thousand frames."""
+        times = sorted(self._milliseconds.copy())
+        if not times:
+            return {}
+        return {
+            "p50_ms": round(times[len(times) // 2], 2),
+            "p99_ms": round(times[min(len(times) - 1, len(times) * 99 // 100)], 2),
+        }
 
 
 def start_couriers(outbox: Outbox, receivers: Iterable[Any], log: Log) -> list[Courier]:

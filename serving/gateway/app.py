@@ -52,7 +52,7 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> Route:
         Middleware(ExchangeMiddleware, gateway, endpoint.name),
         Middleware(RefusalMiddleware),
         Middleware(InFlightMiddleware, gateway),
-        Middleware(AuthenticationMiddleware),
+        Middleware(AuthenticationMiddleware, endpoint.asks_for),
         Middleware(RateMiddleware),
     ]
     if endpoint.method == "POST":

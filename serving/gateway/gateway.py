@@ -11,16 +11,18 @@ from typing import Any
 
 from serving.errors import InvalidArgumentError
 from serving.gateway.backends import Backend
+from serving.gateway.device_metrics import DeviceMetrics
+from serving.gateway.device_state import DeviceState
+from serving.gateway.devices import DeviceReports
 from serving.gateway.embedding import ImageEmbedder
 from serving.gateway.exchange import Exchange
 from serving.gateway.fields import RequestForm
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.reload import Reloader
 from serving.gateway.scoring import Scored, Scorer
-from serving.gateway.security import read_api_keys
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.shadow import Shadow
-from serving.gateway.snapshot import Snapshots, first_snapshot
+from serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
 from serving.gateway.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Gateway:
         shadow: Asks a version that has no say.
         telemetry: Notes requests and scores.
         reloader: Takes over changed settings.
+        devices: What devices reported; None where no reports are kept.
+        device_metrics: The same for Prometheus.
         in_flight: How many requests are being answered.
 
     Raises:
@@ -66,15 +70,25 @@ class Gateway:
                 "anyone could ask: set security.api_keys_file or security.client_authority_file, or start in "
                 "development mode on this machine alone"
             )
-        api_keys = read_api_keys(security.api_keys_file) if security.api_keys_file is not None else None
+        keys = read_keys(settings)
         self.backend = backend
         self.metrics = GatewayMetrics()
-        self.snapshots = Snapshots(first_snapshot(settings, api_keys, backend))
+        self.snapshots = Snapshots(first_snapshot(settings, keys, backend))
         self.embedder = ImageEmbedder(backend, self.metrics)
         self.scorer = Scorer(backend, self.embedder, self.metrics)
         self.shadow = Shadow(self.snapshots, self.scorer, self.metrics)
         self.telemetry = Telemetry(settings.log, self.metrics)
         self.reloader = Reloader(self.snapshots, settings_file, backend, self.metrics)
+        self.devices: DeviceReports | None = None
+        if settings.edge.reports_file is not None:
+            edge = settings.edge
+            self.devices = DeviceReports(settings.edge.reports_file, edge.total_bytes, edge.most_devices)
+        devices = self.devices
+        self.device_metrics = DeviceMetrics(
+            self.metrics.registry,
+            devices.states if devices is not None else dict[str, DeviceState],
+            lambda: devices.dropped if devices is not None else 0,
+        )
         self.in_flight = 0
 
     @contextlib.asynccontextmanager
@@ -93,6 +107,8 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.to_thread(self.telemetry.close)
+            if self.devices is not None:
+                await asyncio.to_thread(self.devices.close)
             await self.backend.close()
 
     async def score(self, exchange: Exchange, form: RequestForm, contexts: Sequence[Any]) -> list[Scored]:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.gateway.errors import GatewayError, overloaded
 from serving.gateway.exchange import Exchange, begin, exchange_of
 from serving.gateway.gateway import Gateway
-from serving.gateway.security import authenticate
+from serving.gateway.security import authenticate, authenticate_device
 
 logger = logging.getLogger(__name__)
 
@@ -102,16 +102,23 @@ class InFlightMiddleware:
 
 
 class AuthenticationMiddleware:
-    """Finds out whose request it is; refuses those without a valid API key, where keys are asked for."""
+    """Finds out whose request it is; refuses those without a valid API key, where keys are asked for.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The keys of devices open what devices ask for, and nothing else.
+    """
+
+    def __init__(self, app: ASGIApp, asks_for: str) -> None:
         self._app = app
+        self._is_for_devices = asks_for == "device"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        api_keys = exchange.snapshot.api_keys
-        if api_keys is not None:
-            exchange.client = authenticate(api_keys, Headers(scope=scope).get("authorization", ""))
+        snapshot = exchange.snapshot
+        authorization = Headers(scope=scope).get("authorization", "")
+        if self._is_for_devices and snapshot.device_keys is not None:
+            exchange.client = authenticate_device(snapshot.device_keys, authorization)
+        elif not self._is_for_devices and snapshot.api_keys is not None:
+            exchange.client = authenticate(snapshot.api_keys, authorization)
         else:
             exchange.client = scope["client"][0] if scope.get("client") else _ANONYMOUS
         await self._app(scope, receive, send)

@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from serving.errors import ServingError
 from serving.gateway.backends import Backend
 from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.security import read_api_keys
 from serving.gateway.settings import RELOADABLE, GatewaySettings, load_settings
-from serving.gateway.snapshot import Snapshot, Snapshots, next_snapshot
+from serving.gateway.snapshot import Keys, Snapshot, Snapshots, next_snapshot, read_keys
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +65,8 @@ class Reloader:
 
     async def _reload(self) -> None:
         before = self._snapshots.current
-        settings, api_keys = await asyncio.to_thread(self._read, before.settings)
-        after = next_snapshot(before, settings, api_keys)
+        settings, keys = await asyncio.to_thread(self._read, before.settings)
+        after = next_snapshot(before, settings, keys)
         if after.settings.routing != before.settings.routing:
             # What requests that have begun ask stays until they have ended.
             self._replaced.append((time.monotonic(), before))
@@ -77,15 +75,14 @@ class Reloader:
         await after.models.refresh_all(dict.fromkeys([*after.router.targets, *before.router.targets]))
         self._snapshots.current = after
 
-    def _read(self, before: GatewaySettings) -> tuple[GatewaySettings, Mapping[str, str] | None]:
-        """The settings and the API keys of now; of the settings that need a restart, those before."""
+    def _read(self, before: GatewaySettings) -> tuple[GatewaySettings, Keys]:
+        """The settings and the keys of now; of the settings that need a restart, those before."""
         settings = load_settings(self._settings_file) if self._settings_file is not None else before
-        keys_file = before.security.api_keys_file
-        api_keys = read_api_keys(keys_file) if keys_file is not None else None
+        keys = read_keys(before)
         changed = {name for name in GatewaySettings.model_fields if getattr(settings, name) != getattr(before, name)}
         if rest := sorted(changed - set(RELOADABLE)):
             logger.warning("these settings need a restart: %s", ", ".join(rest))
-        return before.model_copy(update={name: getattr(settings, name) for name in RELOADABLE}), api_keys
+        return before.model_copy(update={name: getattr(settings, name) for name in RELOADABLE}), keys
 
     async def _retire(self) -> None:
         """Frees the versions that only replaced snapshots name, once no request goes by those."""
@@ -107,9 +104,9 @@ class Reloader:
 
     def _files_state(self) -> tuple[tuple[str, int, int], ...]:
         """Sizes and times of the files that the settings come from."""
-        keys_file = self._snapshots.current.settings.security.api_keys_file
+        settings = self._snapshots.current.settings
         state = []
-        for file in (self._settings_file, keys_file):
+        for file in (self._settings_file, settings.security.api_keys_file, settings.edge.device_keys_file):
             if file is not None:
                 with contextlib.suppress(OSError):
                     status = file.stat()

@@ -69,9 +69,8 @@ def authenticate(keys: Mapping[str, str], authorization: str) -> str:
     Raises:
         GatewayError: There is none, or it is unknown.
     """
-    scheme, _, key = authorization.partition(" ")
-    if scheme.lower() == "bearer" and key:
-        digest = _digest(key.strip())
+    digest = _digest_of(authorization)
+    if digest:
         owner = ""
         # Every key is compared, in constant time, so that the time tells nothing about which ones are near.
         for name, known in keys.items():
@@ -79,7 +78,35 @@ def authenticate(keys: Mapping[str, str], authorization: str) -> str:
                 owner = name
         if owner:
             return owner
-    raise GatewayError(
+    raise _unauthenticated()
+
+
+def authenticate_device(devices: Mapping[str, str], authorization: str) -> str:
+    """The device whose key stands in an `Authorization: Bearer KEY` header.
+
+    There may be thousands, so that the hash is looked up. The time of that tells of the hash of what was sent, which
+    nobody can choose so that it comes near another's.
+
+    Args:
+        devices: Names by the hashes of keys.
+        authorization: The header.
+
+    Raises:
+        GatewayError: There is none, or it is unknown.
+    """
+    device = devices.get(_digest_of(authorization), "")
+    if not device:
+        raise _unauthenticated()
+    return device
+
+
+def _digest_of(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    return _digest(key.strip()) if scheme.lower() == "bearer" and key.strip() else ""
+
+
+def _unauthenticated() -> GatewayError:
+    return GatewayError(
         HTTPStatus.UNAUTHORIZED,
         "unauthenticated",
         "Give a valid API key in the header `Authorization: Bearer KEY`",

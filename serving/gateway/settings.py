@@ -154,6 +154,22 @@ class LogSettings(_Settings):
     total_bytes: int = Field(1_000_000_000, ge=1_000, description="Beyond so many bytes the oldest files are removed.")
 
 
+class EdgeSettings(_Settings):
+    """What devices report (`adclick-edge watch --gateway`)."""
+
+    reports_file: Path | None = Field(
+        None,
+        description="A SQLite file for reports of devices, written by this gateway alone; none are taken if empty.",
+    )
+    device_keys_file: Path | None = Field(
+        None, description="Hashed keys of devices, a line each, by the device's name; see `adclick api-key`."
+    )
+    total_bytes: int = Field(
+        1_000_000_000, ge=1_000, description="Beyond so many bytes the oldest reports go, proofs of play first."
+    )
+    most_devices: int = Field(2_000, ge=1, description="Reports of more devices are refused: each has series.")
+
+
 class GatewaySettings(_Settings):
     """All of the gateway's settings."""
 
@@ -163,6 +179,7 @@ class GatewaySettings(_Settings):
     security: SecuritySettings = Field(default_factory=SecuritySettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    edge: EdgeSettings = Field(default_factory=EdgeSettings)
 
 
 #: Sections that a running gateway takes over when the file changes; the others need a restart.
@@ -208,5 +225,6 @@ def _resolved(settings: GatewaySettings, folder: Path) -> GatewaySettings:
             "creatives": settings.creatives.model_copy(update={"allowed": allowed}),
             "security": absolute(settings.security),
             "log": absolute(settings.log),
+            "edge": absolute(settings.edge),
         }
     )

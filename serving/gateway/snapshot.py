@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from serving.gateway.backends import Backend
 from serving.gateway.creatives import CreativeMemory, CreativeStore
 from serving.gateway.routing import Router
-from serving.gateway.security import RateLimiter
+from serving.gateway.security import RateLimiter, read_api_keys
 from serving.gateway.served import ServedModel, ServedModels
 from serving.gateway.settings import GatewaySettings
 
@@ -21,6 +21,7 @@ class Snapshot:
     Attributes:
         settings: The settings.
         api_keys: The hash of each API key by its owner's name; None where no keys are asked for.
+        device_keys: The name of each device by its key's hash; None where no keys are asked for.
         router: Which version answers whom.
         limiter: The requests of each client.
         models: What is known of the versions that the router names.
@@ -29,6 +30,7 @@ class Snapshot:
 
     settings: GatewaySettings
     api_keys: Mapping[str, str] | None
+    device_keys: Mapping[str, str] | None
     router: Router
     limiter: RateLimiter
     models: ServedModels
@@ -43,11 +45,39 @@ class Snapshot:
         return await self.models.get(self.router.targets[0])
 
 
-def first_snapshot(settings: GatewaySettings, api_keys: Mapping[str, str] | None, backend: Backend) -> Snapshot:
+@dataclass(frozen=True)
+class Keys:
+    """Who may ask.
+
+    Attributes:
+        api: The hash of each API key by its owner's name; None where no keys are asked for.
+        devices: The name of each device by its key's hash; None where no keys are asked for.
+    """
+
+    api: Mapping[str, str] | None
+    devices: Mapping[str, str] | None
+
+
+def read_keys(settings: GatewaySettings) -> Keys:
+    """Reads the files of keys.
+
+    Raises:
+        NotFoundError, InvalidArgumentError: One cannot be read.
+    """
+    api_file, device_file = settings.security.api_keys_file, settings.edge.device_keys_file
+    api = read_api_keys(api_file) if api_file is not None else None
+    if device_file is not None:
+        return Keys(api, {digest: name for name, digest in read_api_keys(device_file).items()})
+    # Where users need keys, a device without one is nobody.
+    return Keys(api, None if api is None else {})
+
+
+def first_snapshot(settings: GatewaySettings, keys: Keys, backend: Backend) -> Snapshot:
     """The snapshot that a gateway starts with."""
     return Snapshot(
         settings,
-        api_keys,
+        keys.api,
+        keys.devices,
         Router(settings.routing),
         RateLimiter(settings.limits.rate),
         ServedModels(backend, settings.limits, settings.backend.model_base_path),
@@ -55,12 +85,13 @@ def first_snapshot(settings: GatewaySettings, api_keys: Mapping[str, str] | None
     )
 
 
-def next_snapshot(before: Snapshot, settings: GatewaySettings, api_keys: Mapping[str, str] | None) -> Snapshot:
+def next_snapshot(before: Snapshot, settings: GatewaySettings, keys: Keys) -> Snapshot:
     """The snapshot of changed settings; what they leave as it is, such as the counts of a rate, is taken over."""
     keeps_limits = settings.limits == before.settings.limits
     return Snapshot(
         settings,
-        api_keys,
+        keys.api,
+        keys.devices,
         Router(settings.routing),
         before.limiter if keeps_limits else RateLimiter(settings.limits.rate),
         before.models if keeps_limits else before.models.under(settings.limits),

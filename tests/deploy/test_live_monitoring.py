@@ -158,7 +158,7 @@ def deployment(
     for job, port in zip(monitoring["scrape_configs"], (gateway_port, rest_port), strict=True):
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(monitoring))
-    for rules in ("alerts.yml", "stream_alerts.yml"):
+    for rules in ("alerts.yml", "stream_alerts.yml", "edge_alerts.yml"):
         shutil.copy(DEPLOY / "prometheus" / rules, folder)
 
     # The image holds the installed package alone.

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import yaml
+from prometheus_client import CollectorRegistry
 
+from serving.gateway.device_metrics import DeviceMetrics
+from serving.gateway.device_state import DeviceState
 from stream.metrics import StreamMetrics
 from tests.deploy.conftest import DEPLOY, ROOT, assert_passes
 
 FOLDER = DEPLOY / "prometheus"
 TESTS = sorted(FOLDER.glob("*_test.yml"))
-FILES = ("alerts.yml", "stream_alerts.yml")
+FILES = ("alerts.yml", "stream_alerts.yml", "edge_alerts.yml")
 
 
 def alerts(*files: str) -> list[dict[str, Any]]:
@@ -43,6 +46,32 @@ def test_every_alert_has_a_runbook() -> None:
         assert alert["labels"]["severity"] in {"page", "ticket"}
 
 
+def assert_queries_are_of(series: dict[str, set[str]], prefix: str, dashboard: str, *files: str) -> None:
+    """Each metric and label of a dashboard and of some alerts is among these series."""
+    panels = json.loads((DEPLOY / "grafana/dashboards" / dashboard).read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    assert len(queries) > 10
+    for query in [*queries, *(alert["expr"] for alert in alerts(*files))]:
+        named = re.findall(rf"({prefix}\w+)(?:\{{([^}}]*)\}})?", query)
+        assert named, query
+        for name, labels in named:
+            assert name in series, query
+            assert set(re.findall(r"(\w+)!?=", labels)) <= series[name], query
+
+
+def test_every_metric_of_the_devices_alerts_and_dashboard_is_one_of_the_gateway_s() -> None:
+    state = DeviceState(frames={"approved": 1.0})
+    numbers = dict.fromkeys(("bundle_version", "frames_a_second", "temperature_celsius"), 1)
+    state.heartbeat = {**numbers, "memory_bytes": 1, "disk_free_bytes": 1, "waiting": {"alert": 0}}
+    registry = CollectorRegistry()
+    DeviceMetrics(registry, lambda: {"screen-1": state})
+    series: dict[str, set[str]] = {}
+    for metric in registry.collect():
+        for sample in metric.samples:
+            series.setdefault(sample.name, set()).update(sample.labels)
+    assert_queries_are_of(series, "adclick_edge_", "edge.json", "edge_alerts.yml")
+
+
 def test_every_metric_of_the_stream_s_alerts_and_dashboard_is_one_of_its_own() -> None:
     metrics = StreamMetrics()
     metrics.expect_receiver("webhook")
@@ -53,12 +82,4 @@ def test_every_metric_of_the_stream_s_alerts_and_dashboard_is_one_of_its_own() -
     for metric in metrics.registry.collect():
         for sample in metric.samples:
             series.setdefault(sample.name, set()).update(sample.labels)
-    dashboard = json.loads((DEPLOY / "grafana/dashboards/stream.json").read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    assert len(queries) > 10
-    for query in [*queries, *(alert["expr"] for alert in alerts("stream_alerts.yml"))]:
-        named = re.findall(r"(adclick_stream_\w+)(?:\{([^}]*)\})?", query)
-        assert named, query
-        for name, labels in named:
-            assert name in series, query
-            assert set(re.findall(r"(\w+)=", labels)) <= series[name], query
+    assert_queries_are_of(series, "adclick_stream_", "stream.json", "stream_alerts.yml")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from serving.gateway.endpoints import (
     docs,
+    edge_devices,
+    edge_reports,
     explain,
     fields,
     healthz,
@@ -24,6 +26,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     healthz.ENDPOINT,
     readyz.ENDPOINT,
     version.ENDPOINT,
+    edge_reports.ENDPOINT,
+    edge_devices.ENDPOINT,
     metrics.ENDPOINT,
     openapi.ENDPOINT,
     docs.ENDPOINT,

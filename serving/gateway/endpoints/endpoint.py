@@ -40,6 +40,7 @@ class ApiEndpoint:
         request_type: The type that a form checks requests by; None where there is no body.
         has_example: Whether the document shows a request.
         refusals: What it refuses besides what every endpoint does.
+        asks_for: Whose keys it takes: those of the API's users, or those of devices.
     """
 
     method: Method
@@ -51,6 +52,7 @@ class ApiEndpoint:
     request_type: Callable[[RequestForm], Any] | None = None
     has_example: bool = False
     refusals: Mapping[HTTPStatus, str] = field(default_factory=dict)
+    asks_for: Literal["api", "device"] = "api"
 
 
 @dataclass(frozen=True)
