@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,6 +257,9 @@ class Outbox:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 self._bytes = self._measured()
+                # A disk that is full of the log of changes takes no more until that is emptied.
+                with suppress(sqlite3.Error):
+                    self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 raise
 
 
@@ -270,6 +273,8 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA foreign_keys = ON")
         # What was dropped gives its room on disk back.
         database.execute("PRAGMA journal_size_limit = 1048576")
+        # The log of changes is emptied at half a megabyte, not at four: it must not take the room of alerts.
+        database.execute("PRAGMA wal_autocheckpoint = 128")
         if database.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")
         database.executescript(_SCHEMA)
