@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from flatbuffers import flexbuffers
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.errors import InvalidArgumentError
-from serving.model_server.configuration import ModelConfig
+from serving.model_server.configuration import BatchingOptions, ModelConfig
 from serving.model_server.dataplane import ModelServer, ServerOptions
 from serving.model_server.lite import LITE_FILE, LiteServable
 from serving.model_server.model_set import ModelSpec
 from serving.model_server.servable import LoadOptions
+from serving.model_server.server import Endpoints, create_model_server, listening
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +66,64 @@ def test_it_is_served_where_it_is_preferred(lite_model: bytes, tmp_path: Path, p
         _, answer = server.predict_tensors(ModelSpec("lite"), {name: np.array([[2.0]], np.float32)})
         assert [value.tolist() for value in answer.values()] == [[[3.0]]]
     server.stop()
+
+
+def named_model(definition: meta_graph_pb2.SignatureDef | None) -> bytes:
+    """y = x / 2 + 2 of x [1], its tensors called so; `definition` stands where TensorFlow Serving looks for it."""
+
+    @tf.function(input_signature=[tf.TensorSpec([1], tf.float32, "x")])
+    def half_plus_two(x: tf.Tensor) -> tf.Tensor:
+        return x / 2 + 2
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([half_plus_two.get_concrete_function()])
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(converter.convert()))
+    (graph,) = model.subgraphs
+    graph.tensors[graph.inputs[0]].name, graph.tensors[graph.outputs[0]].name = b"x", b"y"
+    # What converters wrote before signatures were part of the format.
+    model.signatureDefs, model.metadata = [], []
+    if definition is not None:
+        builder = flexbuffers.Builder()
+        with builder.Map():
+            builder.Key("serving_default")
+            # So short a message has no byte that is not ASCII.
+            builder.String(definition.SerializeToString().decode("ascii"))
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(bytes(builder.Finish()), np.uint8)
+        model.buffers.append(buffer)
+        entry.name, entry.buffer = b"signature_defs_metadata", len(model.buffers) - 1
+        model.metadata.append(entry)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def signature_def() -> meta_graph_pb2.SignatureDef:
+    definition = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+    for infos, name in ((definition.inputs, "x"), (definition.outputs, "y")):
+        infos[name].name = f"{name}:0"
+        infos[name].dtype = types_pb2.DT_FLOAT
+        infos[name].tensor_shape.dim.add(size=1)
+    return definition
+
+
+@pytest.mark.parametrize("definition", [None, signature_def()], ids=["by_tensors", "by_signature"])
+def test_it_is_asked_as_tensorflow_serving_asks_its_own(
+    definition: meta_graph_pb2.SignatureDef | None, tmp_path: Path
+) -> None:
+    """tensorflow_model_server_test.py: testPredictOnTfLite, testPredictWithSignatureDefOnTfLite."""
+    (tmp_path / "00000123").mkdir()
+    (tmp_path / "00000123" / LITE_FILE).write_bytes(named_model(definition))
+    options = ServerOptions(poll_seconds=0, load=LoadOptions(prefers_lite=True))
+    server = create_model_server((ModelConfig("default", str(tmp_path)),), options, BatchingOptions())
+    with (
+        listening(server, Endpoints(host="127.0.0.1", rest_port=0, grpc_port=0), model_name="default") as running,
+        grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
+    ):
+        server.wait_until_available(60.0)
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "default", "serving_default"
+        request.inputs["x"].dtype = types_pb2.DT_FLOAT
+        request.inputs["x"].float_val.append(2.0)
+        request.inputs["x"].tensor_shape.dim.add().size = 1
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, 60)
+    assert answer.outputs["y"].dtype == types_pb2.DT_FLOAT and list(answer.outputs["y"].float_val) == [3.0]
+    spec = answer.model_spec
+    assert (spec.name, spec.signature_name, spec.version.value) == ("default", "serving_default", 123)
