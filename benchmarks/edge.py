@@ -301,7 +301,8 @@ def measure(version: Path, folder: Path, booked: int, foreign: int, strength: fl
 
     def fewer(name: str, kind: str) -> Result:
         missed, theirs = 1 - getattr(ours, kind), 1 - best[kind]
-        return Result(name, missed, theirs, "share", theirs / missed if missed else float("inf"), ">= 10")
+        # Of none that was missed, half a capture is the most that can be said.
+        return Result(name, missed, theirs, "share", theirs / max(missed, 0.5 / len(getattr(pictures, kind))), ">= 10")
 
     at = f"1 % false alarms, strength {strength:g}"
     return [
