@@ -9,6 +9,9 @@ from __future__ import annotations
 import codecs
 import io
 import math
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,24 +205,29 @@ def _tables(file: Path, skipped: list[str], encoding: str) -> Iterator[pa.Table]
         skipped.append(f"{row.actual_columns} fields instead of {row.expected_columns}: {row.text!r}")
         return "skip"
 
-    try:
-        lenient = pa_csv.ParseOptions(invalid_row_handler=lambda row: "skip")
-        with _Decoded(file, encoding) as beginning, pa_csv.open_csv(beginning, parse_options=lenient) as header:
-            names = header.schema.names
-        decoded = _Decoded(file, encoding)
-        reader = pa_csv.open_csv(
-            decoded,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
-            parse_options=pa_csv.ParseOptions(invalid_row_handler=skip),
-            convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in names}),
-        )
-        with decoded, reader:
-            for batch in reader:
-                yield pa.Table.from_batches([batch])
+    # By a file, which Arrow reads by itself: its reader, let go of before the end, waits for a read that has begun, and
+    # one of Python's files would wait for Python.
+    with tempfile.TemporaryDirectory(prefix="adclick-clicks-") as folder:
+        copy = os.path.join(folder, "decoded.csv")
+        try:
+            with _Decoded(file, encoding) as decoded, open(copy, "wb") as stream:
+                shutil.copyfileobj(decoded, stream, _BLOCK_BYTES)
             if decoded.damage:
                 raise ConfigError(f"{file}: cannot be decompressed: {decoded.damage}", "Deliver the file again.")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ConfigError(f"{file}: cannot be read as CSV: {error}") from None
+            lenient = pa_csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+            with pa_csv.open_csv(copy, parse_options=lenient) as header:
+                names = header.schema.names
+            reader = pa_csv.open_csv(
+                copy,
+                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
+                parse_options=pa_csv.ParseOptions(invalid_row_handler=skip),
+                convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in names}),
+            )
+            with reader:
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"{file}: cannot be read as CSV: {error}") from None
 
 
 def _name_of_impression(table: pa.Table, identifier: str | None) -> str | None:

@@ -271,6 +271,14 @@ class TestClicks:
         assert found.rows == 2
         assert found.find(impression_keys(["ü1", "i2"]))[1].all()
 
+    def test_a_file_that_is_refused_after_its_first_rows_is_let_go_of(self, tmp_path: Path) -> None:
+        # Arrow reads ahead by then: what lets go of its reader must not wait for what waits for Python.
+        file = tmp_path / "a.csv"
+        file.write_bytes(b"name,click_time\n" + b"i1,1790812830\n" * 300_000)
+        for _ in range(10):
+            with pytest.raises(ConfigError, match="has neither a column"):
+                read(file)
+
     def test_a_name_that_cannot_be_decoded_is_unreadable(self, tmp_path: Path) -> None:
         file = tmp_path / "a.csv"
         file.write_bytes(b"impression,click_time\n\xff1,1790812830\ni2,1790812831\n")
