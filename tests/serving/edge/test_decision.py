@@ -60,7 +60,7 @@ def test_a_large_catalogue_is_searched_in_parts_with_the_same_answer(monkeypatch
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     creatives = tuple(Creative(str(number), "") for number in range(1000))
     small = Catalogue(creatives, *quantise(rows))
-    monkeypatch.setattr(catalogue_module, "_ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(catalogue_module, "ROWS_AT_ONCE", 64)
     large = Catalogue(creatives, *quantise(rows))
     for number in range(0, 1000, 37):
         row, similarity = large.nearest(rows[number])
