@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
@@ -27,10 +27,10 @@ from components.data_gate.limits import refusals
 from components.example_files import creative_files
 from components.month_inputs import takes_months
 from models.creatives import OK, Creative, read_creatives
-from models.recognition.settings import RecognitionSettings
+from models.recognition.settings import LEAST_DIFFERENCE, RecognitionSettings
 from schema.errors import DataRefused
 from serving.edge.errors import BrokenFrame
-from serving.edge.frame import open_frame, prepare
+from serving.edge.frame import MAXIMUM_BYTES, open_frame, prepare, upright
 from storage import filesystem
 
 #: With fewer, neither training nor judgement has anything to tell apart.
@@ -41,8 +41,6 @@ _THREADS = 8
 _READ_AHEAD = 64
 #: The longer side of a picture that is held out; a screen before the judging camera shows no more.
 _HELD_OUT_SIDE = 1_280
-#: Pictures whose 16 x 16 colours differ by no more on average, of 255, are one creative.
-_LEAST_DIFFERENCE = 2.0
 
 _TRAINING, _HELD_OUT, _COUNTS = "training.npy", "held_out", "pictures.json"
 
@@ -186,7 +184,7 @@ def _contents(creatives: Sequence[Creative]) -> Iterator[tuple[Creative, bytes |
 
     def content(creative: Creative) -> bytes | None:
         try:
-            return filesystem.read(creative.source, IngestionSettings().max_image_bytes)
+            return filesystem.read(creative.source, MAXIMUM_BYTES + 1)
         except OSError:
             return None
 
@@ -215,7 +213,7 @@ class _HeldOut:
 
     def is_new(self, image: Image.Image) -> bool:
         small = prepare(image, 16)[0]
-        if self._small and np.abs(np.stack(self._small) - small).mean(axis=(1, 2, 3)).min() < _LEAST_DIFFERENCE:
+        if self._small and np.abs(np.stack(self._small) - small).mean(axis=(1, 2, 3)).min() < LEAST_DIFFERENCE:
             self.alike += 1
             return False
         self._small.append(small)
@@ -223,11 +221,7 @@ class _HeldOut:
 
 
 def _held_out_picture(image: Image.Image) -> Image.Image:
-    picture = ImageOps.exif_transpose(image)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("RGB")
+    picture = upright(image)
     picture.thumbnail((_HELD_OUT_SIDE, _HELD_OUT_SIDE))
     return picture
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from models.recognition.settings import LEAST_DIFFERENCE
+
 
 def _band(rows: tf.Tensor, batch: tf.Tensor, least: float, most: float) -> tf.Tensor:
     """1 within a band of each image, float32 [batch, side, 1, 1] or [batch, 1, side, 1], whichever way `rows` lie."""
@@ -60,8 +62,6 @@ def edited(images: tf.Tensor) -> tf.Tensor:
     return tf.add_n([choice[:, number, None, None, None] * edit(images) for number, edit in enumerate(EDITS)])
 
 
-#: Pictures of so little difference on average, of 255, are one creative to everyone.
-_LEAST_DIFFERENCE = 2.0
 _COMPARED_SIDE = 16
 
 
@@ -77,4 +77,4 @@ def are_different(images: tf.Tensor) -> tf.Tensor:
     step = images.shape[1] // _COMPARED_SIDE
     small = tf.nn.avg_pool2d(images, step, step, "VALID")
     small = tf.reshape(small, [tf.shape(images)[0], _COMPARED_SIDE * _COMPARED_SIDE * 3])
-    return tf.reduce_mean(tf.abs(small[:, None] - small[None]), -1) >= _LEAST_DIFFERENCE
+    return tf.reduce_mean(tf.abs(small[:, None] - small[None]), -1) >= LEAST_DIFFERENCE

@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Pictures whose 16 x 16 colours differ by less on average, of 255, are one creative to everyone.
+LEAST_DIFFERENCE = 2.0
+
 
 class RecognitionSettings(BaseModel):
     """The recogniser of creatives on devices: its network, its training and its gate."""

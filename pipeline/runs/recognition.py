@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from components.recognition.evaluator import RecognitionFacts, read_facts
@@ -23,6 +21,7 @@ from pipeline.runs.cleaning import keep_artifacts
 from pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
 from pipeline.runs.outside_images import with_outside_images
 from pipeline.runs.record import read_records
+from pipeline.runs.summary import figures_table
 from schema.errors import ModelRefused
 
 
@@ -95,7 +94,7 @@ def print_facts(console: Console, facts: RecognitionFacts) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = _table("form", "bytes", "ms", "top-1", "false reject", "false accept", title="Forms")
+    table = figures_table("form", "bytes", "ms", "top-1", "false reject", "false accept", title="Forms")
     for candidate in facts.forms:
         judgement = candidate.judgement
         table.add_row(
@@ -106,7 +105,7 @@ def print_facts(console: Console, facts: RecognitionFacts) -> None:
         )
     console.print(table)
     chosen = facts.chosen.judgement
-    table = _table("distortion alone", "top-1", "false reject", title=f"By distortion, {facts.form}")
+    table = figures_table("distortion alone", "top-1", "false reject", title=f"By distortion, {facts.form}")
     for name, top_1 in chosen.top_1_by_distortion.items():
         table.add_row(name, _cell(top_1), _cell(chosen.false_reject_by_distortion[name]))
     console.print(table)
@@ -116,10 +115,3 @@ def print_facts(console: Console, facts: RecognitionFacts) -> None:
 
 def _cell(share: Share) -> str:
     return f"{100 * share.value:.1f} % [{100 * share.lower:.1f}, {100 * share.upper:.1f}]"
-
-
-def _table(*headers: str, title: str) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if index else "left", no_wrap=True)
-    return table

@@ -20,7 +20,8 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1])) or "none"
 
 
-def _table(*headers: str, title: str) -> Table:
+def figures_table(*headers: str, title: str) -> Table:
+    """An empty table whose first column is of names, the others of figures."""
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for index, header in enumerate(headers):
         table.add_column(header, justify="right" if index else "left", no_wrap=True)
@@ -31,7 +32,7 @@ def print_summary(console: Console, record: RunRecord) -> None:
     """Prints rows in and quarantined, the evaluation, and whether the model was blessed and pushed."""
     if record.reused_everything:
         console.print("Nothing has changed since an earlier run: every step was reused.", style="bold")
-    table = _table("month", "rows in", "examples", "quarantined", "duplicates", title="Data")
+    table = figures_table("month", "rows in", "examples", "quarantined", "duplicates", title="Data")
     for drop in record.drops:
         counts = (drop.rows_in, drop.rows_examples, drop.rows_quarantined, drop.rows_duplicate)
         table.add_row(drop.name, *(f"{count:,}" for count in counts))
@@ -101,7 +102,7 @@ def _evaluation_table(record: RunRecord, width: int) -> Table:
     several = any(found.model == "baseline" for found in record.evaluation)
     metrics = shown(record.gated_metrics)
     has_intervals = any(metric.lower is not None for found in record.evaluation for metric in found.metrics.values())
-    table = _table(
+    table = figures_table(
         "slice",
         *(["model"] if several else []),
         "rows",
@@ -137,7 +138,7 @@ def _metric(metric: MetricRecord | None, form: str) -> str:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints the model beside what it should beat and, for sample data, the known best."""
     against = "the true click probability" if comparison.against_truth else "the clicks"
-    table = _table(
+    table = figures_table(
         "",
         "AUC",
         "log loss",

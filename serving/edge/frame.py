@@ -58,15 +58,20 @@ def prepare(image: Image.Image, size: int) -> np.ndarray[Any, np.dtype[np.float3
     """
     try:
         image.draft("RGB", (int(size * _GAP), int(size * _GAP)))
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=_GAP)
+        image = upright(image).resize((size, size), Image.Resampling.BILINEAR, reducing_gap=_GAP)
     except Exception as error:  # Pillow's decoders raise whatever a hostile file makes them
         raise BrokenFrame(f"{type(error).__name__}: {error}"[:200]) from None
     return np.asarray(image, np.float32)[None]
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The whole picture as RGB, turned as EXIF says, white where it is transparent."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 def thumbnail(image: Image.Image, side: int = 160) -> bytes:
