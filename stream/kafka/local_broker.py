@@ -83,10 +83,9 @@ class LocalBroker:
         """
         self._tell("Starting Apache Kafka on this machine …")
         if not (self._folder / "data" / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             format_storage = ["-XX:TieredStopAtLevel=1", "-cp", self._class_path, "kafka.tools.StorageTool", "format"]
             done = subprocess.run(
-                [self._java, *format_storage, "--standalone", "-t", cluster, "-c", str(self.config_file)],
+                [self._java, *format_storage, "--standalone", "-t", new_cluster_id(), "-c", str(self.config_file)],
                 capture_output=True,
                 text=True,
                 timeout=_START_SECONDS,
@@ -134,6 +133,13 @@ class LocalBroker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_STOP_SECONDS)
             self.kill()
+
+
+def new_cluster_id(draw: Callable[[], uuid.UUID] = uuid.uuid4) -> str:
+    """A cluster's id in Kafka's letters; as `org.apache.kafka.common.Uuid` never one that reads as an option."""
+    while (cluster := base64.urlsafe_b64encode(draw().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return cluster
 
 
 @contextlib.contextmanager

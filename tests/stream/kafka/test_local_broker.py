@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from schema.errors import ConfigError
 from stream.java import cache_folder, java_program
 from stream.kafka.jars import KAFKA_VERSION, SHA256
-from stream.kafka.local_broker import LocalBroker, broker_jars
+from stream.kafka.local_broker import LocalBroker, broker_jars, new_cluster_id
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -108,3 +109,8 @@ def broker_process(folder: Path) -> int:
             if str(folder / "server.properties") in command and "kafka.Kafka" in command:
                 return int(entry.name)
     return 2**22 + 1
+
+
+def test_a_cluster_s_id_never_reads_as_an_option() -> None:
+    drawn = iter([uuid.UUID(bytes=bytes([0xF8]) + bytes(15)), uuid.UUID(bytes=bytes(16))])
+    assert new_cluster_id(lambda: next(drawn)) == "A" * 22
