@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -23,13 +24,15 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components.click_evaluator.scoring import Counts, MergeCounts, ScoreFile, ScoringPlan, SliceKey
+from components.click_evaluator.audience import audience_rows
+from components.click_evaluator.scoring import Counts, MergeScored, Scored, ScoreFile, ScoringPlan, SliceKey
 from components.example_files import split_files
 from components.splits import EVALUATION
-from models.description import THRESHOLDS_FILE
-from models.evaluation import bounds_of, gates_of
+from models.description import THRESHOLDS_FILE, read_description
+from models.evaluation import CANDIDATE, bounds_of, gates_of, read_metrics
 from models.gates import UNDECIDED, Measurement, Verdict, describe_undecided, judge
-from models.metrics.counts import FOLDS, Estimates, estimate, jackknife, thresholds
+from models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
+from models.metrics.counts import FOLDS, Estimates, estimate, jackknife, quantiles, thresholds
 from models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
 from models.settings import EvaluationSettings
 from schema.errors import DataRefused
@@ -86,7 +89,7 @@ class ClickEvaluatorExecutor(BaseBeamExecutor):
                 | "Files" >> beam.Create(files)
                 | "Reshuffle" >> beam.Reshuffle()
                 | "Score" >> beam.ParDo(ScoreFile(plan))
-                | "Merge" >> beam.CombineGlobally(MergeCounts())
+                | "Merge" >> beam.CombineGlobally(MergeScored())
                 | "Write"
                 >> beam.Map(
                     write_evaluation,
@@ -94,14 +97,14 @@ class ClickEvaluatorExecutor(BaseBeamExecutor):
                     models=models,
                     output=output,
                     blesses_undecided=undecided == "bless",
+                    span=artifact_utils.get_single_instance(examples).span or None,
                 )
             )
         result = tfma.load_validation_result(literal_path(output))
         _bless(input_dict, output_dict, exec_properties, result.validation_ok)
         blessing = artifact_utils.get_single_uri(output_dict[standard_component_specs.BLESSING_KEY])
-        io_utils.copy_file(
-            os.path.join(output, THRESHOLDS_FILE), os.path.join(blessing, THRESHOLDS_FILE), overwrite=True
-        )
+        for name in (THRESHOLDS_FILE, HELD_OUT_FILE):
+            io_utils.copy_file(os.path.join(output, name), os.path.join(blessing, name), overwrite=True)
 
 
 def _serving_model(artifacts: list[types.Artifact]) -> str:
@@ -110,17 +113,25 @@ def _serving_model(artifacts: list[types.Artifact]) -> str:
 
 
 def write_evaluation(
-    counts: Counts, config: bytes, models: Mapping[str, str], output: str, *, blesses_undecided: bool
+    scored: Scored,
+    config: bytes,
+    models: Mapping[str, str],
+    output: str,
+    *,
+    blesses_undecided: bool,
+    span: int | None,
 ) -> None:
-    """Writes metrics, the check of the thresholds and the config in TFMA's formats.
+    """Writes metrics, the check of the thresholds and the config in TFMA's formats, and what a pushed version keeps.
 
     Args:
-        counts: What the metrics are computed from.
+        scored: What came of the examples.
         config: The serialized `EvalConfig`.
         models: By model name, the folder of its SavedModel.
         output: An existing folder.
         blesses_undecided: Whether a threshold that too few clicks decide keeps a model from nothing.
+        span: The month of the examples, as a number.
     """
+    counts = scored.counts
     eval_config = config_pb2.EvalConfig.FromString(config)
     slices = [(key, _metrics(key, counts, eval_config)) for key in sorted({key for key, _ in counts}, key=repr)]
     with tf.io.TFRecordWriter(os.path.join(output, "metrics-00000-of-00001.tfrecord")) as writer:
@@ -146,6 +157,7 @@ def write_evaluation(
     )
     with tf.io.gfile.GFile(os.path.join(output, "eval_config.json"), "w") as stream:
         stream.write(json_format.MessageToJson(run))
+    _write_held_out(scored, eval_config, models, output, span)
 
 
 def _write_thresholds(counts: Counts, config: config_pb2.EvalConfig, output: str) -> None:
@@ -155,6 +167,38 @@ def _write_thresholds(counts: Counts, config: config_pb2.EvalConfig, output: str
     found = {} if overall is None else thresholds(overall, FALSE_POSITIVE_RATES)
     with tf.io.gfile.GFile(os.path.join(output, THRESHOLDS_FILE), "w") as stream:
         stream.write(json.dumps({f"{rate:g}": threshold for rate, threshold in found.items()}, indent=1))
+
+
+def _write_held_out(
+    scored: Scored, config: config_pb2.EvalConfig, models: Mapping[str, str], output: str, span: int | None
+) -> None:
+    """Writes what the candidate keeps of the held-out rows once it is pushed; its metrics are those just written."""
+    candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)
+    overall = scored.counts.get(((), candidate))
+    features = read_description(models[candidate]).features
+    rows, replaced, left_out = audience_rows((example for _, example in scored.audience), features)
+    if replaced or left_out:
+        logging.getLogger("adclick").warning(
+            "the audience of %d impressions: %d values are no Unicode text, %d rows were too much",
+            len(rows),
+            replaced,
+            left_out,
+        )
+    held_out = HeldOut(
+        span=span,
+        metrics={
+            name: Estimate.defined(metric.value, metric.lower, metric.upper)
+            for found in read_metrics(output)
+            if (found.slice, found.model) == ("overall", CANDIDATE)
+            for name, metric in found.metrics.items()
+        },
+        quantiles=() if overall is None else quantiles(overall, QUANTILE_SHARES),
+        audience=rows,
+        replaced_values=replaced,
+        left_out_rows=left_out,
+    )
+    with tf.io.gfile.GFile(os.path.join(output, HELD_OUT_FILE), "wb") as stream:
+        stream.write(held_out.to_bytes())
 
 
 def _tell_chance(

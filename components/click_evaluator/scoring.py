@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from components.click_evaluator.audience import Draw, draw, merge_draws
 from components.example_files import example_batches, example_decoder
 from models.description import read_description
 from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
@@ -34,6 +35,19 @@ _BATCHES_TO_ADD = 16
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What comes of scored examples.
+
+    Attributes:
+        counts: What the metrics are computed from.
+        audience: Examples that were drawn for the audience.
+    """
+
+    counts: Counts
+    audience: Draw
+
+
+@dataclass(frozen=True)
 class ScoringPlan:
     """What the workers need to know.
 
@@ -49,7 +63,7 @@ class ScoringPlan:
 
 
 class ScoreFile(beam.DoFn):  # type: ignore[misc]
-    """Takes the path of a TFRecord file of examples and gives its `Counts`."""
+    """Takes the path of a TFRecord file of examples and gives its `Scored`."""
 
     def __init__(self, plan: ScoringPlan) -> None:
         super().__init__()
@@ -61,7 +75,7 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         folder = self._plan.models[self._plan.candidate]
         description = read_description(folder)
         self._label = description.features.label_name
-        self._unclicked_weight = 1 / description.negative_sampling_rate
+        self._negative_sampling_rate = description.negative_sampling_rate
         named = {column for columns in self._plan.slices for column in columns}
         features = description.features
         sliced = [name for name in vocabulary_columns(features) if features.known_name(name) in named]
@@ -74,64 +88,67 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         columns = sorted({*self._vocabularies, *(named - derived)} - {self._label})
         self._decoder = example_decoder(features, [self._label, *columns])
 
-    def process(self, path: str) -> Iterator[Counts]:
+    def process(self, path: str) -> Iterator[Scored]:
         """Scores the file batch by batch."""
-        random = np.random.default_rng(zlib.crc32(os.path.basename(path).encode()))
-        parts: list[Counts] = []
+        seed = zlib.crc32(os.path.basename(path).encode())
+        random, drawing = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+        parts: list[Scored] = []
         for examples in example_batches(path):
-            parts.append(self._count(examples, random))
+            parts.append(self._score(examples, random, drawing))
             if len(parts) == _BATCHES_TO_ADD:
                 parts = [merge(parts)]
         if parts:
             yield merge(parts)
 
-    def _count(self, examples: tf.Tensor, random: np.random.Generator) -> Counts:
+    def _score(self, examples: tf.Tensor, random: np.random.Generator, drawing: np.random.Generator) -> Scored:
         predictions = {
             name: model.signatures[SERVING_EXAMPLES](examples=examples)[CLICK_PROBABILITY].numpy().astype(np.float64)
             for name, model in self._models.items()
         }
         for name, prediction in predictions.items():
             check_finite(prediction, f"predictions of {name or 'the model'}")
-        batch = self._decoder.DecodeBatch(examples.numpy().tolist())
+        serialized = examples.numpy().tolist()
+        batch = self._decoder.DecodeBatch(serialized)
         clicked = np.zeros(len(examples), bool)
         parents = pc.list_parent_indices(batch[self._label])
         clicked[np.asarray(parents)] = np.asarray(pc.list_flatten(batch[self._label])) == 1
         # An unclicked impression stands for as many as a sampled log left out, so that what is measured is true of all
         # traffic, like the corrected probability that is served.
-        weight = np.where(clicked, 1.0, self._unclicked_weight)
+        weight = np.where(clicked, 1.0, 1 / self._negative_sampling_rate)
         fold = random.integers(0, FOLDS, len(examples))
         columns = {name: _values(batch[name]) for name in batch.schema.names}
         for name, (known_name, vocabulary) in self._vocabularies.items():
             columns[known_name] = _known(columns[name], vocabulary)
-        return {
+        counts = {
             (key, name): count(prediction[rows], clicked[rows], weight[rows], fold[rows])
             for key, rows in _slices(columns, len(examples), self._plan.slices)
             for name, prediction in predictions.items()
         }
+        return Scored(counts, draw(serialized, clicked, self._negative_sampling_rate, drawing))
 
 
-def merge(parts: Sequence[Counts]) -> Counts:
-    """Adds up the counts of each slice and model."""
+def merge(parts: Sequence[Scored]) -> Scored:
+    """Adds up the counts of each slice and model, and draws one audience from all that was drawn."""
     grouped: dict[tuple[SliceKey, str], list[SliceCounts]] = {}
     for part in parts:
-        for key, counts in part.items():
+        for key, counts in part.counts.items():
             grouped.setdefault(key, []).append(counts)
-    return {key: add(several) for key, several in grouped.items()}
+    return Scored({key: add(several) for key, several in grouped.items()}, merge_draws(part.audience for part in parts))
 
 
-class MergeCounts(beam.CombineFn):  # type: ignore[misc]
-    """Adds up the counts of all files."""
+class MergeScored(beam.CombineFn):  # type: ignore[misc]
+    """Puts together what came of all files."""
 
-    def create_accumulator(self) -> Counts:
-        return {}
+    def create_accumulator(self) -> Scored:
+        return Scored({}, [])
 
-    def add_input(self, accumulator: Counts, part: Counts) -> Counts:
+    def add_input(self, accumulator: Scored, part: Scored) -> Scored:
         return merge([accumulator, part])
 
-    def merge_accumulators(self, accumulators: Iterable[Counts]) -> Counts:
+    def merge_accumulators(self, accumulators: Iterable[Scored]) -> Scored:
         return merge(list(accumulators))
 
-    def extract_output(self, accumulator: Counts) -> Counts:
+    def extract_output(self, accumulator: Scored) -> Scored:
         return accumulator
 
 

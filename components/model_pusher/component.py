@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,8 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from components.serving_validator.component import WARMUP_REQUESTS
-from models.description import THRESHOLDS_FILE, read_description, write_description
+from models.description import EXTRA_FOLDER, THRESHOLDS_FILE, read_description, write_description
+from models.held_out import HELD_OUT_FILE
 from serving.model_server.warmup import WARMUP_FILE
 from storage import bucket, filesystem
 from storage.model_versions import ModelVersions
@@ -36,11 +38,25 @@ _INCOMING = ".incoming-"
 _ABANDONED_SECONDS = 86_400
 
 
+@dataclass(frozen=True)
+class _Additions:
+    """What a version gets besides what was exported.
+
+    Attributes:
+        files: Where files lie, by the name that they get in the version.
+        fraud_thresholds: See `push`.
+    """
+
+    files: Mapping[str, str]
+    fraud_thresholds: Mapping[str, float]
+
+
 def push(
     model_folder: str,
     push_directory: str,
     warmup_requests: str | None = None,
     fraud_thresholds: Mapping[str, float] = MappingProxyType({}),
+    held_out: str | None = None,
 ) -> tuple[str, str]:
     """Copies a SavedModel to the next version, in the push directory or, while a roll-back holds, beside it.
 
@@ -54,20 +70,23 @@ def push(
         push_directory: The folder that servers watch.
         warmup_requests: A file of requests that a server runs before it serves the version.
         fraud_thresholds: By false-positive rate, what the version's description says of its thresholds.
+        held_out: A file of what the version keeps of the rows that it was judged by, as `models.held_out` has it.
 
     Returns:
         The version's folder and its number.
     """
+    beside = {WARMUP_FILE: warmup_requests, filesystem.join(EXTRA_FOLDER, HELD_OUT_FILE): held_out}
+    additions = _Additions({name: file for name, file in beside.items() if file is not None}, fraud_thresholds)
     versions = ModelVersions(push_directory)
     filesystem.make_folder(push_directory)
     with versions.changing() as is_alone:
         base = versions.push_folder
         filesystem.make_folder(base)
         if "://" in base:
-            return _push_to_bucket(model_folder, base, versions, warmup_requests, fraud_thresholds)
+            return _push_to_bucket(model_folder, base, versions, additions)
         _clear(base, is_alone)
         incoming = os.path.join(base, f"{_INCOMING}{uuid.uuid4().hex}")
-        _copy(model_folder, incoming, warmup_requests, fraud_thresholds)
+        _copy(model_folder, incoming, additions)
         number = _next(versions)
         while True:
             destination = os.path.join(base, str(number))
@@ -93,13 +112,7 @@ def _clear(base: str, is_alone: bool) -> None:
             filesystem.delete(entry.path)
 
 
-def _push_to_bucket(
-    model_folder: str,
-    base: str,
-    versions: ModelVersions,
-    warmup_requests: str | None,
-    fraud_thresholds: Mapping[str, float],
-) -> tuple[str, str]:
+def _push_to_bucket(model_folder: str, base: str, versions: ModelVersions, additions: _Additions) -> tuple[str, str]:
     # In this order: a folder that another push fills has a claim from before it was begun until after it was whole.
     folders = filesystem.list_folders(base)
     claims = _claims(base)
@@ -111,7 +124,7 @@ def _push_to_bucket(
     while not _claim(base, number):
         number += 1
     destination = os.path.join(base, str(number))
-    _copy(model_folder, destination, warmup_requests, fraud_thresholds)
+    _copy(model_folder, destination, additions)
     bucket.delete(_claim_address(base, number))
     return destination, str(number)
 
@@ -146,12 +159,13 @@ def _is_abandoned(content: bytes) -> bool:
     return bool(time.time() - holder["time"] > _ABANDONED_SECONDS)
 
 
-def _copy(source: str, destination: str, warmup_requests: str | None, fraud_thresholds: Mapping[str, float]) -> None:
+def _copy(source: str, destination: str, additions: _Additions) -> None:
     filesystem.copy_folder(source, destination, leave_out=[MODEL_FILE])
-    if warmup_requests is not None:
-        filesystem.copy_file(warmup_requests, filesystem.join(destination, WARMUP_FILE))
-    if fraud_thresholds:
-        described = read_description(destination).model_copy(update={"fraud_thresholds": dict(fraud_thresholds)})
+    for name, file in additions.files.items():
+        filesystem.copy_file(file, filesystem.join(destination, name))
+    if additions.fraud_thresholds:
+        thresholds = dict(additions.fraud_thresholds)
+        described = read_description(destination).model_copy(update={"fraud_thresholds": thresholds})
         write_description(destination, described)
     filesystem.copy_file(filesystem.join(source, MODEL_FILE), filesystem.join(destination, MODEL_FILE))
 
@@ -183,8 +197,14 @@ class ModelPusherExecutor(PusherExecutor):
         requests = os.path.join(artifact_utils.get_single_uri(input_dict["infra_blessing"]), WARMUP_REQUESTS)
         base = destination.filesystem.base_directory
         blessing = artifact_utils.get_single_uri(input_dict[standard_component_specs.MODEL_BLESSING_KEY])
+        held_out = os.path.join(blessing, HELD_OUT_FILE)
         folder, version = push(
-            model_folder, base, requests if fileio.exists(requests) else None, _fraud_thresholds(blessing)
+            model_folder,
+            base,
+            requests if fileio.exists(requests) else None,
+            _fraud_thresholds(blessing),
+            # A blessing of before it was written has none.
+            held_out if fileio.exists(held_out) else None,
         )
         hold = ModelVersions(base).hold
         logging.getLogger("adclick").info(

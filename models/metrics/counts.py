@@ -198,6 +198,28 @@ def thresholds(counts: SliceCounts, rates: Sequence[float]) -> dict[float, float
     return found
 
 
+def quantiles(counts: SliceCounts, shares: Sequence[float]) -> tuple[float, ...]:
+    """The predictions below which lie shares of the impressions, ascending where the shares are; none of none.
+
+    Within a bin, 0.2 % of odds wide, predictions are taken to lie evenly.
+    """
+    distinct, where = np.unique(counts.bins % _BINS, return_inverse=True)
+    weight = _sum_by(where, counts.clicked + counts.unclicked, len(distinct))
+    kept = weight > 0
+    distinct, weight = distinct[kept], weight[kept]
+    if not len(distinct):
+        return ()
+    # A bin's edges, each at the share of impressions below it; gaps between bins hold nobody.
+    above = np.cumsum(weight) / weight.sum()
+    below = np.concatenate([[0.0], above[:-1]])
+    positions = []
+    for share in shares:
+        place = min(int(np.searchsorted(above, share - 1e-12)), len(distinct) - 1)
+        positions.append(distinct[place] + (share - below[place]) / (above[place] - below[place]))
+    logits = np.array(positions) * (2 * _LARGEST_LOGIT / _BINS) - _LARGEST_LOGIT
+    return tuple((1 / (1 + np.exp(-logits))).tolist())
+
+
 @dataclass(frozen=True)
 class CalibrationBin:
     """Impressions of about the same prediction.

@@ -29,6 +29,7 @@ from models.evaluation import (
     read_refusals,
     read_undecided,
 )
+from models.held_out import HELD_OUT_FILE, HeldOut
 from models.settings import EvaluationSettings, ThresholdSettings
 from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
 from schema.errors import ModelRefused
@@ -258,3 +259,18 @@ def test_its_thresholds_are_those_of_the_held_out_rows(tiny_model: TinyModel, ev
         # A little lower, and more of them lie above.
         assert (chance[clicked == 0] >= threshold - 0.005).mean() > float(rate)
     assert found["0.001"] > found["0.1"]
+
+
+def test_the_blessing_carries_what_a_version_keeps(tiny_model: TinyModel, evaluation: str) -> None:
+    held_out = HeldOut.from_bytes((Path(evaluation).with_name("blessing") / HELD_OUT_FILE).read_bytes())
+    chance, _ = scored(tiny_model, tiny_model.folder)
+    overall = read_metrics(evaluation)[0].metrics
+    assert held_out.metrics["auc"].value == overall["auc"].value
+    assert held_out.metrics["example_count"].value == len(chance) == len(held_out.audience)
+    assert held_out.quantiles[100] == pytest.approx(np.median(chance), rel=0.02)
+    assert {name for row in held_out.audience for name in row} == set(tiny_model.features.model_inputs)
+    # The rows are the held-out ones, in an order of their own.
+    given = [row["shown_at"][0] for row in tiny_model.rows[700:]]
+    drawn = [row["shown_at"] for row in held_out.audience]
+    assert sorted(drawn) == given
+    assert drawn != given

@@ -96,6 +96,8 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
     infra_blessing.set_int_custom_property("blessed", served_right)
     (tmp_path / "infra_blessing").mkdir()
     (tmp_path / "infra_blessing" / "tf_serving_warmup_requests").write_bytes(b"requests")
+    (tmp_path / "blessing").mkdir()
+    (tmp_path / "blessing" / "held_out.json.gz").write_bytes(b"audience")
     pushed = artifact(standard_artifacts.PushedModel, "pushed")
     destination = pusher_pb2.PushDestination(
         filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(tmp_path / "base"))
@@ -111,6 +113,7 @@ def test_only_a_model_that_both_gates_bless_is_pushed(
         assert pushed.get_string_custom_property("pushed_version") == str(versions[0])
         version = tmp_path / "base" / str(versions[0])
         assert (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes() == b"requests"
+        assert (version / "assets.extra" / "held_out.json.gz").read_bytes() == b"audience"
 
 
 def test_a_version_carries_its_thresholds(tiny_model: TinyModel, tmp_path: Path) -> None:
