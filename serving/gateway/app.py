@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from serving.console.api import CONSOLE_ENDPOINTS
 from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint, OpenEndpoint
 from serving.gateway.exchange import exchange_of
@@ -39,7 +40,7 @@ def create_app(gateway: Gateway) -> Starlette:
             yield
 
     return Starlette(
-        routes=[_route(gateway, endpoint) for endpoint in ENDPOINTS],
+        routes=[_route(gateway, endpoint) for endpoint in (*ENDPOINTS, *CONSOLE_ENDPOINTS)],
         exception_handlers={HTTPException: _no_such_endpoint},
         lifespan=lifespan,
     )

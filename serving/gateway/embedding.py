@@ -44,7 +44,13 @@ class ImageEmbedder:
         self._metrics = metrics
 
     async def embed(
-        self, creatives: CreativeStore, model: ServedModel, images: Sequence[Any], deadline: float
+        self,
+        creatives: CreativeStore,
+        model: ServedModel,
+        images: Sequence[Any],
+        deadline: float,
+        *,
+        is_traffic: bool = True,
     ) -> EmbeddedImages:
         """The embeddings of a request's images.
 
@@ -53,6 +59,7 @@ class ImageEmbedder:
             model: A version that takes images.
             images: For each ad UNSET, None, a key, an address, or `Base64`.
             deadline: When the answer comes too late, by `time.monotonic()`.
+            is_traffic: Whether the images are of ads that may be shown, which are counted.
 
         Raises:
             GatewayError: An image is not allowed, or is none.
@@ -74,5 +81,6 @@ class ImageEmbedder:
             UNKNOWN_KEY if image.status == OK and nothing else image.status
             for image, nothing in zip(resolved, is_unknown, strict=True)
         ]
-        self._metrics.count_creatives(statuses)
+        if is_traffic:
+            self._metrics.count_creatives(statuses)
         return EmbeddedImages(resolved, embeddings, statuses)

@@ -172,7 +172,9 @@ class RequestForm:
             return msgspec.defstruct(title, entries, rename=spelled, forbid_unknown_fields=True)
 
         context = structure("Context", [field for field in fields if field.name not in own])
+        self._context_type = context
         ad = structure("Ad", fields)
+        self._ad_type = ad
         ads = Annotated[list[ad], msgspec.Meta(min_length=1, max_length=limits.ads)]  # type: ignore[valid-type]
         self.score_type = msgspec.defstruct(
             "ScoreRequest",
@@ -231,6 +233,36 @@ class RequestForm:
             return [UNSET] * len(request.ads)
         attribute = self._attributes[self._image.name]
         return [getattr(ad, attribute) for ad in request.ads]
+
+    def contexts(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Rows, by column, as the contexts of requests; the image, which is no context's, is left out.
+
+        Raises:
+            msgspec.ValidationError: A value is not of its column's type, or a column is none of the model's.
+        """
+        own = {field.name for field in (self._image, self._identifier) if field is not None}
+        given = [{name: value for name, value in row.items() if name not in own} for row in rows]
+        return [msgspec.convert(self._spellings.spelled(row), self._context_type) for row in given]
+
+    def over(self, context: Any, ad: Any, contexts: Sequence[Any]) -> list[Any]:
+        """One ad in each of several contexts, whose values count where a request's context gives none.
+
+        Args:
+            context: The request's context.
+            ad: The ad; None for one of which nothing is given.
+            contexts: From `contexts`.
+
+        Returns:
+            Requests with this one ad each.
+        """
+        given = {name: value for name, value in msgspec.structs.asdict(context).items() if value is not UNSET}
+        ads = [self._ad_type() if ad is None else ad]
+        return [self.score_type(ads, msgspec.structs.replace(other, **given)) for other in contexts]
+
+    def given(self, part: Any) -> set[str]:
+        """The columns, but the image, that a context or an ad gives."""
+        values = ((field.name, getattr(part, self._attributes[field.name])) for field in self._columns)
+        return {name for name, value in values if value is not UNSET}
 
     def identifiers(self, request: Any) -> list[bytes]:
         """What a request names the impression of each ad; empty where it does not."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.errors import InvalidArgumentError
+from serving.gateway.audience import AudienceScorer
 from serving.gateway.backends import Backend
 from serving.gateway.device_metrics import DeviceMetrics
 from serving.gateway.device_state import DeviceState
@@ -17,6 +18,7 @@ from serving.gateway.devices import DeviceReports
 from serving.gateway.embedding import ImageEmbedder
 from serving.gateway.exchange import Exchange
 from serving.gateway.fields import RequestForm
+from serving.gateway.held_out import HeldOutRows
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.reload import Reloader
 from serving.gateway.scoring import Scored, Scorer
@@ -45,6 +47,8 @@ class Gateway:
         snapshots: What answers requests now.
         embedder: Has images embedded.
         scorer: Asks versions for scores.
+        held_out: What versions keep of the rows they were judged by.
+        audience: Compares ads over those rows.
         shadow: Asks a version that has no say.
         telemetry: Notes requests and scores.
         reloader: Takes over changed settings.
@@ -76,6 +80,8 @@ class Gateway:
         self.snapshots = Snapshots(first_snapshot(settings, keys, backend))
         self.embedder = ImageEmbedder(backend, self.metrics)
         self.scorer = Scorer(backend, self.embedder, self.metrics)
+        self.held_out = HeldOutRows(settings.backend.model_base_path)
+        self.audience = AudienceScorer(self.scorer, self.embedder, self.held_out)
         self.shadow = Shadow(self.snapshots, self.scorer, self.metrics)
         self.telemetry = Telemetry(settings.log, self.metrics)
         self.reloader = Reloader(self.snapshots, settings_file, backend, self.metrics)

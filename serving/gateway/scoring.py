@@ -107,20 +107,14 @@ class Scorer:
         columns = model.form.columns(contexts)
         count = sum(len(context.ads) for context in contexts)
         statuses, keys = [""] * count, [b""] * count
-        if model.image is None:
-            probabilities = await self._backend.run(
-                model.version, SERVING_DEFAULT, columns, CLICK_PROBABILITY, deadline
-            )
-        else:
+        embeddings = None
+        if model.image is not None:
             images = [image for context in contexts for image in model.form.images(context)]
             embedded = await self._embedder.embed(snapshot.creatives, model, images, deadline)
             statuses = embedded.statuses
             keys = [image.key for image in embedded.resolved]
-            assert model.embedding is not None
-            inputs = {**columns, model.embedding: embedded.embeddings}
-            probabilities = await self._backend.run(model.version, SCORE, inputs, CLICK_PROBABILITY, deadline)
-        self._check_probabilities(probabilities, count, model.version)
-        probabilities = probabilities.reshape(count)
+            embeddings = embedded.embeddings
+        probabilities = await self.probabilities(model, columns, embeddings, count, deadline)
         scored = []
         start = 0
         for context in contexts:
@@ -129,6 +123,34 @@ class Scorer:
             scored.append(Scored(target, model, probabilities[rows], statuses[rows], part, keys[rows]))
             start = rows.stop
         return scored
+
+    async def probabilities(
+        self, model: ServedModel, columns: Mapping[str, Array], embeddings: Array | None, count: int, deadline: float
+    ) -> Array:
+        """Click probabilities of ads whose images are embedded.
+
+        Args:
+            model: The version that is asked.
+            columns: Its inputs but the image, a row for each ad.
+            embeddings: The images' embeddings, float32 [ads, width]; None for a version that takes none.
+            count: How many ads there are.
+            deadline: When the answer comes too late, by `time.monotonic()`.
+
+        Returns:
+            float32 [ads].
+
+        Raises:
+            ServingError: The version is gone, or cannot be asked.
+            GatewayError: It gave something that is no probability.
+        """
+        if embeddings is None:
+            found = await self._backend.run(model.version, SERVING_DEFAULT, columns, CLICK_PROBABILITY, deadline)
+        else:
+            assert model.embedding is not None
+            inputs = {**columns, model.embedding: embeddings}
+            found = await self._backend.run(model.version, SCORE, inputs, CLICK_PROBABILITY, deadline)
+        self._check_probabilities(found, count, model.version)
+        return found.reshape(count)
 
     def _check_probabilities(self, probabilities: Array, count: int, version: int) -> None:
         """Refuses what a model gave in place of probabilities: no answer, log or comparison may hold it."""

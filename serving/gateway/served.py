@@ -31,7 +31,8 @@ SCORE = "score"
 EXPLAIN = "explain"
 CREATIVE_EMBEDDING = "creative_embedding"
 CLICK_PROBABILITY = "click_probability"
-_DESCRIPTION = os.path.join("assets.extra", "adclick.json")
+_EXTRA_FOLDER = "assets.extra"
+_DESCRIPTION = "adclick.json"
 _UNKNOWN_SECONDS = 10.0
 
 Array = np.ndarray[Any, Any]
@@ -195,22 +196,33 @@ def _features(base_path: str, version: int) -> tuple[FeatureTable | None, str]:
 
 def description_path(base_path: str, version: int) -> str:
     """Where a pushed version describes itself."""
-    return os.path.join(base_path, str(version), _DESCRIPTION)
+    return extra_path(base_path, version, _DESCRIPTION)
+
+
+def extra_path(base_path: str, version: int, name: str) -> str:
+    """Where a pushed version keeps a file that model servers ignore."""
+    return os.path.join(base_path, str(version), _EXTRA_FOLDER, name)
 
 
 def text_of(path: str) -> str | None:
     """A file's text; None if there is no such file: a model of another origin."""
+    content = content_of(path)
+    return None if content is None else content.decode()
+
+
+def content_of(path: str) -> bytes | None:
+    """A file's content; None if there is no such file."""
     try:
         if "://" not in path:
-            with open(path, encoding="utf-8") as stream:
+            with open(path, "rb") as stream:
                 return stream.read()
         if is_bucket_address(path):
-            return bucket.read(path).decode()
+            return bucket.read(path)
         import tensorflow as tf
 
         try:
-            with tf.io.gfile.GFile(path, "r") as stream:
-                return str(stream.read())
+            with tf.io.gfile.GFile(path, "rb") as stream:
+                return bytes(stream.read())
         except tf.errors.NotFoundError:
             return None
     except FileNotFoundError:

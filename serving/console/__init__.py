@@ -1,0 +1,1 @@
+"""What the gateway shows to people: the console's JSON below `/console/api/`."""

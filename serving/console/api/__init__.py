@@ -1,0 +1,11 @@
+"""The console's endpoints, a module each. A new one is a module here and its line in `CONSOLE_ENDPOINTS`."""
+
+from __future__ import annotations
+
+from serving.console.api import compare, place
+from serving.gateway.endpoints.endpoint import ApiEndpoint
+
+CONSOLE_ENDPOINTS: tuple[ApiEndpoint, ...] = (
+    compare.ENDPOINT,
+    place.ENDPOINT,
+)

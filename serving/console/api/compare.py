@@ -1,0 +1,104 @@
+"""`POST /console/api/compare`: up to 20 ads over a sample of last month's impressions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from serving.gateway.audience import MOST_ADS
+from serving.gateway.comparison import RESAMPLES, Rate
+from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
+from serving.gateway.endpoints.score import CreativeStatus
+from serving.gateway.errors import invalid
+from serving.gateway.exchange import Exchange
+from serving.gateway.gateway import Gateway
+
+_METHOD = (
+    f"95 % percentile bootstrap over the audience's rows, {RESAMPLES:,} resamples, the same rows for all ads. It holds "
+    "what the sample of impressions leaves open, not what the model does not know."
+)
+
+
+class ComparedAd(Struct):
+    index: Annotated[int, Meta(description="Which of the request's ads, from 0.")]
+    rank: Annotated[int, Meta(description="1 for the highest expected click rate.")]
+    click_rate: Rate
+    difference_to_best: Annotated[Rate, Meta(description="Its click rate less that of rank 1.")]
+    best_share: Annotated[float | None, Meta(description="In which share of the resamples it has the highest rate.")]
+    creative_status: CreativeStatus | UnsetType = UNSET
+
+
+class PartOfAudience(Struct):
+    value: Annotated[str, Meta(description="Empty where the value is missing.")]
+    rows: int
+    click_rates: Annotated[list[Rate], Meta(description="By the request's index of the ad.")]
+
+
+class Breakdown(Struct):
+    column: str
+    parts: Annotated[list[PartOfAudience], Meta(description="The most frequent value first.")]
+
+
+class Audience(Struct):
+    span: Annotated[int | None, Meta(description="The month, such as 202610.")]
+    rows: int
+    replaced_values: Annotated[int, Meta(description="Its values that were no Unicode text.")]
+    left_out_rows: Annotated[int, Meta(description="Drawn rows that were too large to be kept.")]
+
+
+class ComparedAds(Struct):
+    request_id: RequestId
+    model: ModelAnswer
+    audience: Audience
+    method: Annotated[str, Meta(description="What the intervals are.")]
+    as_shown: Annotated[Rate | None, Meta(description="The expected rate with the creatives that were shown then.")]
+    ads: Annotated[list[ComparedAd], Meta(description="Ranked.")]
+    breakdowns: list[Breakdown]
+
+
+async def answer(gateway: Gateway, exchange: Exchange) -> ComparedAds:
+    snapshot = exchange.snapshot
+    request = (await snapshot.first_model()).form.read(exchange.body)
+    if len(request.ads) > MOST_ADS:
+        raise invalid(f"at most {MOST_ADS} ads are compared at a time, not {len(request.ads)}", "ads")
+    target = snapshot.router.targets[0]
+    compared = await gateway.audience.compare(snapshot, target, request)
+    exchange.versions.add(compared.model.version)
+    exchange.routes.add(target.name)
+    comparison, held_out = compared.comparison, compared.judged.held_out
+    order = np.argsort([-rate.value for rate in comparison.rates], kind="stable").tolist()
+    return ComparedAds(
+        exchange.request_id,
+        ModelAnswer(snapshot.settings.backend.model_name, compared.model.version, target.name),
+        Audience(held_out.span, len(held_out.audience), held_out.replaced_values, held_out.left_out_rows),
+        _METHOD,
+        comparison.as_shown,
+        [
+            ComparedAd(
+                index,
+                rank,
+                comparison.rates[index],
+                comparison.differences[index],
+                comparison.best_shares[index],
+                compared.statuses[index] or UNSET,
+            )
+            for rank, index in enumerate(order, 1)
+        ],
+        [
+            Breakdown(column, [PartOfAudience(part.value, part.rows, part.rates) for part in parts])
+            for column, parts in comparison.slices.items()
+        ],
+    )
+
+
+ENDPOINT = ApiEndpoint(
+    "POST",
+    "/console/api/compare",
+    name="console_compare",
+    summary="Compare ads over a sample of last month's impressions",
+    answer=answer,
+    answers_with=ComparedAds,
+    request_type=lambda form: form.score_type,
+)
