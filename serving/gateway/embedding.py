@@ -12,6 +12,7 @@ from serving.gateway.backends import Backend
 from serving.gateway.creatives import OK, UNKNOWN_KEY, CreativeStore, Resolved
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.served import CREATIVE_EMBEDDING, EMBED_CREATIVE, ServedModel
+from serving.gateway.traffic import Traffic
 
 Array = np.ndarray[Any, Any]
 
@@ -37,11 +38,13 @@ class ImageEmbedder:
     Args:
         backend: Where the models run.
         metrics: Where images are counted.
+        traffic: Where they are tallied for people.
     """
 
-    def __init__(self, backend: Backend, metrics: GatewayMetrics) -> None:
+    def __init__(self, backend: Backend, metrics: GatewayMetrics, traffic: Traffic) -> None:
         self._backend = backend
         self._metrics = metrics
+        self._traffic = traffic
 
     async def embed(
         self,
@@ -83,4 +86,5 @@ class ImageEmbedder:
         ]
         if is_traffic:
             self._metrics.count_creatives(statuses)
+            self._traffic.note_images(model.version, statuses)
         return EmbeddedImages(resolved, embeddings, statuses)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from serving.gateway.settings import GatewaySettings
 from serving.gateway.shadow import Shadow
 from serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
 from serving.gateway.telemetry import Telemetry
+from serving.gateway.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Gateway:
     Attributes:
         backend: Where the models run.
         metrics: What is counted.
+        traffic: The same over time, for people.
         snapshots: What answers requests now.
         embedder: Has images embedded.
         scorer: Asks versions for scores.
@@ -77,13 +80,14 @@ class Gateway:
         keys = read_keys(settings)
         self.backend = backend
         self.metrics = GatewayMetrics()
+        self.traffic = Traffic(time.time())
         self.snapshots = Snapshots(first_snapshot(settings, keys, backend))
-        self.embedder = ImageEmbedder(backend, self.metrics)
+        self.embedder = ImageEmbedder(backend, self.metrics, self.traffic)
         self.scorer = Scorer(backend, self.embedder, self.metrics)
         self.held_out = HeldOutRows(settings.backend.model_base_path)
         self.audience = AudienceScorer(self.scorer, self.embedder, self.held_out)
         self.shadow = Shadow(self.snapshots, self.scorer, self.metrics)
-        self.telemetry = Telemetry(settings.log, self.metrics)
+        self.telemetry = Telemetry(settings.log, self.metrics, self.traffic)
         self.reloader = Reloader(self.snapshots, settings_file, backend, self.metrics)
         self.devices: DeviceReports | None = None
         if settings.edge.reports_file is not None:
@@ -105,7 +109,7 @@ class Gateway:
         self.telemetry.start()
         await asyncio.to_thread(self.backend.route, routing.labels, routing.versions)
         await snapshot.models.refresh_all(snapshot.router.targets)
-        tasks = [asyncio.create_task(self._keep_up_to_date()), asyncio.create_task(self.shadow.ask())]
+        tasks = [asyncio.create_task(work()) for work in (self._keep_up_to_date, self.shadow.ask, self._close_seconds)]
         try:
             yield
         finally:
@@ -143,3 +147,8 @@ class Gateway:
                 await snapshot.models.refresh_all(snapshot.router.targets)
             except Exception:  # This must outlive whatever one look meets.
                 logger.exception("keeping up to date failed")
+
+    async def _close_seconds(self) -> None:
+        while True:
+            await asyncio.sleep(1.0 - time.time() % 1.0)
+            self.traffic.close_second(time.time())

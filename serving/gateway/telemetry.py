@@ -17,6 +17,7 @@ from serving.gateway.prediction_log import Prediction, PredictionLog
 from serving.gateway.scoring import Scored
 from serving.gateway.security import keyed_hash, read_hash_key
 from serving.gateway.settings import LogSettings
+from serving.gateway.traffic import Traffic
 
 access_logger = logging.getLogger("adclick.access")
 
@@ -27,14 +28,16 @@ class Telemetry:
     Args:
         settings: What is written down.
         metrics: Where they are counted.
+        traffic: Where they are tallied for people.
 
     Raises:
         NotFoundError, InvalidArgumentError: The secret with which people's names are hashed cannot be read.
     """
 
-    def __init__(self, settings: LogSettings, metrics: GatewayMetrics) -> None:
+    def __init__(self, settings: LogSettings, metrics: GatewayMetrics, traffic: Traffic) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._traffic = traffic
         self._hash_key = read_hash_key(settings.hash_key_file)
         self._predictions: PredictionLog | None = None
 
@@ -52,6 +55,7 @@ class Telemetry:
         """Notes that a request is answered."""
         seconds = time.monotonic() - exchange.started
         self._metrics.count_request(exchange.endpoint, status, seconds)
+        self._traffic.note_answer(exchange.endpoint, status, seconds, exchange.versions)
         if not self._settings.access:
             return
         line: dict[str, Any] = {
@@ -85,6 +89,7 @@ class Telemetry:
         exchange.versions.add(version)
         exchange.routes.add(route)
         self._metrics.count_ads(route, version, scored.probabilities)
+        self._traffic.note_ads(version, len(scored.probabilities))
         if self._predictions is None or random.random() * 100 >= self._settings.sample_percent:
             return
         columns = dict(scored.columns)

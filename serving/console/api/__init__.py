@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from serving.console.api import compare, place
+from serving.console.api import compare, place, traffic
 from serving.gateway.endpoints.endpoint import ApiEndpoint
 
 CONSOLE_ENDPOINTS: tuple[ApiEndpoint, ...] = (
     compare.ENDPOINT,
     place.ENDPOINT,
+    traffic.DAY,
+    traffic.LIVE,
 )
