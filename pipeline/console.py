@@ -116,11 +116,13 @@ class Steps:
     Attributes:
         finished: Those that ended well, in their order.
         running: The one at work, or that failed; None before the first and after the last.
+        on_change: Is called as a step starts or ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         self.finished: list[Step] = []
         self.running: str | None = None
+        self.on_change = on_change
 
 
 class StepWatcher(logging.Handler):
@@ -175,11 +177,13 @@ def watching(console: Console | None, total: int, steps: Steps) -> Iterator[None
 
         def start(name: str) -> None:
             steps.running = name
+            steps.on_change()
             progress.update(task, description=name)
 
         def end(step: Step) -> None:
             steps.running = None
             steps.finished.append(step)
+            steps.on_change()
             progress.advance(task)
             if console is not None:
                 how = "reused" if step.reused else f"{step.seconds:.1f} s"

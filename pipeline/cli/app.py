@@ -9,7 +9,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -35,6 +35,9 @@ from pipeline.console import plain_console
 from serving.command_line import run_command_line
 from serving.gateway.command import SERVE_CONTEXT, serve
 from serving.script import run_script
+
+if TYPE_CHECKING:
+    from serving.gateway.pipeline_runs import PipelineRuns
 
 #: In the order in which help lists them.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -69,8 +72,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def find_runs(push_directory: str) -> PipelineRuns | None:
+    """The runs that pushed to a push directory, where they are at hand, for `serve` to show."""
+    from pipeline.prediction.runs_at_hand import runs_beside
+
+    return runs_beside(push_directory)
+
+
 for command in COMMANDS:
-    context = SERVE_CONTEXT if command is serve else None
+    context = {**SERVE_CONTEXT, "obj": find_runs} if command is serve else None
     app.command(command.__name__.rstrip("_").replace("_", "-"), context_settings=context)(command)
 app.add_typer(stream_app, name="stream")
 app.add_typer(edge_app, name="edge")

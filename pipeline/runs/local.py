@@ -208,7 +208,8 @@ def run_local(
         metadata_connection_config=connection,
         enable_cache=use_cache,
     )
-    steps = Steps()
+    record.planned_steps = [component.id for component in pipeline.components]
+    steps = Steps(on_change=lambda: _note_progress(config.output, record, steps))
     try:
         with watching(console, len(pipeline.components), steps), readable_worker_errors():
             LocalDagRunner().run(pipeline)
@@ -233,13 +234,27 @@ def run_local(
         record.reasons = [f"{type(error).__name__}: {error}"]
         raise
     finally:
-        record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps.finished]
+        _take_over(record, steps)
         record.finished = datetime.now(UTC)
         fill_record(record, outputs_of_last_run(connection), drops)
         if record.state == "pushed":
             find_held(record, ModelVersions(config.push_base))
         write_record(config.output, record)
     return record
+
+
+def _take_over(record: RunRecord, steps: Steps) -> None:
+    record.steps = [StepRecord(name=step.name, seconds=step.seconds, reused=step.reused) for step in steps.finished]
+    record.running_step = steps.running
+
+
+def _note_progress(output: str, record: RunRecord, steps: Steps) -> None:
+    """Tells those who look at the record meanwhile how far the run is; no run fails for it."""
+    _take_over(record, steps)
+    try:
+        write_record(output, record)
+    except OSError:
+        logging.getLogger("adclick").warning("how far the run is could not be written", exc_info=True)
 
 
 def outputs_of_last_run(connection: metadata_store_pb2.ConnectionConfig) -> dict[str, list[types.Artifact]]:

@@ -155,6 +155,9 @@ class RunRecord(_Part):
         state: `running` until the run ends; whoever reads the record of one that ended without a word, as by SIGKILL or
             for lack of memory, finds `killed`. `held` is a blessed model that is not served, because of a roll-back.
         window: The months of the window, those that were left out too.
+        planned_steps: All steps, in the order in which they begin; empty for a run on a platform.
+        steps: Those that ended well.
+        running_step: The one at work, or that the run ended in; None before the first and after the last.
         missing_months: Months of the window that were never delivered.
         unread: What of the data root was not read, relative to it; folders with a slash at the end.
         litter: How many files and folders that systems left behind were passed over.
@@ -183,7 +186,9 @@ class RunRecord(_Part):
     copies: CopiesRecord | None = None
     drift: list[str] = []
     drops: list[DropRecord] = []
+    planned_steps: list[str] = []
     steps: list[StepRecord] = []
+    running_step: str | None = None
     evaluation: list[SliceRecord] = []
     evaluation_uri: str | None = None
     reasons: list[str] = []

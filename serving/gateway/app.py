@@ -62,15 +62,16 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> Route:
 
 
 class _ApiAnswer:
-    """Sends what an endpoint of the API answers, as JSON."""
+    """Sends what an endpoint of the API answers, as JSON where it is no response itself."""
 
     def __init__(self, gateway: Gateway, endpoint: ApiEndpoint) -> None:
         self._gateway = gateway
         self._answer = endpoint.answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _encode(await self._answer(self._gateway, exchange_of(scope)))
-        await Response(body, media_type=JSON)(scope, receive, send)
+        answer = await self._answer(self._gateway, exchange_of(scope))
+        response = answer if isinstance(answer, Response) else Response(_encode(answer), media_type=JSON)
+        await response(scope, receive, send)
 
 
 class _OpenAnswer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,9 +19,12 @@ from serving.errors import ServingError
 from serving.foreground import settle, stopping_on_signals
 from serving.script import run_script
 
+if TYPE_CHECKING:
+    from serving.gateway.pipeline_runs import PipelineRuns
+
 logger = logging.getLogger(__name__)
 
-#: What follows `--models-only` are the model server's own flags.
+#: The context's object, where there is one, finds runs; what follows `--models-only` are the model server's own flags.
 SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -58,7 +62,13 @@ def serve(
         ports=(port, rest_port, grpc_port),
         model_name=model_name,
         poll_seconds=poll_seconds,
+        find_runs=context.obj or _no_runs,
     )
+
+
+def _no_runs(push_directory: str) -> PipelineRuns | None:
+    """Finds no runs: the gateway alone knows nothing of a pipeline."""
+    return None
 
 
 def main() -> None:
@@ -82,6 +92,7 @@ def run_serve(
     ports: tuple[int, int, int],
     model_name: str | None,
     poll_seconds: float,
+    find_runs: Callable[[str], PipelineRuns | None] = _no_runs,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then answers what it has begun and returns.
 
@@ -93,6 +104,7 @@ def run_serve(
         ports: Of the ad API, of TensorFlow Serving's REST API and of its gRPC API.
         model_name: The model's name; counts before the one in the settings.
         poll_seconds: How often to look for a new version, in seconds.
+        find_runs: Finds the runs that pushed to a push directory; None where they are not at hand.
 
     Raises:
         ConfigError: The options do not say which model to serve, or a setting is wrong.
@@ -146,6 +158,7 @@ def run_serve(
                 model_server=model_server,
                 settings_file=gateway_config,
                 is_open=development,
+                runs=find_runs(backend.model_base_path),
             )
         )
         if development:

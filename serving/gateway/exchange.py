@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
@@ -21,6 +22,7 @@ class Exchange:
         request_id: The header `X-Request-Id`, or a number that was drawn.
         snapshot: What answers it.
         started: When it came, by `time.monotonic()`.
+        arguments: The parts of the address that the endpoint's path names.
         body: What was sent.
         client: Whose it is: the API key's owner, or the address.
         user: The person whom it is about; empty where it names none.
@@ -33,6 +35,7 @@ class Exchange:
     request_id: str
     snapshot: Snapshot
     started: float = field(default_factory=time.monotonic)
+    arguments: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     client: str = ""
     user: str = ""

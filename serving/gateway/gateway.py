@@ -21,6 +21,7 @@ from serving.gateway.exchange import Exchange
 from serving.gateway.fields import RequestForm
 from serving.gateway.held_out import HeldOutRows
 from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.pipeline_runs import PipelineRuns
 from serving.gateway.reload import Reloader
 from serving.gateway.scoring import Scored, Scorer
 from serving.gateway.settings import GatewaySettings
@@ -42,6 +43,7 @@ class Gateway:
         backend: Where the models run.
         settings_file: The file that the settings came from; its changes are taken over. None for settings that stay.
         is_open: Whether anyone may ask, for development.
+        runs: The pipeline's runs, where they are at hand.
 
     Attributes:
         backend: Where the models run.
@@ -57,6 +59,7 @@ class Gateway:
         reloader: Takes over changed settings.
         devices: What devices reported; None where no reports are kept.
         device_metrics: The same for Prometheus.
+        runs: The pipeline's runs; None where they are not at hand.
         in_flight: How many requests are being answered.
 
     Raises:
@@ -70,6 +73,7 @@ class Gateway:
         *,
         settings_file: Path | None = None,
         is_open: bool = False,
+        runs: PipelineRuns | None = None,
     ) -> None:
         security = settings.security
         if not is_open and security.api_keys_file is None and security.client_authority_file is None:
@@ -99,6 +103,7 @@ class Gateway:
             devices.states if devices is not None else dict[str, DeviceState],
             lambda: devices.dropped if devices is not None else 0,
         )
+        self.runs = runs
         self.in_flight = 0
 
     @contextlib.asynccontextmanager

@@ -16,6 +16,8 @@ from serving.gateway.settings import LimitSettings
 logger = logging.getLogger(__name__)
 
 _VERSIONS = 4
+#: Without their audiences they are small.
+_FACTS = 200
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,19 @@ class Nothing:
     reason: str
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a version keeps, without its audience.
+
+    Attributes:
+        held_out: What it keeps, with no audience.
+        audience_rows: How many rows the audience has.
+    """
+
+    held_out: HeldOut
+    audience_rows: int
+
+
 class HeldOutRows:
     """Reads what versions keep, and remembers it for those that were asked for last.
 
@@ -54,6 +69,7 @@ class HeldOutRows:
     def __init__(self, base_path: str) -> None:
         self._base_path = base_path
         self._known: OrderedDict[tuple[int, RequestForm], Judged] = OrderedDict()
+        self._facts: OrderedDict[str, Facts] = OrderedDict()
 
     async def of(self, model: ServedModel) -> Judged | Nothing:
         """What a version keeps."""
@@ -70,17 +86,46 @@ class HeldOutRows:
         self._known.move_to_end(key)
         return known
 
+    def facts(self, folder: str, version: int) -> Facts | Nothing:
+        """What a version keeps, without its audience; takes a moment where it was not asked for before.
+
+        Args:
+            folder: Where versions lie: the push directory, or where held or withdrawn ones are.
+            version: The version's number.
+        """
+        path = extra_path(folder, version, HELD_OUT_FILE)
+        known = self._facts.get(path)
+        if known is None:
+            held_out = _held_out(path, version)
+            if isinstance(held_out, Nothing):
+                return held_out
+            known = Facts(held_out.model_copy(update={"audience": ()}), len(held_out.audience))
+            self._facts[path] = known
+            while len(self._facts) > _FACTS:
+                self._facts.popitem(last=False)
+        return known
+
     def _read(self, model: ServedModel) -> Judged | Nothing:
         if not self._base_path:
             return Nothing("this gateway does not know the push directory: set backend.model_base_path")
         path = extra_path(self._base_path, model.version, HELD_OUT_FILE)
+        held_out = _held_out(path, model.version)
+        if isinstance(held_out, Nothing):
+            return held_out
         try:
-            content = content_of(path)
-            if content is None:
-                return Nothing(f"version {model.version} was pushed without its held-out rows; later ones have them")
-            held_out = HeldOut.from_bytes(content)
             form = RequestForm(model.form.fields, LimitSettings(past_days=None, future_days=None))
             return Judged(replace(model, form=form), held_out, tuple(form.contexts(held_out.audience)))
         except Exception as error:  # Whatever it is: the version is served, and says what it is served without.
             logger.warning("%s cannot be read", path, exc_info=True)
             return Nothing(f"{path}: {type(error).__name__}: {error}")
+
+
+def _held_out(path: str, version: int) -> HeldOut | Nothing:
+    try:
+        content = content_of(path)
+        if content is None:
+            return Nothing(f"version {version} was pushed without its held-out rows; later ones have them")
+        return HeldOut.from_bytes(content)
+    except Exception as error:  # Whatever it is: the version is served, and says what it is served without.
+        logger.warning("%s cannot be read", path, exc_info=True)
+        return Nothing(f"{path}: {type(error).__name__}: {error}")

@@ -42,7 +42,8 @@ class ExchangeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-        exchange = Exchange(self._endpoint, request_id, self._snapshots.acquire())
+        arguments = scope.get("path_params", {})
+        exchange = Exchange(self._endpoint, request_id, self._snapshots.acquire(), arguments=arguments)
         begin(scope, exchange)
 
         async def send_noted(message: Message) -> None:

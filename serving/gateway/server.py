@@ -14,6 +14,7 @@ from serving.errors import InvalidArgumentError
 from serving.gateway.app import create_app
 from serving.gateway.backends import create_backend
 from serving.gateway.gateway import Gateway
+from serving.gateway.pipeline_runs import PipelineRuns
 from serving.gateway.settings import GatewaySettings
 from serving.model_server.dataplane import ModelServer
 from serving.model_server.server import address_of, answering, listen
@@ -43,6 +44,7 @@ def running_gateway(
     model_server: ModelServer | None = None,
     settings_file: Path | None = None,
     is_open: bool = False,
+    runs: PipelineRuns | None = None,
 ) -> Iterator[RunningGateway]:
     """Runs a gateway in a thread for the length of a `with` block; what has begun is answered.
 
@@ -53,6 +55,7 @@ def running_gateway(
         model_server: The models, where they run in this process.
         settings_file: The file whose changes are taken over.
         is_open: Whether anyone may ask; only on this machine.
+        runs: The pipeline's runs, where they are at hand.
 
     Raises:
         InvalidArgumentError: The settings leave it open to anyone, or lack something.
@@ -62,7 +65,11 @@ def running_gateway(
     if is_open and host not in _LOOPBACK:
         raise InvalidArgumentError(f"without authentication a gateway listens at 127.0.0.1 only, not at {host}")
     gateway = Gateway(
-        settings, create_backend(settings.backend, model_server), settings_file=settings_file, is_open=is_open
+        settings,
+        create_backend(settings.backend, model_server),
+        settings_file=settings_file,
+        is_open=is_open,
+        runs=runs,
     )
     options = tls_options(settings)
     with ExitStack() as stack:

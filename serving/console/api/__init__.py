@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from serving.console.api import compare, place, traffic
+from serving.console.api import compare, models, place, runs, traffic
 from serving.gateway.endpoints.endpoint import ApiEndpoint
 
 CONSOLE_ENDPOINTS: tuple[ApiEndpoint, ...] = (
     compare.ENDPOINT,
+    models.ENDPOINT,
     place.ENDPOINT,
+    runs.RUNS,
+    runs.REPORT,
     traffic.DAY,
     traffic.LIVE,
 )

@@ -36,7 +36,7 @@ class ApiEndpoint:
         name: Its name in metrics, one of its own.
         summary: What it does, in the API's document.
         answer: Answers a request, or raises `GatewayError`.
-        answers_with: The type of the answer, which is sent as JSON.
+        answers_with: The type of the answer, which is sent as JSON; None where the answer is a response itself.
         request_type: The type that a form checks requests by; None where there is no body.
         has_example: Whether the document shows a request.
         refusals: What it refuses besides what every endpoint does.
@@ -47,8 +47,8 @@ class ApiEndpoint:
     path: str
     name: str
     summary: str
-    answer: Callable[[Gateway, Exchange], Awaitable[Struct]]
-    answers_with: type[Struct]
+    answer: Callable[[Gateway, Exchange], Awaitable[Struct | Response]]
+    answers_with: type[Struct] | None
     request_type: Callable[[RequestForm], Any] | None = None
     has_example: bool = False
     refusals: Mapping[HTTPStatus, str] = field(default_factory=dict)

@@ -15,6 +15,7 @@ import pytest
 from components.click_evaluator.audience import audience_rows
 from models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
 from serving.client.client import ModelServerClient
+from serving.gateway.pipeline_runs import PipelineRuns
 from serving.gateway.server import running_gateway
 from serving.model_server.server import RunningServer, running_server
 from tests.models.tiny_model import TinyModel, as_example
@@ -61,10 +62,17 @@ def console(judged_models: RunningServer, judged_base: Path) -> Iterator[Callabl
     """Starts gateways: `console(kind, routing={...}, ...)` gives a client of one."""
     with ExitStack() as stack:
 
-        def start(kind: str = "in_process", *, is_open: bool = True, **sections: Any) -> httpx.Client:
-            settings = settings_for(kind, judged_models, judged_base, **sections)
+        def start(
+            kind: str = "in_process",
+            *,
+            is_open: bool = True,
+            runs: PipelineRuns | None = None,
+            base: Path = judged_base,
+            **sections: Any,
+        ) -> httpx.Client:
+            settings = settings_for(kind, judged_models, base, **sections)
             running = stack.enter_context(
-                running_gateway(settings, model_server=judged_models.model_server, is_open=is_open)
+                running_gateway(settings, model_server=judged_models.model_server, is_open=is_open, runs=runs)
             )
             return stack.enter_context(httpx.Client(base_url=running.url, trust_env=False, timeout=150))
 
