@@ -51,7 +51,8 @@ class Comparison:
     Attributes:
         rates: The expected click rate of each ad.
         differences: Each ad's rate less that of the ad with the highest; 0 for that one.
-        best_shares: In which share of the resamples each ad has the highest rate; None where too few rows tell.
+        best_shares: In which share of the resamples each ad has the highest rate, a draw parted among those that have
+            it; None where too few rows tell.
         as_shown: The rate that the audience had with what it was shown; None where that is not known.
         slices: By column, the rates over the rows of each of its values.
     """
@@ -86,7 +87,9 @@ def compare(probabilities: npt.NDArray[np.floating[Any]], ads: int, columns: Map
     best = int(np.argmax(means))
     has_interval = rows >= ROWS_FOR_INTERVAL
     differences = resampled[:, :ads] - resampled[:, [best]]
-    winners = np.bincount(np.argmax(resampled[:, :ads], axis=1), minlength=ads) / RESAMPLES
+    is_best = resampled[:, :ads] == resampled[:, :ads].max(axis=1, keepdims=True)
+    # Ads that no model tells apart, as where images have no effect, share what they win.
+    winners = (is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0)
     slices = {}
     for name, values in columns.items():
         codes = np.array(values, object)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from models.held_out import AUDIENCE_ROWS, HELD_OUT_FILE, HeldOut
 from serving.client.client import ModelServerClient
 from serving.client.gateway_client import GatewayClient
 from serving.model_server.servable import Servable
@@ -97,6 +98,8 @@ def test_an_unchanged_input_is_not_run_again(pushed: Project) -> None:
     first, *_, last = pushed.status()["runs"]
     assert first["steps"] and not any(step["reused"] for step in first["steps"])
     assert len(last["steps"]) == COMPONENTS and all(step["reused"] for step in last["steps"])
+    assert sorted(last["planned_steps"]) == sorted(step["name"] for step in last["steps"])
+    assert last["running_step"] is None
 
 
 def test_every_row_is_accounted_for(pushed: Project) -> None:
@@ -129,6 +132,21 @@ def test_the_pushed_model_answers_the_same_under_both_loaders(pushed: Project) -
         by_session["click_probability"], by_python["click_probability"].numpy(), rtol=0, atol=1e-7
     )
     assert np.ptp(by_session["click_probability"]) > 0.01
+
+
+def test_the_pushed_model_keeps_an_audience(pushed: Project) -> None:
+    (run, *_) = pushed.status()["runs"]
+    content = (pushed.push_base / str(pushed.versions[-1]) / "assets.extra" / HELD_OUT_FILE).read_bytes()
+    held_out = HeldOut.from_bytes(content)
+    overall = next(
+        found["metrics"] for found in run["evaluation"] if (found["slice"], found["model"]) == ("overall", "candidate")
+    )
+    assert held_out.span == 202609
+    assert len(held_out.audience) == min(run["drops"][-1]["rows_eval"], AUDIENCE_ROWS)
+    assert {name: estimate.value for name, estimate in held_out.metrics.items()} == {
+        name: metric["value"] for name, metric in overall.items()
+    }
+    assert not {"clicked", "impression_id"} & {name for row in held_out.audience for name in row}
 
 
 def test_the_server_answers_and_loads_a_new_version(pushed: Project, tmp_path: Path) -> None:

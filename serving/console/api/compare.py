@@ -23,10 +23,10 @@ _METHOD = (
 
 class ComparedAd(Struct):
     index: Annotated[int, Meta(description="Which of the request's ads, from 0.")]
-    rank: Annotated[int, Meta(description="1 for the highest expected click rate.")]
+    rank: Annotated[int, Meta(description="1 for the highest expected click rate; the same for the same.")]
     click_rate: Rate
     difference_to_best: Annotated[Rate, Meta(description="Its click rate less that of rank 1.")]
-    best_share: Annotated[float | None, Meta(description="In which share of the resamples it has the highest rate.")]
+    best_share: Annotated[float | None, Meta(description="In which share of the resamples it is the best.")]
     creative_status: CreativeStatus | UnsetType = UNSET
 
 
@@ -68,7 +68,8 @@ async def answer(gateway: Gateway, exchange: Exchange) -> ComparedAds:
     exchange.versions.add(compared.model.version)
     exchange.routes.add(target.name)
     comparison, held_out = compared.comparison, compared.judged.held_out
-    order = np.argsort([-rate.value for rate in comparison.rates], kind="stable").tolist()
+    values = np.array([rate.value for rate in comparison.rates])
+    order = np.argsort(-values, kind="stable").tolist()
     return ComparedAds(
         exchange.request_id,
         ModelAnswer(snapshot.settings.backend.model_name, compared.model.version, target.name),
@@ -78,13 +79,13 @@ async def answer(gateway: Gateway, exchange: Exchange) -> ComparedAds:
         [
             ComparedAd(
                 index,
-                rank,
+                1 + int(np.count_nonzero(values > values[index])),
                 comparison.rates[index],
                 comparison.differences[index],
                 comparison.best_shares[index],
                 compared.statuses[index] or UNSET,
             )
-            for rank, index in enumerate(order, 1)
+            for index in order
         ],
         [
             Breakdown(column, [PartOfAudience(part.value, part.rows, part.rates) for part in parts])

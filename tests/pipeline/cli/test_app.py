@@ -164,7 +164,8 @@ except ValueError:
 
 def test_steps_are_followed_by_what_tfx_logs() -> None:
     absl = logging.getLogger("absl")
-    steps = Steps()
+    seen: list[tuple[int, str | None]] = []
+    steps = Steps(on_change=lambda: seen.append((len(steps.finished), steps.running)))
     with watching(None, 2, steps):
         absl.info("Component %s is running.", "Transform")
         absl.info("Component %s is finished.", "Transform")
@@ -174,6 +175,7 @@ def test_steps_are_followed_by_what_tfx_logs() -> None:
     absl.info("Component %s is running.", "Later")
     absl.info("Component %s is finished.", "Later")
     assert [(step.name, step.reused) for step in steps.finished] == [("Transform", False), ("Evaluator", True)]
+    assert seen == [(0, "Transform"), (1, None), (1, "Evaluator"), (2, None)]
 
 
 def test_a_log_is_no_terminal_and_nothing_is_cut(tmp_path: Path) -> None:

@@ -184,3 +184,10 @@ def test_few_rows_have_no_interval() -> None:
     found = compare(np.full((ROWS_FOR_INTERVAL - 1, 2), 0.1), 2, {})
     assert found.rates[0].lower is None
     assert found.best_shares == [None, None]
+
+
+def test_ads_that_the_model_does_not_tell_apart_are_level(console: Start, tiny_model: TinyModel) -> None:
+    image = given(images(tiny_model)[0])
+    body = console().post(PATH, json={"ads": [{"image": image}, {"image": image}, {"image": image}]}).json()
+    assert [ad["rank"] for ad in body["ads"]] == [1, 1, 1]
+    assert [ad["best_share"] for ad in body["ads"]] == pytest.approx([1 / 3] * 3)
