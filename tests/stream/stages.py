@@ -16,7 +16,7 @@ from pipeline.config.settings import Config, load_config
 from stream.events import iso_time
 from stream.kafka.topics import check_topics
 from stream.runner import Stage
-from stream.settings import KafkaSettings, StreamSettings, TopicsSettings
+from stream.settings import KafkaSettings, StreamSettings, TopicSettings, TopicsSettings
 
 #: 2026-11-01, in microseconds since 1970.
 BEGIN = 1_793_491_200_000_000
@@ -193,6 +193,25 @@ def messages(kafka: KafkaSettings, topic: str, count: int, seconds: float = WAIT
 def documents(kafka: KafkaSettings, topic: str, count: int) -> list[dict[str, Any]]:
     """The JSON of a topic's committed messages, see `messages`."""
     return [json.loads(message.value()) for message in messages(kafka, topic, count)]
+
+
+def written(kafka: KafkaSettings, topic: TopicSettings) -> int:
+    """How much is in a topic, in the middle of transactions or not."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "watcher-of-tests"})
+    places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            found = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+            break
+        except KafkaException:
+            # A broker that has just started knows nothing for a while.
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    consumer.close()
+    return found
 
 
 def drive(stages: Sequence[Stage], until: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:

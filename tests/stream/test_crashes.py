@@ -15,7 +15,7 @@ import pytest
 from stream.kafka.local_broker import LocalBroker
 from stream.settings import KafkaSettings
 from stream.state.store import MemoryState
-from tests.stream.stages import WAIT_SECONDS, Project, documents, drive, make_project, produce, traffic
+from tests.stream.stages import WAIT_SECONDS, Project, documents, drive, make_project, produce, traffic, written
 from tests.stream.test_stages import Topics, operator_of
 
 pytestmark = pytest.mark.end_to_end
@@ -37,29 +37,13 @@ def started(project: Project, *options: str) -> Iterator[subprocess.Popen[bytes]
             process.wait(60)
 
 
-def written(project: Project) -> int:
-    """How much is in the topic of judged clicks, in the middle of transactions or not."""
-    from confluent_kafka import Consumer, KafkaException, TopicPartition
-
-    topic = project.stream.topics.scored_clicks
-    consumer = Consumer({"bootstrap.servers": project.stream.kafka.bootstrap_servers, "group.id": "watcher-of-tests"})
-    places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            found = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
-            break
-        except KafkaException:
-            # A broker that has just started knows nothing for a while.
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    consumer.close()
-    return found
+def scored(project: Project) -> int:
+    return written(project.stream.kafka, project.stream.topics.scored_clicks)
 
 
 def wait_until_written(project: Project, more_than: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while written(project) <= more_than:
+    while scored(project) <= more_than:
         assert process.poll() is None, project.file.with_suffix(".log").read_text()[-3000:]
         assert time.monotonic() < deadline, project.file.with_suffix(".log").read_text()[-3000:]
         time.sleep(0.01)
@@ -98,7 +82,7 @@ def test_an_operator_killed_in_the_middle(tmp_path: Path, kafka: KafkaSettings, 
     calm, project = undisturbed(tmp_path, kafka, own_topics)
     with started(project) as process:
         wait_until_written(project, 0, process)
-    assert written(project) < CLICKS, "it was killed too late for this test to mean anything"
+    assert scored(project) < CLICKS, "it was killed too late for this test to mean anything"
     with started(project):
         judged(project)
         # What comes twice would come by then.
@@ -116,7 +100,7 @@ def test_a_broker_killed_in_the_middle(
         broker.kill()
         time.sleep(1)
         broker.start()
-        assert written(project) < CLICKS, "the broker was killed too late for this test to mean anything"
+        assert scored(project) < CLICKS, "the broker was killed too late for this test to mean anything"
         judged(project)
         time.sleep(2)
     assert judged(project) == judged(calm)
@@ -132,7 +116,7 @@ def test_a_scorer_killed_in_the_middle(tmp_path: Path, kafka: KafkaSettings, own
     scorer = ("--stages", "score", "--instance", "a")
     with started(project, *scorer) as process:
         wait_until_written(project, 0, process)
-    assert written(project) < CLICKS, "it was killed too late for this test to mean anything"
+    assert scored(project) < CLICKS, "it was killed too late for this test to mean anything"
     with started(project, *scorer):
         judged(project)
         time.sleep(2)

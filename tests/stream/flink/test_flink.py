@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from stream.flink.local_cluster import LocalCluster
 from stream.settings import KafkaSettings
 from stream.state.store import MemoryState
-from tests.stream.stages import Project, drive, make_project, messages, produce, traffic
+from tests.stream.stages import Project, drive, make_project, messages, produce, traffic, written
 from tests.stream.test_stages import Topics, operator_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
@@ -147,3 +149,38 @@ def test_history_one_process_and_flink_give_equal_features(
     assert 0 < len(late) < CLICKS / 20
     # A drop has the late ones, too, without features.
     assert backfilled(project, tmp_path, made) == {one["click_id"]: one["features"] for one in clicks}
+
+
+def test_killed_in_the_middle_and_started_again_elsewhere_it_gives_equal_features(
+    tmp_path: Path, kafka: KafkaSettings, own_topics: Topics, flink: LocalCluster
+) -> None:
+    made = traffic(EVENTS)
+    half = EVENTS // 2
+    expected = embedded(project_of(tmp_path / "embedded", kafka, own_topics, group="calm", made=made))
+    project = project_of(tmp_path / "flink", kafka, own_topics, group="killed", made=made[: EVENTS // 10])
+    topic = project.stream.topics.featured_clicks
+    with on_flink(project, flink):
+        rest = threading.Thread(target=produce, args=(project, made[EVENTS // 10 : half], 300.0))
+        rest.start()
+        deadline = time.monotonic() + SECONDS
+        while not written(project.stream.kafka, topic) > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (name,) = flink.task_managers
+        flink.kill_task_manager(name)
+        assert written(project.stream.kafka, topic) < half // 2, "it was killed too late for this test to mean anything"
+        flink.add_task_manager()
+        rest.join(SECONDS)
+        featured(project, half // 2)
+    # The state outlives the job, and is parted anew among more tasks.
+    document = yaml.safe_load(project.file.read_text())
+    document["stream"]["flink"]["parallelism"] = 2
+    project.file.write_text(yaml.safe_dump(document))
+    produce(project, made[half:])
+    with on_flink(project, flink):
+        found = featured(project)
+        # What comes twice would come by then.
+        time.sleep(2)
+        assert featured(project) == found
+    assert project.file.with_suffix(".log").read_text().count(f", from {tmp_path / 'flink' / 'checkpoints'}") == 1
+    assert found == expected
