@@ -113,11 +113,14 @@ def demo(
     rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 1000.0,
     seconds: Annotated[float, typer.Option(min=1, help="For how long at most.")] = 60.0,
     kafka: Annotated[bool, typer.Option("--kafka", help="Over Apache Kafka, started here; needs Java.")] = False,
+    flink: Annotated[
+        bool, typer.Option("--flink", help="Over Kafka, and features by Apache Flink, both started here; needs Java.")
+    ] = False,
 ) -> None:
     """Play sample traffic, judge it as it comes, and show what is found against the truth."""
     from pipeline.stream.demo import run_demo
 
-    run_demo(config, output=output, rate=rate, seconds=seconds, kafka=kafka)
+    run_demo(config, output=output, rate=rate, seconds=seconds, kafka=kafka, flink=flink)
 
 
 @app.command()

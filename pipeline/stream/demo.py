@@ -32,7 +32,7 @@ _REFRESH_SECONDS = 0.5
 _ALERTS_SHOWN = 8
 
 
-def run_demo(config: Path | None, *, output: Path, rate: float, seconds: float, kafka: bool) -> None:
+def run_demo(config: Path | None, *, output: Path, rate: float, seconds: float, kafka: bool, flink: bool) -> None:
     """Plays the last events of sample traffic through the stream and shows what comes of it.
 
     Args:
@@ -41,15 +41,23 @@ def run_demo(config: Path | None, *, output: Path, rate: float, seconds: float, 
         rate: Events a second.
         seconds: How long at most.
         kafka: Whether the events go over a broker that is started here, or through this process alone.
+        flink: Whether they go over a broker, and a Flink cluster that is started here computes the features.
 
     Raises:
-        ConfigError: The traffic, the truth or the model is missing; Java or Maven are, with `kafka`.
+        ConfigError: The traffic, the truth or the model is missing; Java or Maven are, with `kafka` or `flink`; or
+            PyFlink is, with `flink`.
     """
     with noise_to_temporary("stream-demo") as real:
-        _run(config, output, rate, seconds, kafka, plain_console(real))
+        _run(config, output, rate, seconds, kafka or flink, flink, plain_console(real))
 
 
-def _run(config: Path | None, output: Path, rate: float, seconds: float, kafka: bool, console: Console) -> None:
+def _run(
+    config: Path | None, output: Path, rate: float, seconds: float, kafka: bool, flink: bool, console: Console
+) -> None:
+    if flink:
+        from stream.flink.submission import check_installed
+
+        check_installed(console.print)
     if kafka:
         from stream.java import java_program
         from stream.kafka.local_broker import broker_jars
@@ -73,10 +81,13 @@ def _run(config: Path | None, output: Path, rate: float, seconds: float, kafka: 
         if kafka:
             from pipeline.stream.kafka_demo import kafka_player
 
-            steps = stack.enter_context(kafka_player(loaded, settings, before, played, rate, tally, work, console))
+            steps = stack.enter_context(
+                kafka_player(loaded, settings, before, played, rate, tally, work, console, flink=flink)
+            )
         else:
             steps = _embedded(loaded, settings, before, played, rate, tally, stack, console)
-        _show(steps, tally, rate, "over Kafka" if kafka else "in this process", console)
+        how = "over Kafka and Flink" if flink else "over Kafka" if kafka else "in this process"
+        _show(steps, tally, rate, how, console)
 
 
 def _make(output: Path, console: Console) -> None:

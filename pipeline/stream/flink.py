@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def ensure_job(config: Config, stream: StreamSettings, cluster: FlinkCluster) ->
     return found
 
 
-def run_features(config: Config, stream: StreamSettings, cluster: FlinkCluster, stopping: Stopping) -> None:
+def run_features(
+    config: Config, stream: StreamSettings, cluster: FlinkCluster, stopping: threading.Event | Stopping
+) -> None:
     """Has the cluster compute the features until `stopping` is set; then the job ends, and its checkpoints stay.
 
     Raises:

@@ -1,12 +1,13 @@
-"""The demo over Kafka: a broker of this machine, the stages in a thread, and a reader of their topics."""
+"""The demo over Kafka: a broker of this machine, the stages in threads, and a reader of their topics."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from stream.history.backfill import HISTORY_POSITION
 from stream.kafka.local_broker import local_broker
 from stream.kafka.topics import check_topics, wanted_topics
 from stream.metrics import StreamMetrics
-from stream.runner import run_stream
+from stream.runner import STAGES, Deployment, StageName, run_stream
 from stream.settings import KafkaSettings, StreamSettings, TopicsSettings
 from stream.state.rocksdb import RocksState
 
 _START_SECONDS = 180.0
 _DRAIN_SECONDS = 30.0
+_PAUSE_SECONDS = 0.1
 _IDLE = "500ms"
 
 
@@ -43,43 +45,96 @@ def kafka_player(
     tally: Tally,
     work: Path,
     console: Console,
+    *,
+    flink: bool,
 ) -> Iterator[Iterator[None]]:
     """Starts broker and stages; yields what plays the events and fills the tally, a step at a time.
 
     Raises:
-        ConfigError: Java or Maven are missing.
+        ConfigError: Java or Maven are missing, or, with `flink`, PyFlink is.
         AdclickError: The stages did not start.
     """
-    with local_broker(work / "kafka", tell=console.print) as broker:
+    with local_broker(work / "kafka", tell=console.print) as broker, ExitStack() as stack:
         kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
         settings = _as_played(settings, kafka, played, rate)
         check_topics(kafka, settings.topics, make=True)
-        console.print(f"Going through the {len(before):,} events before …")
-        store = RocksState(work / "state")
-        operator = FeatureOperator(settings, store)
-        for event in before:
-            operator.process(event)
-        operator.commit(HISTORY_POSITION)
-        store.close()
-        stopping, ready = threading.Event(), threading.Event()
-        failures: list[BaseException] = []
+        threads = Threads()
+        stack.callback(threads.stop)
+        stages: tuple[tuple[StageName, ...], ...] = (STAGES,)
+        if flink:
+            from pipeline.stream.flink_demo import flink_features
 
-        def run() -> None:
+            stages = (("score",), ("alerts",))
+            settings = stack.enter_context(flink_features(config, settings, before, work, console, threads))
+        else:
+            console.print(f"Going through the {len(before):,} events before …")
+            _go_through(settings, before, work / "state")
+        for names in stages:
+            deployment = deployment_of(config, settings, work / "state", stages=names, instance="demo")
+            ready = threading.Event()
+            threads.start(partial(_run, deployment, ready))
+            threads.wait(ready.is_set, f"the stream ({', '.join(names)}) did not start", _START_SECONDS)
+        yield _play(settings, config, played, rate, tally, threads)
+
+
+class Threads:
+    """What runs beside the player; a failure of one is everyone's."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def start(self, run: Callable[[threading.Event], None]) -> None:
+        """Runs something that ends when the event that it is given is set."""
+
+        def guarded() -> None:
             try:
-                run_stream(deployment_of(config, settings, work / "state"), stopping, StreamMetrics(), ready.set)
+                run(self._stopping)
             except BaseException as error:
-                failures.append(error)
-                ready.set()
+                self._failures.append(error)
 
-        thread = threading.Thread(target=run, name="stream", daemon=True)
+        thread = threading.Thread(target=guarded, name="stream", daemon=True)
         thread.start()
-        if not ready.wait(_START_SECONDS):
-            raise AdclickError(f"the stream did not start within {_START_SECONDS:.0f} s")
-        try:
-            yield _play(settings, config, played, rate, tally, failures)
-        finally:
-            stopping.set()
+        self._threads.append(thread)
+
+    def check(self) -> None:
+        """Raises what one of them failed of."""
+        if self._failures:
+            raise self._failures[0]
+
+    def wait(self, is_so: Callable[[], bool], failure: str, seconds: float) -> None:
+        """Waits until it is so.
+
+        Raises:
+            AdclickError: It was not in time.
+        """
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            self.check()
+            if time.monotonic() > deadline:
+                raise AdclickError(f"{failure} within {seconds:.0f} s")
+            time.sleep(_PAUSE_SECONDS)
+
+    def stop(self) -> None:
+        """Ends all, and waits for them."""
+        self._stopping.set()
+        for thread in self._threads:
             thread.join(_DRAIN_SECONDS)
+
+
+def _run(deployment: Deployment, ready: threading.Event, stopping: threading.Event) -> None:
+    run_stream(deployment, stopping, StreamMetrics(), ready.set)
+
+
+def _go_through(settings: StreamSettings, before: Sequence[Event], state: Path) -> None:
+    """Leaves the state of the features after events, for the stream to go on from."""
+    store = RocksState(state)
+    operator = FeatureOperator(settings, store)
+    for event in before:
+        operator.process(event)
+    operator.commit(HISTORY_POSITION)
+    store.close()
 
 
 def _play(
@@ -88,7 +143,7 @@ def _play(
     played: Sequence[Event],
     rate: float,
     tally: Tally,
-    failures: list[BaseException],
+    threads: Threads,
 ) -> Iterator[None]:
     from confluent_kafka import Consumer, Producer
 
@@ -120,7 +175,7 @@ def _play(
             tally.delays.append(time.monotonic() - sent.get(scored.click.id, time.monotonic()))
             tally.take([scored], [])
 
-    writers = {kind: _writer(settings, config, kind) for kind in ("impressions", "clicks")}
+    writers = {kind: event_writer(settings, config, kind) for kind in ("impressions", "clicks")}
     try:
         for due in batches(len(played), rate):
             for event in played[due]:
@@ -131,16 +186,14 @@ def _play(
             producer.poll(0)
             tally.events = due.stop
             receive(0)
-            if failures:
-                raise failures[0]
+            threads.check()
             yield
         producer.flush(_DRAIN_SECONDS)
         end = time.monotonic() + _DRAIN_SECONDS
-        while tally.clicks < clicks and time.monotonic() < end and not failures:
+        while tally.clicks < clicks and time.monotonic() < end:
+            threads.check()
             receive(0.1)
             yield
-        if failures:
-            raise failures[0]
     finally:
         consumer.close()
 
@@ -167,7 +220,7 @@ def _as_played(settings: StreamSettings, kafka: KafkaSettings, played: Sequence[
     )
 
 
-def _writer(settings: StreamSettings, config: Config, kind: str) -> Any:
+def event_writer(settings: StreamSettings, config: Config, kind: str) -> Callable[[Event], dict[str, Any]]:
     """Writes an event as its source would."""
     events = settings.events.clicks if kind == "clicks" else settings.events.impressions
     assert events is not None

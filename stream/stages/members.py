@@ -23,6 +23,11 @@ _IDLE_SECONDS = 0.1
 _ANSWER_SECONDS = 10.0
 
 
+def scorer_group(settings: StreamSettings) -> str:
+    """The consumer group of all scorers."""
+    return f"{settings.kafka.group}-scorer"
+
+
 class ScorerStage:
     """Featured clicks in, judged clicks out, as one of a consumer group.
 
@@ -49,7 +54,7 @@ class ScorerStage:
         self._source, self._target = settings.topics.featured_clicks.name, settings.topics.scored_clicks.name
         self._rejected = settings.topics.rejected_events.name
         partitions_of(settings.kafka, [self._source, self._target, self._rejected])
-        group = f"{settings.kafka.group}-scorer"
+        group = scorer_group(settings)
         member = instance or uuid.uuid4().hex
         self._producer = TransactionalProducer(settings.kafka, f"{group}-{member}")
         self._gone: set[int] = set()

@@ -44,18 +44,19 @@ def rows(shown: str) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.end_to_end
-def test_over_kafka_it_finds_what_it_finds_in_this_process(project: Path) -> None:
+def test_over_kafka_and_flink_it_finds_what_it_finds_in_this_process(project: Path) -> None:
     options = ("--config", str(project), "--rate", "500", "--seconds", "2")
     embedded = demo(*options)
     assert embedded.returncode == 0, embedded.stderr
     found = rows(embedded.stdout)
     assert len(found) > 3 and re.search(r"\b[1-9]\d* alerts", embedded.stdout), embedded.stdout
     assert "precision" in embedded.stdout and "events/s of 500" in embedded.stdout
-    over_kafka = demo(*options, "--kafka")
-    if "is not installed" in over_kafka.stderr:
-        pytest.skip(over_kafka.stderr)
-    assert over_kafka.returncode == 0, over_kafka.stderr
-    assert rows(over_kafka.stdout) == found
+    for option in ("--kafka", "--flink"):
+        elsewhere = demo(*options, option)
+        if "is not installed" in elsewhere.stderr or "newer than PyFlink takes" in elsewhere.stderr:
+            pytest.skip(elsewhere.stderr)
+        assert elsewhere.returncode == 0, elsewhere.stderr
+        assert rows(elsewhere.stdout) == found, option
 
 
 def test_without_the_truth_it_says_what_it_plays(project: Path, tmp_path: Path) -> None:
@@ -65,8 +66,13 @@ def test_without_the_truth_it_says_what_it_plays(project: Path, tmp_path: Path) 
     assert done.returncode == 2 and "adclick sample-data --stream" in done.stderr
 
 
-def test_without_java_it_says_how_to_get_it(project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--kafka", "--flink"])
+def test_without_java_it_says_how_to_get_it(
+    project: Path, option: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if option == "--flink" and sys.version_info >= (3, 12):
+        pytest.skip("PyFlink takes no newer Python than 3.11")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    done = demo("--config", str(project), "--kafka")
+    done = demo("--config", str(project), option)
     assert done.returncode == 2 and "openjdk-17" in done.stderr
