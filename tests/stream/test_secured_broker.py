@@ -75,6 +75,18 @@ class SecuredBroker:
     secured: KafkaSettings
 
 
+def let_in_by_scram(plain: KafkaSettings, secured: KafkaSettings) -> None:
+    """Tells a broker, through its open door, of a user who logs in by SCRAM."""
+    from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+
+    how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    change = UserScramCredentialUpsertion(secured.sasl_username, how, PASSWORD.encode())
+    # Its answers end with it.
+    client = AdminClient(client_options(plain))
+    for answer in client.alter_user_scram_credentials([change]).values():
+        answer.result(WAIT_SECONDS)
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     folder = tmp_path_factory.mktemp("secured")
@@ -92,7 +104,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     more = [
         *(f"{line},SECURED://127.0.0.1:{port}" for line in listeners),
         "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
-        f"{door}.sasl.enabled.mechanisms=PLAIN",
+        f"{door}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512",
+        f"{door}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;",
         f"{door}.plain.sasl.jaas.config={login}",
         f"{door}.ssl.keystore.type=PEM",
         f"{door}.ssl.keystore.location={folder / 'keystore.pem'}",
@@ -114,18 +127,22 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     )
     local.start()
     try:
-        yield SecuredBroker(KafkaSettings(bootstrap_servers=local.bootstrap_servers), secured)
+        plain = KafkaSettings(bootstrap_servers=local.bootstrap_servers)
+        let_in_by_scram(plain, secured)
+        yield SecuredBroker(plain, secured)
     finally:
         local.kill()
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_clicks_go_through_the_secured_door(
-    tmp_path: Path, broker: SecuredBroker, own_topics: Callable[..., TopicsSettings]
+    tmp_path: Path, broker: SecuredBroker, own_topics: Callable[..., TopicsSettings], mechanism: str
 ) -> None:
     from confluent_kafka import Producer
 
-    project = make_project(tmp_path, broker.secured, own_topics(), model=False)
-    producer = Producer(client_options(broker.secured))
+    secured = broker.secured.model_copy(update={"sasl_mechanism": mechanism, "group": mechanism})
+    project = make_project(tmp_path, secured, own_topics(), model=False)
+    producer = Producer(client_options(secured))
     click = b'{"click_id": "a", "time": "2026-11-01T00:00:00Z", "ip": "10.0.0.1"}'
     producer.produce(project.stream.topics.clicks.name, click)
     assert producer.flush(WAIT_SECONDS) == 0
@@ -146,10 +163,11 @@ def test_clicks_go_through_the_secured_door(
     ("change", "reason"),
     [
         ({"sasl_username": "stranger"}, "Authentication failed"),
+        ({"sasl_username": "stranger", "sasl_mechanism": "SCRAM-SHA-512"}, "Authentication failed"),
         ({"certificate_file": None, "key_file": None}, "SSL"),
         ({"authority_file": None}, "certificate verify failed"),
     ],
-    ids=["a stranger", "no certificate", "an authority that is not trusted"],
+    ids=["a stranger", "a stranger by SCRAM", "no certificate", "an authority that is not trusted"],
 )
 def test_who_is_not_let_in_is_told_so(broker: SecuredBroker, change: dict[str, object], reason: str) -> None:
     settings = broker.secured.model_copy(update=change)
