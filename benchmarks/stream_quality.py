@@ -139,12 +139,13 @@ def scores_of(impressions: Impressions, folder: Path, seed: int) -> dict[str, Fl
 
 def main(
     seeds: Annotated[int, typer.Option(min=2, help="Draws of sample traffic.")] = 5,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first draw's; the others follow it.")] = 1,
     clicks: Annotated[int, typer.Option(help="Clicks of each.")] = 60_000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where the results go.")] = None,
 ) -> None:
     """Measure the recall of fraud at fixed false-positive rates."""
     recall: dict[tuple[str, float], dict[int, float]] = {}
-    for seed in range(1, seeds + 1):
+    for seed in range(first_seed, first_seed + seeds):
         with tempfile.TemporaryDirectory(prefix="adclick-stream-") as work:
             impressions = impressions_of(Path(work) / "sample", seed, clicks)
             fraud = impressions.clicked[impressions.split.test] == 1
