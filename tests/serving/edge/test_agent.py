@@ -9,18 +9,15 @@ import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from serving.edge.bundle import read_bundle
 from serving.edge.errors import BrokenFrame, BundleRefused
 from serving.edge.frame import open_frame
 from serving.edge.keys import create_keys, read_public_key
 from serving.edge.watch import Eye
-from tests.serving.edge.pictures import encoded, picture
+from tests.serving.edge.pictures import encoded, frames, picture
 from tests.serving.edge.test_bundle import changed
 
 SOURCES = Path(__file__).resolve().parents[3] / "deploy/edge/agent"
@@ -60,28 +57,6 @@ def check(agent: Path, keys: tuple[Path, Path]) -> Callable[..., subprocess.Comp
         return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
 
     return run
-
-
-def frames(folder: Path) -> list[Path]:
-    """Screens of many sizes, subsampled or not, progressive, grey, and turned by EXIF; noisy, as cameras are."""
-    noise = np.random.default_rng(3)
-    files = []
-
-    def add(image: Image.Image, **options: Any) -> None:
-        files.append(folder / f"{len(files):02}.jpg")
-        pixels = np.asarray(image, np.int16) + noise.integers(-25, 25, np.asarray(image).shape)
-        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(files[-1], "JPEG", **options)
-
-    for seed, size in enumerate([(1920, 1080), (320, 180), (97, 300), (50, 20), (3000, 2000), (48, 48), (1000, 49)]):
-        add(picture(seed, *size))
-        add(picture(seed, *size), quality=30)
-        add(picture(seed, *size), subsampling=0, progressive=True)
-        add(picture(seed, *size).convert("L"))
-    for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        add(picture(0, 700, 300), exif=exif)
-    return files
 
 
 def test_it_decides_as_the_python_runtime_does(
