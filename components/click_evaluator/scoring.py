@@ -93,12 +93,16 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         seed = zlib.crc32(os.path.basename(path).encode())
         random, drawing = np.random.default_rng(seed), np.random.default_rng([seed, 1])
         parts: list[Scored] = []
+        # Drawn anew with each batch, so that what is held does not grow with the parts.
+        audience: Draw = []
         for examples in example_batches(path):
-            parts.append(self._score(examples, random, drawing))
+            scored = self._score(examples, random, drawing)
+            audience = merge_draws([audience, scored.audience])
+            parts.append(Scored(scored.counts, []))
             if len(parts) == _BATCHES_TO_ADD:
                 parts = [merge(parts)]
         if parts:
-            yield merge(parts)
+            yield Scored(merge(parts).counts, audience)
 
     def _score(self, examples: tf.Tensor, random: np.random.Generator, drawing: np.random.Generator) -> Scored:
         predictions = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline.config.settings import Config, load_config
+from pipeline.console import plain_console
 from schema.errors import ConfigError, DataRefused
 from schema.times import moment_of, seconds_of
 
@@ -75,6 +77,7 @@ def run_monitor(
     # Only now: what these import has taken its seconds above.
     from pipeline.monitor.report import (
         as_document,
+        keep_findings,
         print_report,
         raise_alarms,
         write_html,
@@ -92,6 +95,7 @@ def run_monitor(
         write_prometheus(report, prometheus)
     if html is not None:
         write_html(report, html)
+    keep_findings(config.output, report, plain_console(sys.stderr))
     raise_alarms(report)
 
 

@@ -23,7 +23,8 @@ from pipeline.monitor.baseline import Baseline
 from pipeline.monitor.checks import Check, Interval, Performance, State
 from pipeline.monitor.clicks import ClickCounts
 from pipeline.monitor.traffic import LogCounts, Traffic
-from schema.errors import SkewFound
+from pipeline.runs.traffic_findings import TrafficFinding, write_finding
+from schema.errors import AdclickError, SkewFound
 from schema.times import moment_text
 
 _WORDS = {"in_order": "in order", "alarm": "alarm", "not_judged": "not judged"}
@@ -359,6 +360,26 @@ def write_html(report: MonitorReport, path: Path) -> None:
         console = plain_console(nowhere, record=True, width=132)
         print_report(console, report)
     _write(path, console.export_html(inline_styles=True))
+
+
+def keep_findings(output: str, report: MonitorReport, console: Console) -> None:
+    """Keeps what was found of each version in the output folder; where that cannot be written to, it says so."""
+    for one in report.versions:
+        finding = TrafficFinding(
+            version=one.traffic.version,
+            made_at=report.made_at,
+            first=float(one.traffic.first),
+            last=float(one.traffic.last),
+            predictions=int(one.traffic.predictions),
+            state=one.state,
+            judged=sum(check.state != "not_judged" for check in one.checks),
+            alarms=[describe(check) for check in one.checks if check.state == "alarm"],
+        )
+        try:
+            write_finding(output, finding)
+        except (AdclickError, OSError) as error:
+            console.print(f"warning: the finding is not kept for the console: {error}", style="yellow", soft_wrap=True)
+            return
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,8 +6,9 @@ import os
 
 from pipeline.runs.platform_refusals import with_refusal
 from pipeline.runs.record import REPORT_FILE, RunRecord, read_record, run_file, run_ids, runs_folder
+from pipeline.runs.traffic_findings import find_finding
 from schema.errors import AdclickError
-from serving.gateway.pipeline_runs import RunList, RunView, StepView
+from serving.gateway.pipeline_runs import RunList, RunView, StepView, TrafficView
 from storage import filesystem
 
 #: Of these a record says nothing new any more.
@@ -46,6 +47,11 @@ class RunsAtHand:
             return None
         with filesystem.open_read(file) as stream:
             return stream.read()
+
+    def traffic(self, version: int) -> TrafficView | None:
+        """As `PipelineRuns.traffic`."""
+        finding = find_finding(self._output, version)
+        return None if finding is None else TrafficView(**finding.model_dump(exclude={"version"}))
 
     def _view(self, run_id: str) -> RunView:
         view = self._ended.get(run_id)

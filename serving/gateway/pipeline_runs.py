@@ -67,6 +67,28 @@ class RunList(Struct, frozen=True):
     faults: list[str]
 
 
+class TrafficView(Struct, frozen=True):
+    """What the monitor last found of a version's traffic against training.
+
+    Attributes:
+        made_at: When it looked, in seconds since 1970.
+        first: The time of the first prediction that it looked at.
+        last: That of the last.
+        predictions: How many it looked at.
+        state: `in_order`, `alarm` or `not_judged`.
+        judged: How many checks were judged.
+        alarms: What stands further from training than it may, a line each.
+    """
+
+    made_at: float
+    first: float
+    last: float
+    predictions: int
+    state: str
+    judged: int
+    alarms: list[str]
+
+
 class PipelineRuns(Protocol):
     """The runs of a pipeline. What is asked of it may take a moment; it is called in a thread."""
 
@@ -82,4 +104,11 @@ class PipelineRuns(Protocol):
 
         Raises:
             AdclickError: It cannot be read.
+        """
+
+    def traffic(self, version: int) -> TrafficView | None:
+        """What the monitor last found of a version's traffic; None if it has never seen it.
+
+        Raises:
+            AdclickError, OSError, ValueError: It cannot be read.
         """

@@ -23,6 +23,7 @@ from pipeline.config.settings import load_config
 from pipeline.monitor.command import run_monitor
 from pipeline.runs.data import held_out_files
 from pipeline.runs.record import read_records
+from pipeline.runs.traffic_findings import find_finding
 from schema.curated import load_schema, write_schema
 from schema.errors import ConfigError, DataRefused, SkewFound
 from serving.client.gateway_client import GatewayClient
@@ -199,6 +200,11 @@ def test_drift_of_one_feature_is_found(project: Project, send: Callable[..., Sen
     assert ("drift", "ad_width") in alarms(found)
     assert ("drift", "device_type") not in alarms(found)
     assert "the drift of ad_width" in printed
+    # It is kept for who shows it.
+    finding = find_finding(load_config(project.config).output, project.versions[-1])
+    assert finding is not None
+    assert (finding.state, finding.predictions) == ("alarm", found["versions"][0]["predictions"])
+    assert [line for line in finding.alarms if line.startswith("the drift of ad_width is")]
 
 
 def test_a_rise_in_missing_values_is_found(project: Project, send: Callable[..., Sent]) -> None:

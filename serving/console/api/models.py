@@ -17,7 +17,7 @@ from serving.gateway.endpoints.endpoint import ApiEndpoint
 from serving.gateway.exchange import Exchange
 from serving.gateway.gateway import Gateway
 from serving.gateway.held_out import Facts, HeldOutRows, Nothing
-from serving.gateway.pipeline_runs import PipelineRuns, RunView
+from serving.gateway.pipeline_runs import PipelineRuns, RunView, TrafficView
 from serving.gateway.snapshot import Snapshot
 from storage.model_versions import ModelVersions, RollBack
 
@@ -60,6 +60,10 @@ class Version(Struct):
     has_report: bool
     months: Annotated[list[str], Meta(description="The months that the run was given, the oldest first.")]
     drift: Annotated[list[str], Meta(description="What of its newest month had drifted, a line each.")]
+    traffic: Annotated[
+        TrafficView | None, Meta(description="Its traffic against training, as `adclick monitor` last saw.")
+    ]
+    traffic_reason: Annotated[str, Meta(description="Why that is not known; empty if it is.")]
 
 
 class Hold(Struct):
@@ -88,6 +92,7 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Models:
     made, runs_reason = await asyncio.to_thread(_makers, gateway.runs)
     newest = sorted(folders, reverse=True)[:_MOST_VERSIONS]
     facts = await asyncio.to_thread(_facts, gateway.held_out, {version: folders[version][1] for version in newest})
+    traffic = await asyncio.to_thread(_traffic, gateway.runs, newest)
     problems = snapshot.models.problems
     return Models(
         snapshot.settings.backend.model_name,
@@ -99,6 +104,7 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Models:
                 problems.get(str(version), ""),
                 facts[version],
                 made.get(version),
+                traffic[version],
             )
             for version in newest
         ],
@@ -156,6 +162,20 @@ def _facts(held_out: HeldOutRows, folders: Mapping[int, str]) -> dict[int, Facts
     return {version: held_out.facts(folder, version) if folder else nothing for version, folder in folders.items()}
 
 
+def _traffic(runs: PipelineRuns | None, versions: Sequence[int]) -> dict[int, TrafficView | str]:
+    """By version its traffic against training, or why that is not known."""
+    found: dict[int, TrafficView | str] = {}
+    for version in versions:
+        try:
+            traffic = None if runs is None else runs.traffic(version)
+        except (AdclickError, OSError, ValueError) as error:
+            found[version] = f"What the monitor found cannot be read: {error}"
+            continue
+        unseen = NOT_AT_HAND if runs is None else "`adclick monitor` has not looked at its traffic yet."
+        found[version] = traffic or unseen
+    return found
+
+
 def _version(
     version: int,
     place: Place,
@@ -163,6 +183,7 @@ def _version(
     problem: str,
     facts: Facts | Nothing,
     run: RunView | None,
+    traffic: TrafficView | str,
 ) -> Version:
     held_out = facts.held_out if isinstance(facts, Facts) else None
     return Version(
@@ -193,6 +214,8 @@ def _version(
         has_report=run is not None and run.has_report,
         months=run.months if run is not None else [],
         drift=run.drift if run is not None else [],
+        traffic=traffic if isinstance(traffic, TrafficView) else None,
+        traffic_reason=traffic if isinstance(traffic, str) else "",
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.prediction.runs_at_hand import RunsAtHand, runs_beside
 from pipeline.runs.record import MonthRecord, RunRecord, StepRecord, run_file, write_record
+from pipeline.runs.traffic_findings import TrafficFinding, write_finding
 from storage.folder_lock import FolderLock
 from storage.model_versions import ModelVersions
 from tests.serving.console.conftest import BEFORE, JUDGED, ROWS
@@ -157,6 +158,29 @@ def test_versions_are_told_with_whom_they_answer(console: Start, output: Path) -
     assert before["answers"] == [{"route": "most", "label": None, "percent": 90.0, "is_shadow": False}]
     assert (before["run_id"], before["metrics"]) == (None, [])
     assert "without its held-out rows" in before["metrics_reason"]
+
+
+def test_traffic_against_training_is_told_where_the_monitor_has_seen_it(console: Start, output: Path) -> None:
+    finding = TrafficFinding(
+        version=JUDGED,
+        made_at=1_790_100_000.0,
+        first=1_790_000_000.0,
+        last=1_790_090_000.0,
+        predictions=1_234,
+        state="alarm",
+        judged=9,
+        alarms=["the drift of price is 0.4; allowed are 0.1"],
+    )
+    write_finding(str(output), finding)
+    (output / "traffic" / f"{BEFORE}.json").write_text('{"version": ')
+    judged, before = console(runs=RunsAtHand(str(output))).get("/console/api/models").json()["versions"]
+    assert judged["traffic"] == finding.model_dump(exclude={"version"})
+    assert judged["traffic_reason"] == ""
+    assert before["traffic"] is None
+    assert "cannot be read" in before["traffic_reason"]
+    shutil.rmtree(output / "traffic")
+    judged, _ = console(runs=RunsAtHand(str(output))).get("/console/api/models").json()["versions"]
+    assert "has not looked" in judged["traffic_reason"]
 
 
 def test_a_roll_back_is_told(tmp_path: Path, judged_base: Path, console: Start) -> None:
