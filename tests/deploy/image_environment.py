@@ -1,4 +1,4 @@
-"""The Python environment of the pipeline's image, made by the Dockerfile's own lines without a container."""
+"""The Python environment of an image, made by its Dockerfile's own lines without a container."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from tests.deploy.conftest import DEPLOY, ROOT
 
-_DOCKERFILE = DEPLOY / "docker" / "pipeline.Dockerfile"
 #: What a container brings, or what only saves space in it.
 _NOT_HERE = ("apt-get ", "pip install --no-cache-dir")
 _ENVIRONMENT_IN_IMAGE = "/opt/adclick"
 
 
-def make_image_environment(folder: Path) -> Path:
+def make_image_environment(folder: Path, image: str = "pipeline") -> Path:
     """Carries out the stage `build`; gives the Python interpreter that the image's commands and steps run by.
 
     Args:
         folder: An empty folder for sources and environment.
+        image: Which image: the name of its file in deploy/docker.
 
     Raises:
         subprocess.CalledProcessError: A line failed.
@@ -33,11 +33,12 @@ def make_image_environment(folder: Path) -> Path:
         "UV_PYTHON_DOWNLOADS": "never",
         "VIRTUAL_ENV": str(environment),
     }
-    for instruction, arguments in _instructions("build"):
+    for instruction, arguments in _instructions(DEPLOY / "docker" / f"{image}.Dockerfile", "build"):
         if instruction == "COPY":
             *names, target = arguments.split()
             for name in names:
-                _copy(ROOT / name, source / (name if target in (".", "./") else target))
+                inside = target + name.rpartition("/")[2] if target.endswith("/") and target != "./" else target
+                _copy(ROOT / name, source / (name if target in (".", "./") else inside))
         elif instruction == "RUN" and not any(part in arguments for part in _NOT_HERE):
             subprocess.run(
                 ["bash", "-o", "pipefail", "-c", arguments.replace(_ENVIRONMENT_IN_IMAGE, str(environment))],
@@ -53,12 +54,13 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
 
 
-def _instructions(stage: str) -> list[tuple[str, str]]:
+def _instructions(dockerfile: Path, stage: str) -> list[tuple[str, str]]:
     """The instructions of one stage, with lines that go on joined."""
-    joined = "\n".join(line for line in _DOCKERFILE.read_text().splitlines() if not line.startswith("#")).replace(
+    joined = "\n".join(line for line in dockerfile.read_text().splitlines() if not line.startswith("#")).replace(
         "\\\n", " "
     )
     current, instructions = "", []

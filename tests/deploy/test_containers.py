@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 
 from serving.gateway.settings import load_settings
 from tests.deploy.conftest import DEPLOY, ROOT, assert_passes, documents
+from tests.deploy.image_environment import make_image_environment
 
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
 #: No digest of theirs was found in public; deploy/README.md says how to pin one.
@@ -99,13 +101,29 @@ def imports_of(package: Path) -> set[Path]:
     return files
 
 
+@pytest.mark.end_to_end
+def test_the_device_s_image_holds_the_runtime_its_command_starts_and_no_tensorflow(tmp_path: Path) -> None:
+    programs = make_image_environment(tmp_path, "edge").parent
+    (tmp_path / "none").write_bytes(b"none")
+    command = [str(programs / "adclick-edge"), "verify", "--bundle", str(tmp_path / "none")]
+    command += ["--public-key", str(tmp_path / "none")]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, "no key in PEM" in done.stderr) == (2, True), done.stderr
+    (site_packages,) = programs.parent.glob("lib/python3*/site-packages")
+    installed = {file.name.partition("-")[0] for file in site_packages.glob("*.dist-info")}
+    assert {"adclick_edge", "ai_edge_litert", "paho_mqtt"} <= installed
+    assert not installed & {"tensorflow", "adclick", "tfx"}
+    # slim.sh has been there.
+    assert not (site_packages / "ml_dtypes").exists()
+
+
 def test_the_build_context_holds_what_is_copied() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for file in DOCKERFILES:
         for line in file.read_text().splitlines():
             if line.startswith("COPY") and "--from" not in line:
                 sources = line.split()[1:-1]
-                assert {source.partition("/")[0] for source in sources} <= allowed, line
+                assert all({source, source.partition("/")[0]} & allowed for source in sources), line
                 assert all((ROOT / source).exists() for source in sources), line
 
 
