@@ -6,5 +6,5 @@ TOP_LEVEL = ("pipeline", "components", "models", "schema", "serving", "storage",
 
 setup(
     packages=find_packages(include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")]),
-    package_data={"": ["py.typed", "*.yaml", "*.pbtxt", "templates/*"]},
+    package_data={"": ["py.typed", "*.yaml", "*.pbtxt", "templates/*", "static/*"]},
 )

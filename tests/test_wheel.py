@@ -35,7 +35,11 @@ def test_the_wheel_installs_in_a_clean_environment_and_imports(tmp_path: Path) -
         str(file.relative_to(ROOT))
         for package in PACKAGES
         for file in (ROOT / package).rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".md"
+        if file.is_file()
+        and "__pycache__" not in file.parts
+        and file.suffix != ".md"
+        # What the console's page was built from; the built page is inside.
+        and not file.is_relative_to(ROOT / "serving" / "console" / "web")
     }
     assert inside == ours
 

@@ -20,9 +20,11 @@ RUN uv venv "$VIRTUAL_ENV" \
     && rm -rf "$VIRTUAL_ENV"/lib/python*/site-packages/tensorflow/include
 COPY README.md setup.py ./
 COPY schema schema
-# Of the models' code what reads files and images; a test holds that it is what the gateway imports.
-COPY models/__init__.py models/images.py models/orientation.py models/
+# Of the models' code what reads files and images, and what metrics are called; a test holds that it is what the gateway imports.
+COPY models/__init__.py models/held_out.py models/images.py models/orientation.py models/
+COPY models/metrics models/metrics
 COPY storage/__init__.py storage/bucket.py storage/google_storage.py storage/literal_path.py storage/local_copy.py storage/
+COPY storage/filesystem.py storage/folder_lock.py storage/model_versions.py storage/push_directory.py storage/
 COPY storage/object_store.py storage/s3.py storage/
 COPY serving serving
 # The command `adclick` is the pipeline's.

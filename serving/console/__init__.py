@@ -1,1 +1,1 @@
-"""What the gateway shows to people: the console's JSON below `/console/api/`."""
+"""What the gateway shows to people: the console, a page at `/` and its JSON below `/console/api/`."""

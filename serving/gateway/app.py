@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from serving.console.api import CONSOLE_ENDPOINTS
+from serving.console.pages import page_routes
 from serving.gateway.endpoints import ENDPOINTS
 from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint, OpenEndpoint
 from serving.gateway.exchange import exchange_of
@@ -39,8 +40,11 @@ def create_app(gateway: Gateway) -> Starlette:
         async with gateway.running():
             yield
 
+    routes = [_route(gateway, endpoint) for endpoint in ENDPOINTS]
+    if gateway.snapshots.current.settings.console.enabled:
+        routes += [_route(gateway, endpoint) for endpoint in CONSOLE_ENDPOINTS] + page_routes()
     return Starlette(
-        routes=[_route(gateway, endpoint) for endpoint in (*ENDPOINTS, *CONSOLE_ENDPOINTS)],
+        routes=routes,
         exception_handlers={HTTPException: _no_such_endpoint},
         lifespan=lifespan,
     )
@@ -53,7 +57,7 @@ def _route(gateway: Gateway, endpoint: Endpoint) -> Route:
         Middleware(ExchangeMiddleware, gateway, endpoint.name),
         Middleware(RefusalMiddleware),
         Middleware(InFlightMiddleware, gateway),
-        Middleware(AuthenticationMiddleware, endpoint.asks_for),
+        Middleware(AuthenticationMiddleware, endpoint.asks_for, gateway.sessions),
         Middleware(RateMiddleware),
     ]
     if endpoint.method == "POST":

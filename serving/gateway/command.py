@@ -164,6 +164,8 @@ def run_serve(
         if development:
             logger.warning("development mode: anyone on this machine may ask; no API key is needed")
         logger.info("ad API at %s; what it takes: %s/docs", running.url, running.url)
+        if settings.console.enabled:
+            logger.info("page for people: %s/", running.url)
         settle()
         stopping.wait()
 

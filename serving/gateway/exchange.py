@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
+from serving.gateway.sessions import Session
 from serving.gateway.snapshot import Snapshot
 
 _KEY = "adclick.exchange"
@@ -23,8 +24,10 @@ class Exchange:
         snapshot: What answers it.
         started: When it came, by `time.monotonic()`.
         arguments: The parts of the address that the endpoint's path names.
+        is_secure: Whether it came by TLS.
         body: What was sent.
         client: Whose it is: the API key's owner, or the address.
+        session: The console's session that it came with; None if it came with a key.
         user: The person whom it is about; empty where it names none.
         ads: How many ads were scored.
         versions: The versions that answered.
@@ -36,8 +39,10 @@ class Exchange:
     snapshot: Snapshot
     started: float = field(default_factory=time.monotonic)
     arguments: Mapping[str, str] = field(default_factory=dict)
+    is_secure: bool = False
     body: bytes = b""
     client: str = ""
+    session: Session | None = None
     user: str = ""
     ads: int = 0
     versions: set[int] = field(default_factory=set)

@@ -24,6 +24,8 @@ from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.pipeline_runs import PipelineRuns
 from serving.gateway.reload import Reloader
 from serving.gateway.scoring import Scored, Scorer
+from serving.gateway.security import read_hash_key
+from serving.gateway.sessions import Sessions
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.shadow import Shadow
 from serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
@@ -60,6 +62,7 @@ class Gateway:
         devices: What devices reported; None where no reports are kept.
         device_metrics: The same for Prometheus.
         runs: The pipeline's runs; None where they are not at hand.
+        sessions: Who has signed in to the console; None where there is none.
         in_flight: How many requests are being answered.
 
     Raises:
@@ -104,6 +107,10 @@ class Gateway:
             lambda: devices.dropped if devices is not None else 0,
         )
         self.runs = runs
+        self.sessions: Sessions | None = None
+        if settings.console.enabled:
+            secret = read_hash_key(settings.console.session_key_file)
+            self.sessions = Sessions(secret, settings.console.session_seconds)
         self.in_flight = 0
 
     @contextlib.asynccontextmanager

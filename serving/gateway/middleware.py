@@ -20,6 +20,7 @@ from serving.gateway.errors import GatewayError, overloaded
 from serving.gateway.exchange import Exchange, begin, exchange_of
 from serving.gateway.gateway import Gateway
 from serving.gateway.security import authenticate, authenticate_device
+from serving.gateway.sessions import Sessions, check_token
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,13 @@ class ExchangeMiddleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         arguments = scope.get("path_params", {})
-        exchange = Exchange(self._endpoint, request_id, self._snapshots.acquire(), arguments=arguments)
+        exchange = Exchange(
+            self._endpoint,
+            request_id,
+            self._snapshots.acquire(),
+            arguments=arguments,
+            is_secure=scope.get("scheme") == "https",
+        )
         begin(scope, exchange)
 
         async def send_noted(message: Message) -> None:
@@ -105,21 +112,31 @@ class InFlightMiddleware:
 class AuthenticationMiddleware:
     """Finds out whose request it is; refuses those without a valid API key, where keys are asked for.
 
-    The keys of devices open what devices ask for, and nothing else.
+    The keys of devices open what devices ask for, and nothing else. A browser may come with a session of the console in
+    place of an API key.
     """
 
-    def __init__(self, app: ASGIApp, asks_for: str) -> None:
+    def __init__(self, app: ASGIApp, asks_for: str, sessions: Sessions | None) -> None:
         self._app = app
+        self._sessions = sessions
         self._is_for_devices = asks_for == "device"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
         snapshot = exchange.snapshot
-        authorization = Headers(scope=scope).get("authorization", "")
+        headers = Headers(scope=scope)
+        authorization = headers.get("authorization", "")
         if self._is_for_devices and snapshot.device_keys is not None:
             exchange.client = authenticate_device(snapshot.device_keys, authorization)
         elif not self._is_for_devices and snapshot.api_keys is not None:
-            exchange.client = authenticate(snapshot.api_keys, authorization)
+            if not authorization and self._sessions is not None:
+                exchange.session = self._sessions.of(headers, snapshot.api_keys)
+            if exchange.session is not None:
+                exchange.client = exchange.session.owner
+                if scope["method"] not in ("GET", "HEAD"):
+                    check_token(exchange.session, headers)
+            else:
+                exchange.client = authenticate(snapshot.api_keys, authorization)
         else:
             exchange.client = scope["client"][0] if scope.get("client") else _ANONYMOUS
         await self._app(scope, receive, send)

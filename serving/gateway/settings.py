@@ -170,6 +170,20 @@ class EdgeSettings(_Settings):
     most_devices: int = Field(2_000, ge=1, description="Reports of more devices are refused: each has series.")
 
 
+class ConsoleSettings(_Settings):
+    """The page for people, at `/`."""
+
+    enabled: bool = Field(True, description="Whether there is a page at `/`, and what it shows below `/console`.")
+    session_seconds: int = Field(
+        28_800, ge=60, le=604_800, description="How long a browser stays signed in that an API key was given to."
+    )
+    session_key_file: Path | None = Field(
+        None,
+        description="A secret that sessions are signed with, for several gateways behind one address; without it one "
+        "is drawn at each start, which ends all sessions.",
+    )
+
+
 class GatewaySettings(_Settings):
     """All of the gateway's settings."""
 
@@ -180,6 +194,7 @@ class GatewaySettings(_Settings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     edge: EdgeSettings = Field(default_factory=EdgeSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
 
 
 #: Sections that a running gateway takes over when the file changes; the others need a restart.
@@ -226,5 +241,6 @@ def _resolved(settings: GatewaySettings, folder: Path) -> GatewaySettings:
             "security": absolute(settings.security),
             "log": absolute(settings.log),
             "edge": absolute(settings.edge),
+            "console": absolute(settings.console),
         }
     )

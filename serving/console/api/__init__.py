@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from serving.console.api import compare, models, place, runs, traffic
+from serving.console.api import compare, form, models, place, runs, session, traffic
 from serving.gateway.endpoints.endpoint import ApiEndpoint
 
 CONSOLE_ENDPOINTS: tuple[ApiEndpoint, ...] = (
+    session.SESSION,
+    session.SIGN_IN,
+    session.SIGN_OUT,
+    form.ENDPOINT,
     compare.ENDPOINT,
     models.ENDPOINT,
     place.ENDPOINT,

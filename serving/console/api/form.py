@@ -1,0 +1,93 @@
+"""`GET /console/api/form`: what the console makes a form of: the fields of a request, and values that are known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer
+from serving.gateway.exchange import Exchange
+from serving.gateway.fields import Field
+from serving.gateway.gateway import Gateway
+from serving.gateway.held_out import Nothing
+
+_MOST_VALUES = 1_000
+_MOST_EXAMPLES = 20
+
+
+class FormField(Struct):
+    name: str
+    dtype: Annotated[str, Meta(description="string, float32 or int64.")]
+    is_list: bool
+    kind: Literal["column", "time", "image", "identifier"]
+    required: bool
+    default: str
+    description: str
+    known_values: Annotated[list[str], Meta(description="Texts of last month's impressions, the most frequent first.")]
+    left_out_values: Annotated[int, Meta(description="How many more there were.")]
+
+
+class Form(Struct):
+    model: ModelAnswer
+    fields: list[FormField]
+    examples: Annotated[list[dict[str, Any]], Meta(description="Some of last month's impressions.")]
+    audience_rows: int
+    span: Annotated[int | None, Meta(description="Their month, such as 202610.")]
+    reason: Annotated[str, Meta(description="Why no values are known; empty if they are.")]
+
+
+async def answer(gateway: Gateway, exchange: Exchange) -> Form:
+    snapshot = exchange.snapshot
+    target = snapshot.router.targets[0]
+    model = await snapshot.first_model()
+    judged = await gateway.held_out.of(model)
+    rows = [] if isinstance(judged, Nothing) else judged.held_out.audience
+    return Form(
+        ModelAnswer(snapshot.settings.backend.model_name, model.version, target.name),
+        [_field(field, rows) for field in model.form.fields],
+        [dict(row) for row in rows[:_MOST_EXAMPLES]],
+        len(rows),
+        None if isinstance(judged, Nothing) else judged.held_out.span,
+        judged.reason if isinstance(judged, Nothing) else "",
+    )
+
+
+def _field(field: Field, rows: Iterable[Mapping[str, Any]]) -> FormField:
+    values: list[str] = []
+    if field.dtype == "string" and not (field.is_image or field.is_identifier):
+        counts: Counter[str] = Counter()
+        for row in rows:
+            value = row.get(field.name)
+            counts.update(value if isinstance(value, list) else [value] if value else [])
+        values = [value for value, _ in counts.most_common()]
+    kind: Literal["column", "time", "image", "identifier"] = "column"
+    if field.is_image:
+        kind = "image"
+    elif field.is_timestamp:
+        kind = "time"
+    elif field.is_identifier:
+        kind = "identifier"
+    return FormField(
+        field.name,
+        field.dtype,
+        field.is_list,
+        kind,
+        field.is_required,
+        field.default,
+        field.description,
+        values[:_MOST_VALUES],
+        max(0, len(values) - _MOST_VALUES),
+    )
+
+
+ENDPOINT = ApiEndpoint(
+    "GET",
+    "/console/api/form",
+    name="console_form",
+    summary="The fields of a request with values that are known",
+    answer=answer,
+    answers_with=Form,
+)

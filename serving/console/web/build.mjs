@@ -1,0 +1,20 @@
+// Builds ../static (or the folder that is given), which the gateway serves and the wheel holds.
+import { build } from "esbuild";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+
+const folder = process.argv[2] ?? "../static";
+await mkdir(folder, { recursive: true });
+await build({
+  entryPoints: { app: "src/main.tsx" },
+  outdir: folder,
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "inline",
+  charset: "utf8",
+});
+for (const name of ["index.html", "icon.svg"]) await copyFile(`src/${name}`, `${folder}/${name}`);
+const licence = await readFile("node_modules/preact/LICENSE", "utf8");
+await writeFile(`${folder}/NOTICE.txt`, `app.js holds Preact (https://preactjs.com), under this licence:\n\n${licence}`);

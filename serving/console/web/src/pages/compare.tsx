@@ -1,0 +1,288 @@
+// Compare creatives: up to 20 images over last month's impressions, or in one context.
+import { useState } from "preact/hooks";
+import { post } from "../api";
+import { csv, download } from "../csv";
+import { FormFields, type Values, imageFieldOf, requestValues } from "../form";
+import { count, month, rate, share } from "../format";
+import { type GivenImage, ImageDrop } from "../images";
+import { Failure, IntervalBar, Loading, type Rate, RateText } from "../parts";
+import { useForm } from "../useForm";
+
+const MOST_IMAGES = 20;
+const EXPLAINED_AT_ONCE = 2;
+
+interface Compared {
+  index: number;
+  rank: number;
+  click_rate: Rate;
+  difference_to_best: Rate | null;
+  best_share: number | null;
+  creative_status?: string;
+}
+
+interface Breakdown {
+  column: string;
+  parts: { value: string; rows: number; click_rates: Rate[] }[];
+}
+
+interface Comparison {
+  model: { version: number };
+  audience: { span: number | null; rows: number; replaced_values: number; left_out_rows: number } | null;
+  method: string;
+  as_shown: Rate | null;
+  ads: Compared[];
+  breakdowns: Breakdown[];
+}
+
+interface Scores {
+  model: { version: number };
+  ads: { index: number; rank: number; click_probability: number; creative_status?: string }[];
+}
+
+interface Shown {
+  comparison: Comparison;
+  images: GivenImage[];
+}
+
+const alone = (value: number): Rate => ({ value, lower: null, upper: null });
+
+export function Compare() {
+  const { form, error, notice, answeredBy } = useForm();
+  const [images, setImages] = useState<GivenImage[]>([]);
+  const [left, setLeft] = useState("");
+  const [values, setValues] = useState<Values>(new Map());
+  const [over, setOver] = useState<"audience" | "context" | null>(null);
+  const [shown, setShown] = useState<Shown | null>(null);
+  const [heatMaps, setHeatMaps] = useState<ReadonlyMap<number, string>>(new Map());
+  const [failure, setFailure] = useState<unknown>(null);
+  const [busy, setBusy] = useState(false);
+  if (!form) return error ? <Failure error={error} /> : <Loading what="Asking what the model takes" />;
+  const imageField = imageFieldOf(form);
+  if (!imageField) {
+    return (
+      <>
+        <div class="heading"><h1>Compare creatives</h1></div>
+        <p>Version {form.model.version} takes no images: there is nothing to compare.</p>
+      </>
+    );
+  }
+  const mode = form.audience_rows > 0 ? (over ?? "audience") : "context";
+
+  const add = (given: GivenImage[]) => {
+    const room = Math.max(0, MOST_IMAGES - images.length);
+    for (const image of given.slice(room)) URL.revokeObjectURL(image.url);
+    setImages([...images, ...given.slice(0, room)]);
+    setLeft(given.length > room ? `At most ${MOST_IMAGES} are compared at a time: ${given.length - room} left out.` : "");
+  };
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    setFailure(null);
+    setHeatMaps(new Map());
+    try {
+      const context = requestValues(form, values);
+      const ads = images.map((image) => Object.fromEntries([[imageField.name, { b64: image.b64 }]]));
+      const body = { ads, context, creative_status: true };
+      const comparison =
+        mode === "audience" ? await post<Comparison>("/console/api/compare", body) : inOneContext(await post<Scores>("/v1/score", body));
+      setShown({ comparison, images });
+      answeredBy(comparison.model.version);
+      setBusy(false);
+      await explainAll(ads, context, images, (id, b64) => setHeatMaps((before) => new Map(before).set(id, b64)));
+    } catch (refusal) {
+      setFailure(refusal);
+      setBusy(false);
+    }
+  };
+
+  return (
+    <>
+      <div class="heading">
+        <h1>Compare creatives</h1>
+        <p class="quiet">
+          Which image will be clicked most? Up to {MOST_IMAGES} images, judged by version {form.model.version} before anyone has seen them.
+        </p>
+      </div>
+      {notice && <p class="notice" role="status">{notice}</p>}
+      <form onSubmit={submit} class="card stack no-print">
+        <ImageDrop many onImages={add} />
+        <p class="warning" role="status">{left}</p>
+        {images.length > 0 && (
+          <ul class="thumbs">
+            {images.map((image) => (
+              <li key={image.id}>
+                <img src={image.url} alt="" />
+                <span class="file">{image.name}</span>
+                <button type="button" class="plain" aria-label={`Remove ${image.name}`} onClick={() => setImages(images.filter((one) => one !== image))}>Remove</button>
+              </li>
+            ))}
+          </ul>
+        )}
+        <fieldset class="options">
+          <legend>Over</legend>
+          <label>
+            <input type="radio" name="over" checked={mode === "audience"} disabled={form.audience_rows === 0} onChange={() => setOver("audience")} />
+            {form.audience_rows > 0
+              ? `a sample of ${count(form.audience_rows)} impressions of ${month(form.span)}`
+              : `last month's impressions: ${form.reason || "there are none"}`}
+          </label>
+          <label>
+            <input type="radio" name="over" checked={mode === "context"} onChange={() => setOver("context")} />
+            one impression alone
+          </label>
+        </fieldset>
+        <details open={mode === "context"}>
+          <summary>{mode === "audience" ? "Hold columns of all impressions to a value" : "The impression"}</summary>
+          <FormFields form={form} values={values} onChange={setValues} />
+        </details>
+        {failure !== null && <Failure error={failure} />}
+        <button type="submit" disabled={busy || images.length === 0}>
+          {busy ? "Comparing …" : images.length ? `Compare ${images.length === 1 ? "1 image" : `${images.length} images`}` : "Compare"}
+        </button>
+      </form>
+      <section aria-live="polite">{shown && <Results of={shown} heatMaps={heatMaps} />}</section>
+    </>
+  );
+}
+
+function inOneContext(scores: Scores): Comparison {
+  return {
+    model: scores.model,
+    audience: null,
+    method: "One impression has one probability: an interval would be made up.",
+    as_shown: null,
+    ads: scores.ads.map((ad) => ({
+      index: ad.index,
+      rank: ad.rank,
+      click_rate: alone(ad.click_probability),
+      difference_to_best: null,
+      best_share: null,
+      creative_status: ad.creative_status,
+    })),
+    breakdowns: [],
+  };
+}
+
+/** Heat maps, a few at a time: they cost far more than scores. */
+async function explainAll(ads: object[], context: object, images: GivenImage[], onHeatMap: (id: number, b64: string) => void) {
+  const left = ads.map((ad, index) => ({ ad, id: images[index]!.id }));
+  const work = async () => {
+    for (let next = left.shift(); next; next = left.shift()) {
+      const { id } = next;
+      const explained = await post<{ image?: { heat_map?: { b64: string } } }>("/v1/explain", { ads: [next.ad], context }).catch(() => null);
+      onHeatMap(id, explained?.image?.heat_map?.b64 ?? "");
+    }
+  };
+  await Promise.all(Array.from({ length: EXPLAINED_AT_ONCE }, work));
+}
+
+function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, string> }) {
+  const { comparison, images } = of;
+  const [column, setColumn] = useState("");
+  const most = Math.max(...comparison.ads.map((ad) => ad.click_rate.upper ?? ad.click_rate.value ?? 0), comparison.as_shown?.value ?? 0) * 1.05;
+  const breakdown = comparison.breakdowns.find((one) => one.column === column) ?? comparison.breakdowns[0];
+  const nameOf = (index: number) => images[index]!.name;
+  const { audience } = comparison;
+  const save = () => download("creatives.csv", csv(table(comparison, nameOf)));
+  return (
+    <div class="card stack results">
+      <div class="row">
+        <h2>Ranked</h2>
+        <div class="choices no-print">
+          <button type="button" class="plain" onClick={save}>Save as CSV</button>
+          <button type="button" class="plain" onClick={() => print()}>Print</button>
+        </div>
+      </div>
+      <p class="quiet small">
+        Expected click rate{audience ? ` over ${count(audience.rows)} impressions of ${month(audience.span)}` : " of one impression"}, by version {comparison.model.version}. {comparison.method}
+        {audience && audience.left_out_rows > 0 && ` ${count(audience.left_out_rows)} impressions were too large to be kept.`}
+        {audience && audience.replaced_values > 0 && ` ${count(audience.replaced_values)} values that were no text were replaced.`}
+      </p>
+      {comparison.as_shown && (
+        <p class="small"><span class="mark-key" aria-hidden="true" /> With the creatives that were shown then: <RateText of={comparison.as_shown} /></p>
+      )}
+      <ol class="ranking">
+        {comparison.ads.map((ad) => {
+          const image = images[ad.index]!;
+          const heatMap = heatMaps.get(image.id);
+          return (
+            <li key={ad.index}>
+              <span class="rank"><span class="hidden">Rank </span>{ad.rank}</span>
+              <div class="pair">
+                <img src={image.url} alt="" />
+                {heatMap ? <img src={`data:image/png;base64,${heatMap}`} alt={`Heat map of ${image.name}: red adds, blue takes`} /> : (
+                  <span class="waiting small quiet">{heatMap === undefined ? "heat map …" : "no heat map"}</span>
+                )}
+              </div>
+              <div class="measure">
+                <p class="file">{image.name}</p>
+                <p><RateText of={ad.click_rate} /></p>
+                <IntervalBar of={ad.click_rate} most={most} mark={comparison.as_shown?.value} />
+                {ad.best_share !== null && <p class="quiet small">The best in {share(ad.best_share)} of the resamples</p>}
+                {ad.creative_status && ad.creative_status !== "ok" && <p class="warning small">Scored as an unknown image: {ad.creative_status.replaceAll("_", " ")}</p>}
+              </div>
+            </li>
+          );
+        })}
+      </ol>
+      {breakdown && (
+        <>
+          <div class="row">
+            <h2>By part of the audience</h2>
+            <label class="inline no-print">
+              Column{" "}
+              <select value={breakdown.column} onChange={(event) => setColumn(event.currentTarget.value)}>
+                {comparison.breakdowns.map((one) => <option key={one.column} value={one.column}>{one.column}</option>)}
+              </select>
+            </label>
+          </div>
+          <div class="scroll" tabIndex={0} role="region" aria-label={`Click rates by ${breakdown.column}`}>
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">{breakdown.column}</th>
+                  <th scope="col" class="number">Rows</th>
+                  {comparison.ads.map((ad) => <th scope="col" class="number" key={ad.index}>{nameOf(ad.index)}</th>)}
+                </tr>
+              </thead>
+              <tbody>
+                {breakdown.parts.map((part) => {
+                  const best = Math.max(...part.click_rates.map((one) => one.value ?? 0));
+                  return (
+                    <tr key={part.value}>
+                      <th scope="row">{part.value || "missing"}</th>
+                      <td class="number">{count(part.rows)}</td>
+                      {comparison.ads.map((ad) => {
+                        const of = part.click_rates[ad.index]!;
+                        return <td class={of.value === best ? "number best" : "number"} key={ad.index} title={`${rate(of.lower)} to ${rate(of.upper)}`}>{rate(of.value)}</td>;
+                      })}
+                    </tr>
+                  );
+                })}
+              </tbody>
+            </table>
+          </div>
+        </>
+      )}
+    </div>
+  );
+}
+
+function table(comparison: Comparison, nameOf: (index: number) => string): (string | number | null)[][] {
+  const rows: (string | number | null)[][] = [
+    ["column", "value", "impressions", "rank", "image", "click_rate", "lower", "upper", "best_share", "image_status", "version", "month"],
+  ];
+  const tail = [comparison.model.version, comparison.audience?.span ?? null];
+  for (const ad of comparison.ads) {
+    const { value, lower, upper } = ad.click_rate;
+    rows.push(["", "", comparison.audience?.rows ?? 1, ad.rank, nameOf(ad.index), value, lower, upper, ad.best_share, ad.creative_status ?? "", ...tail]);
+  }
+  for (const breakdown of comparison.breakdowns) {
+    for (const part of breakdown.parts) {
+      part.click_rates.forEach((of, index) =>
+        rows.push([breakdown.column, part.value, part.rows, null, nameOf(index), of.value, of.lower, of.upper, null, "", ...tail]),
+      );
+    }
+  }
+  return rows;
+}

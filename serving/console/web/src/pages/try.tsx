@@ -1,0 +1,270 @@
+// Try an ad: one request by a form, its click probability, and why.
+import { useRef, useState } from "preact/hooks";
+import { Refusal, post } from "../api";
+import { FormFields, type Values, imageFieldOf, requestValues, valuesOf } from "../form";
+import { count, month, rate, share, signed } from "../format";
+import { type GivenImage, ImageDrop } from "../images";
+import { CopyButton, Failure, Loading } from "../parts";
+import { SNIPPETS, shortened } from "../snippets";
+import { useForm } from "../useForm";
+
+interface Contribution {
+  field: string;
+  contribution: number;
+  words?: { word: string; contribution: number }[];
+}
+
+interface Explanation {
+  model: { version: number; route: string };
+  click_probability: number;
+  baseline: { click_probability: number };
+  contributions: Contribution[];
+  image?: { creative_status: string; logit_against_grey?: number; heat_map?: { b64: string } };
+}
+
+interface Scores {
+  model: { version: number; route: string };
+  ads: { click_probability: number; creative_status?: string }[];
+}
+
+interface Place {
+  span: number | null;
+  higher_than: number | null;
+  reason: string;
+}
+
+interface Outcome {
+  version: number;
+  route: string;
+  probability: number;
+  explanation: Explanation | null;
+  whyNoExplanation: string;
+  place: Place | null;
+  body: object;
+  image: GivenImage | null;
+}
+
+export function Try() {
+  const { form, error, notice, answeredBy } = useForm();
+  const [values, setValues] = useState<Values>(new Map());
+  const [image, setImage] = useState<GivenImage | null>(null);
+  const [imageText, setImageText] = useState("");
+  const [outcome, setOutcome] = useState<Outcome | null>(null);
+  const [failure, setFailure] = useState<unknown>(null);
+  const [busy, setBusy] = useState(false);
+  const [example, setExample] = useState(0);
+  const result = useRef<HTMLElement>(null);
+  if (!form) return error ? <Failure error={error} /> : <Loading what="Asking what the model takes" />;
+  const imageField = imageFieldOf(form);
+
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    setFailure(null);
+    try {
+      const ad: [string, unknown][] = Object.entries(requestValues(form, values));
+      if (imageField && image) ad.push([imageField.name, { b64: image.b64 }]);
+      else if (imageField && imageText) ad.push([imageField.name, imageText]);
+      const body = { ads: [Object.fromEntries(ad)], creative_status: imageField !== undefined };
+      const made = await ask(body, image);
+      setOutcome(made);
+      answeredBy(made.version);
+      requestAnimationFrame(() => result.current?.scrollIntoView({ block: "nearest" }));
+    } catch (refusal) {
+      setFailure(refusal);
+    }
+    setBusy(false);
+  };
+  const fill = () => {
+    const row = form.examples[example % form.examples.length]!;
+    setValues(valuesOf(form, row));
+    const key = imageField && Object.hasOwn(row, imageField.name) ? row[imageField.name] : null;
+    setImage(null);
+    setImageText(typeof key === "string" ? key : "");
+    setExample(example + 1);
+  };
+
+  return (
+    <>
+      <div class="heading">
+        <h1>Try an ad</h1>
+        <p class="quiet">
+          Will this user click this ad? Version {form.model.version} answers. Nothing has to be filled in.
+        </p>
+      </div>
+      {notice && <p class="notice" role="status">{notice}</p>}
+      <div class="columns">
+        <form onSubmit={submit} class="card stack">
+          <div class="row">
+            <h2>The impression</h2>
+            {form.examples.length > 0 && (
+              <button type="button" class="plain" onClick={fill}>Fill in one of {month(form.span)}</button>
+            )}
+          </div>
+          {form.reason && <p class="quiet small">No values are suggested: {form.reason}.</p>}
+          {imageField && (
+            <fieldset>
+              <legend>{imageField.name} <span class="type">image</span></legend>
+              {image ? (
+                <div class="chosen">
+                  <img src={image.url} alt={`Preview of ${image.name}`} />
+                  <span class="file">{image.name}</span>
+                  <button type="button" class="plain" onClick={() => setImage(null)}>Remove</button>
+                </div>
+              ) : (
+                <>
+                  <ImageDrop many={false} onImages={([given]) => given && setImage(given)} />
+                  <label for="image-text" class="small">or a creative's key or address</label>
+                  <input id="image-text" type="text" value={imageText} onInput={(event) => setImageText(event.currentTarget.value)} />
+                </>
+              )}
+            </fieldset>
+          )}
+          <FormFields form={form} values={values} onChange={setValues} />
+          {failure !== null && <Failure error={failure} />}
+          <button type="submit" disabled={busy}>{busy ? "Asking …" : "Ask"}</button>
+        </form>
+        <section class="stack" aria-live="polite" ref={result}>
+          {outcome ? <OutcomeView of={outcome} imageName={imageField?.name ?? ""} /> : (
+            <div class="card empty"><p class="quiet">The click probability and what it is made of appear here.</p></div>
+          )}
+        </section>
+      </div>
+    </>
+  );
+}
+
+async function ask(body: { ads: object[] }, image: GivenImage | null): Promise<Outcome> {
+  let explanation: Explanation | null = null;
+  let whyNoExplanation = "";
+  try {
+    explanation = await post<Explanation>("/v1/explain", body);
+  } catch (refusal) {
+    // It may still be scored.
+    if (!(refusal instanceof Refusal && refusal.status === 501)) throw refusal;
+    whyNoExplanation = refusal.message;
+  }
+  const scores = explanation ? null : await post<Scores>("/v1/score", body);
+  const model = explanation?.model ?? scores!.model;
+  const probability = explanation?.click_probability ?? scores!.ads[0]!.click_probability;
+  const place = await post<Place>("/console/api/place", { click_probability: probability, version: model.version }).catch(
+    (refusal): Place => ({ span: null, higher_than: null, reason: String(refusal.message) }),
+  );
+  return { version: model.version, route: model.route, probability, explanation, whyNoExplanation, place, body, image };
+}
+
+function OutcomeView({ of, imageName }: { of: Outcome; imageName: string }) {
+  const { explanation, place } = of;
+  return (
+    <>
+      <div class="card">
+        <h2>Click probability</h2>
+        <p class="figure">{rate(of.probability)}</p>
+        {place?.higher_than != null ? (
+          <>
+            <div class="place" aria-hidden="true"><i style={{ left: `${place.higher_than * 100}%` }} /></div>
+            <p>Higher than {share(place.higher_than)} of the impressions of {month(place.span)}.</p>
+          </>
+        ) : (
+          <p class="quiet small">Its place among last month's ads is not known: {place?.reason}.</p>
+        )}
+        <p class="quiet small">Version {of.version}, route {of.route}.</p>
+      </div>
+      {explanation ? <Contributions of={explanation} imageName={imageName} /> : (
+        <div class="card"><h2>Why</h2><p class="quiet">{of.whyNoExplanation}</p></div>
+      )}
+      {explanation?.image && <HeatMap of={explanation.image} image={of.image} />}
+      <Snippets body={of.body} />
+    </>
+  );
+}
+
+function Contributions({ of, imageName }: { of: Explanation; imageName: string }) {
+  const [all, setAll] = useState(false);
+  const shown = all ? of.contributions : of.contributions.slice(0, 10);
+  const most = Math.max(...of.contributions.map((one) => Math.abs(one.contribution)), 1e-9);
+  return (
+    <div class="card">
+      <h2>What it is made of</h2>
+      <p class="quiet small">
+        What each column adds to the log-odds, against an ad of which nothing is known ({rate(of.baseline.click_probability)}).
+      </p>
+      <table class="bars">
+        <thead><tr><th scope="col">Column</th><th scope="col"><span class="hidden">As a bar</span></th><th scope="col" class="number">Adds</th></tr></thead>
+        <tbody>
+          {shown.map((one) => (
+            <tr key={one.field}>
+              <th scope="row">
+                {one.field}
+                {one.field === imageName && <span class="type"> image</span>}
+                {one.words && <span class="words">{one.words.slice(0, 6).map((word) => `${word.word} ${signed(word.contribution)}`).join(", ")}</span>}
+              </th>
+              <td aria-hidden="true"><Bar value={one.contribution} most={most} /></td>
+              <td class="number">{signed(one.contribution)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {of.contributions.length > 10 && (
+        <button type="button" class="plain" onClick={() => setAll(!all)}>
+          {all ? "Show the ten largest" : `Show all ${count(of.contributions.length)}`}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Bar({ value, most }: { value: number; most: number }) {
+  const width = `${(Math.abs(value) / most) * 50}%`;
+  return <div class="bar"><i class={value < 0 ? "takes" : "adds"} style={value < 0 ? { right: "50%", width } : { left: "50%", width }} /></div>;
+}
+
+const STATUS_TEXTS: Record<string, string> = {
+  ok: "The ad was scored with its image.",
+  none: "No image was given: it was scored as one of which nothing is known.",
+  unknown_key: "The image's key is not known: it was scored as one of which nothing is known.",
+  not_fetched: "The image could not be fetched.",
+  timed_out: "Fetching the image took too long.",
+  too_large: "The image is too large.",
+  not_an_image: "The file is not an image that can be read.",
+};
+
+function HeatMap({ of, image }: { of: NonNullable<Explanation["image"]>; image: GivenImage | null }) {
+  return (
+    <div class="card">
+      <h2>The image</h2>
+      <p class={of.creative_status === "ok" ? "quiet small" : "warning"}>{STATUS_TEXTS[of.creative_status] ?? of.creative_status}</p>
+      {of.heat_map && (
+        <>
+          <div class="pair">
+            {image && <figure><img src={image.url} alt={image.name} /><figcaption>As given</figcaption></figure>}
+            <figure>
+              <img src={`data:image/png;base64,${of.heat_map.b64}`} alt="The image with the parts that add in red and those that take in blue" />
+              <figcaption>Red adds, blue takes</figcaption>
+            </figure>
+          </div>
+          {of.logit_against_grey !== undefined && <p class="small">Against a plain grey image it adds {signed(of.logit_against_grey)}.</p>}
+        </>
+      )}
+    </div>
+  );
+}
+
+function Snippets({ body }: { body: object }) {
+  const [chosen, setChosen] = useState(0);
+  const snippet = SNIPPETS[chosen]!;
+  return (
+    <div class="card">
+      <h2>The same request</h2>
+      <div class="row">
+        <div class="choices" role="group" aria-label="As">
+          {SNIPPETS.map((one, index) => (
+            <button key={one.title} type="button" class="plain" aria-pressed={index === chosen} onClick={() => setChosen(index)}>{one.title}</button>
+          ))}
+        </div>
+        <CopyButton text={() => snippet.text(body)}>Copy</CopyButton>
+      </div>
+      <pre tabIndex={0} aria-label={`The request as ${snippet.title}`}>{snippet.text(shortened(body))}</pre>
+    </div>
+  );
+}

@@ -1,0 +1,183 @@
+// Parts that several pages have.
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { Refusal } from "./api";
+import { count, rate } from "./format";
+
+export interface Rate {
+  value: number | null;
+  lower: number | null;
+  upper: number | null;
+}
+
+export function Loading({ what }: { what: string }) {
+  return (
+    <p class="quiet" role="status">
+      {what} …
+    </p>
+  );
+}
+
+export function Failure({ error }: { error: unknown }) {
+  const refusal = error instanceof Refusal ? error : null;
+  return (
+    <div class="failure" role="alert">
+      <p>{error instanceof Error ? error.message : String(error)}</p>
+      {refusal?.field && (
+        <p class="quiet">
+          Field: <code>{refusal.field}</code>
+        </p>
+      )}
+    </div>
+  );
+}
+
+/** A button that copies a text, and says that it did. */
+export function CopyButton({ text, children }: { text: () => string; children: ComponentChildren }) {
+  const [said, setSaid] = useState("");
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text());
+      setSaid("Copied");
+    } catch {
+      setSaid("The browser does not allow copying");
+    }
+    setTimeout(() => setSaid(""), 2500);
+  };
+  return (
+    <span class="copy">
+      <button type="button" class="plain" onClick={copy}>
+        {children}
+      </button>
+      <span role="status">{said}</span>
+    </span>
+  );
+}
+
+/** An interval on an axis from 0 to `most`. */
+export function IntervalBar({ of, most, mark }: { of: Rate; most: number; mark?: number | null }) {
+  if (of.value === null || !(most > 0)) return null;
+  const at = (value: number) => `${Math.min(100, Math.max(0, (value / most) * 100))}%`;
+  const lower = of.lower ?? of.value;
+  const upper = of.upper ?? of.value;
+  return (
+    <div class="interval" aria-hidden="true">
+      {mark != null && <i class="mark" style={{ left: at(mark) }} />}
+      <i class="range" style={{ left: at(lower), width: `calc(${at(upper)} - ${at(lower)})` }} />
+      <i class="dot" style={{ left: at(of.value) }} />
+    </div>
+  );
+}
+
+export function RateText({ of }: { of: Rate }) {
+  return (
+    <>
+      <strong>{rate(of.value)}</strong>
+      {of.lower !== null && of.upper !== null && (
+        <span class="quiet small">
+          {" "}
+          {rate(of.lower)} to {rate(of.upper)}
+        </span>
+      )}
+    </>
+  );
+}
+
+const MOST_SHOWN = 50;
+
+/** A text field that suggests known values; whatever is typed is taken. */
+export function Combobox(props: {
+  id: string;
+  value: string;
+  values: string[];
+  describedBy?: string;
+  required?: boolean;
+  onInput: (value: string) => void;
+  onEnter?: () => void;
+}) {
+  const { id, value, values } = props;
+  const [open, setOpen] = useState(false);
+  const [active, setActive] = useState(-1);
+  const listId = useId();
+  const list = useRef<HTMLUListElement>(null);
+  const wanted = value.toLocaleLowerCase();
+  const matching = values.filter((known) => known.toLocaleLowerCase().includes(wanted));
+  const shown = matching.slice(0, MOST_SHOWN);
+  const isOpen = open && shown.length > 0 && !(shown.length === 1 && shown[0] === value);
+  useEffect(() => {
+    list.current?.children[active]?.scrollIntoView({ block: "nearest" });
+  }, [active]);
+  const take = (known: string) => {
+    props.onInput(known);
+    setOpen(false);
+    setActive(-1);
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (!isOpen) setOpen(true);
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      setActive((now) => (shown.length ? (now + step + shown.length) % shown.length : -1));
+    } else if (event.key === "Enter") {
+      const chosen = isOpen ? shown[active] : undefined;
+      if (chosen !== undefined) {
+        event.preventDefault();
+        take(chosen);
+      } else if (props.onEnter) {
+        event.preventDefault();
+        props.onEnter();
+      }
+    } else if (event.key === "Escape" && isOpen) {
+      event.preventDefault();
+      setOpen(false);
+    }
+  };
+  return (
+    <div class="combobox">
+      <input
+        id={id}
+        type="text"
+        role="combobox"
+        autocomplete="off"
+        spellcheck={false}
+        required={props.required}
+        aria-describedby={props.describedBy}
+        aria-autocomplete="list"
+        aria-expanded={isOpen}
+        aria-controls={listId}
+        aria-activedescendant={isOpen && active >= 0 ? `${listId}-${active}` : undefined}
+        value={value}
+        onInput={(event) => {
+          props.onInput(event.currentTarget.value);
+          setOpen(true);
+          setActive(-1);
+        }}
+        onFocus={() => setOpen(true)}
+        onBlur={() => setOpen(false)}
+        onKeyDown={onKeyDown}
+      />
+      <ul id={listId} ref={list} role="listbox" aria-label="Known values" hidden={!isOpen}>
+        {isOpen &&
+          shown.map((known, index) => (
+            <li
+              key={known}
+              id={`${listId}-${index}`}
+              role="option"
+              aria-selected={index === active}
+              onMouseDown={(event) => {
+                event.preventDefault();
+                take(known);
+              }}
+            >
+              {known}
+            </li>
+          ))}
+        {isOpen && matching.length > shown.length && (
+          <li role="option" aria-disabled="true" aria-selected={false} class="more">
+            {count(matching.length - shown.length)} more: type to narrow
+          </li>
+        )}
+      </ul>
+    </div>
+  );
+}
