@@ -13,12 +13,13 @@ from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvE
 from tfx.types import standard_component_specs
 
 from benchmarks.click_log import IMAGE
-from components.ad_example_gen.creatives import decoder
 from components.ad_example_gen.settings import IngestionSettings
+from models.images import decode_bytes, inspect_image
 
 PIXELS = "pixels"
+_LIMITS = IngestionSettings()
 #: Edge of the stored images in pixels, adclick's default.
-IMAGE_SIZE = IngestionSettings().image_size
+IMAGE_SIZE = _LIMITS.image_size
 
 
 class CsvAndImagesExecutor(BaseExampleGenExecutor):  # type: ignore[misc]
@@ -48,12 +49,10 @@ class _AddImage(beam.DoFn):  # type: ignore[misc]
         super().__init__()
         self._folder = folder
 
-    def setup(self) -> None:
-        self._decode = decoder(IMAGE_SIZE)
-
     def process(self, example: tf.train.Example) -> Iterator[tf.train.Example]:
         address = example.features.feature[IMAGE].bytes_list.value[0].decode()
         with open(os.path.join(self._folder, address), "rb") as stream:
-            pixels = self._decode(stream.read())
-        example.features.feature[PIXELS].bytes_list.value.append(pixels)
+            encoded = stream.read()
+        decoded = decode_bytes(encoded, inspect_image(encoded, _LIMITS.max_image_pixels), IMAGE_SIZE)
+        example.features.feature[PIXELS].bytes_list.value.append(decoded.pixels)
         yield example

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
-import threading
-from collections.abc import Callable, Container
-from typing import Any
-
-import tensorflow as tf
+from collections.abc import Container
 
 from components.ad_example_gen.settings import IngestionSettings
 from models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
-from models.images import (
-    CorruptImage,
-    OversizedImage,
-    decode_and_resize,
-    inspect_image,
-    to_decodable,
-    upright_size,
-    why_corrupt,
-)
+from models.images import CorruptImage, OversizedImage, decode_bytes, inspect_image
 from storage import filesystem
 
 _KEY_DIGITS = 32
@@ -36,22 +23,6 @@ _ABSENT = {
     errno.ELOOP,
     errno.EINVAL,
 }
-
-_TRACING = threading.Lock()
-
-
-def decoder(size: int) -> Callable[[bytes], bytes]:
-    """A compiled `decode_and_resize` from encoded bytes to pixel bytes; safe to call from several threads."""
-    # Threads that start together would otherwise each trace it.
-    with _TRACING:
-        return _traced_decoder(size)
-
-
-@functools.lru_cache(maxsize=4)
-def _traced_decoder(size: int) -> Callable[[bytes], bytes]:
-    function = tf.function(functools.partial(decode_and_resize, size=size), autograph=False)
-    decode: Any = function.get_concrete_function(tf.TensorSpec([], tf.string))
-    return lambda encoded: bytes(decode(tf.constant(encoded)).numpy().tobytes())
 
 
 def read_creative(address: str, settings: IngestionSettings, known: Container[str] = ()) -> Creative:
@@ -84,14 +55,10 @@ def read_creative(address: str, settings: IngestionSettings, known: Container[st
     except CorruptImage as error:
         return Creative(key, CORRUPT, address, str(error))
     try:
-        decodable = to_decodable(encoded)
-        pixels = decoder(settings.image_size)(decodable)
-        width, height = upright_size(decodable)
+        decoded = decode_bytes(encoded, header, settings.image_size)
     except CorruptImage as error:
         return Creative(key, CORRUPT, address, str(error), width=header.width, height=header.height)
-    except tf.errors.InvalidArgumentError:
-        return Creative(key, CORRUPT, address, why_corrupt(encoded), width=header.width, height=header.height)
-    return Creative(key, OK, address, image=pixels, width=width, height=height)
+    return Creative(key, OK, address, image=decoded.pixels, width=decoded.width, height=decoded.height)
 
 
 def _unread(address: str, status: str, error: str) -> Creative:

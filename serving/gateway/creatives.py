@@ -210,7 +210,8 @@ class CreativeStore:
         try:
             inspect_image(encoded, self._settings.max_pixels)
             decodable = to_decodable(encoded)
-            check_whole(decodable)
+            if decodable is encoded:  # What was converted was decoded.
+                check_whole(decodable)
             return Resolved(decodable, key, OK)
         except OversizedImage:
             return Resolved(b"", b"", TOO_LARGE)
