@@ -9,9 +9,9 @@ rename: a worker that is run twice does no harm.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -54,6 +54,8 @@ _IMAGE_THREADS = 8
 #: Images in a bucket are waited for, not worked for.
 BUCKET_IMAGE_THREADS = 32
 _IMAGES_AT_A_TIME = 256
+#: Images that are decoded and that nobody has asked for yet.
+_IMAGES_AHEAD = 64
 _BYTES_PER_IDENTIFIER_PARTITION = 256 << 20
 _BYTES_PER_IMAGE_PARTITION = 8 << 20
 _MOST_PARTITIONS = 1_024
@@ -332,7 +334,7 @@ def read_images(
 ) -> Iterator[list[tuple[bytes, Creative]]]:
     """Reads the distinct images among addresses relative to a folder, in their order, some at a time.
 
-    `known` is as for `read_creative`.
+    The next ones are read and decoded while the caller is busy with some. `known` is as for `read_creative`.
     """
     distinct = sorted(set(references))
 
@@ -344,11 +346,27 @@ def read_images(
 
     missing = MissingImages(folder)
     in_bucket = any(is_bucket_address(address(reference)) for reference in distinct)
-    with ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS) as pool:
+    pool = ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS)
+    try:
+        creatives = _in_order(pool, read, distinct)
         for start in range(0, len(distinct), _IMAGES_AT_A_TIME):
             some = distinct[start : start + _IMAGES_AT_A_TIME]
-            found = zip(some, pool.map(read, some), strict=True)
-            yield [(reference, _with_cause(creative, reference, missing)) for reference, creative in found]
+            yield [(reference, _with_cause(next(creatives), reference, missing)) for reference in some]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, read: Callable[[bytes], Creative], references: Sequence[bytes]
+) -> Iterator[Creative]:
+    """Reads images in a pool, at most so many ahead of the caller that memory stays bounded."""
+    ahead: deque[Future[Creative]] = deque()
+    for reference in references:
+        ahead.append(pool.submit(read, reference))
+        if len(ahead) > _IMAGES_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 def _with_cause(creative: Creative, reference: bytes, missing: MissingImages) -> Creative:
