@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config.settings import load_config
+from pipeline.report.recognition import write_recognition_report
 from pipeline.report.write import write_report
 from pipeline.runs.platform_refusals import with_refusal
+from pipeline.runs.recognition_record import read_recognition_record, recognition_run_ids
 from pipeline.runs.record import read_record, run_ids
 from schema.errors import ConfigError
 
@@ -20,9 +22,13 @@ def run_report(run_id: str | None, config: Path | None, output: Path | None) -> 
     if config is None and output is None:
         raise ConfigError("give --config FILE or --output DIR")
     folder = str(output.resolve()) if output is not None else load_config(config).output  # type: ignore[arg-type]
-    known = run_ids(folder)
+    recognition = recognition_run_ids(folder)
+    known = sorted([*run_ids(folder), *recognition])
     if not known:
         raise ConfigError(f"{folder}: no run yet", "Start one with `adclick run` or `adclick submit` first.")
     if run_id is not None and run_id not in known:
         raise ConfigError(f"{folder}: no run {run_id}", f"There are {', '.join(known[-10:])}.")
-    return write_report(folder, with_refusal(read_record(folder, run_id or known[-1])))
+    chosen = run_id or known[-1]
+    if chosen in recognition:
+        return write_recognition_report(folder, read_recognition_record(folder, chosen))
+    return write_report(folder, with_refusal(read_record(folder, chosen)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+from components.code_version import code_version
 from components.recognition.evaluator import RecognitionFacts, read_facts
 from components.worker_errors import readable_worker_errors
 from models.recognition.judging import Share
@@ -20,9 +22,10 @@ from pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_serv
 from pipeline.runs.cleaning import keep_artifacts
 from pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
 from pipeline.runs.outside_images import with_outside_images
+from pipeline.runs.recognition_record import RecognitionRecord, write_recognition_record
 from pipeline.runs.record import read_records
 from pipeline.runs.summary import figures_table
-from schema.errors import ModelRefused
+from schema.errors import DataRefused, ModelRefused
 
 
 def run_recognition(
@@ -60,6 +63,10 @@ def run_recognition(
     records = read_records(config.output)
     taken, _ = window(config, publish_schema(config), with_outside_images(drops, records), records)
     connection = metadata_config(config.output)
+    record = RecognitionRecord(
+        run_id=run_id, code_version=code_version(), started=datetime.now(UTC), months=[drop.name for drop in taken]
+    )
+    write_recognition_record(config.output, record)
     pipeline = create_recognition_pipeline(
         config=config,
         drops=taken,
@@ -67,20 +74,36 @@ def run_recognition(
         metadata_connection_config=connection,
         enable_cache=use_cache,
     )
-    with watching(console if shows_progress else None, len(pipeline.components), Steps()), readable_worker_errors():
-        LocalDagRunner().run(pipeline)
-    outputs = outputs_of_last_run(connection)
-    keep_artifacts(config.output, run_id, [artifact.uri for artifacts in outputs.values() for artifact in artifacts])
-    facts = read_facts(outputs["RecogniserEvaluator.evaluation"][0].uri)
-    print_facts(console, facts)
-    if facts.refusals:
-        logging.getLogger("adclick").info("the recogniser is refused: %s", facts.refusals)
-        raise ModelRefused(
-            "the recogniser is refused and was not pushed:\n" + "\n".join(f"  {reason}" for reason in facts.refusals),
-            "The version before stays. Train longer (recognition.steps), on more months (data.window), or let the "
-            "limits of recognition say what is enough.",
-        )
-    pushed = outputs["RecogniserPusher.pushed_model"][0].get_string_custom_property("pushed_destination")
+    try:
+        with watching(console if shows_progress else None, len(pipeline.components), Steps()), readable_worker_errors():
+            LocalDagRunner().run(pipeline)
+        outputs = outputs_of_last_run(connection)
+        artifacts = [artifact.uri for artifacts in outputs.values() for artifact in artifacts]
+        keep_artifacts(config.output, run_id, artifacts)
+        facts = read_facts(outputs["RecogniserEvaluator.evaluation"][0].uri)
+        record.undecided, record.creatives = facts.undecided, facts.creatives
+        record.form, record.forms = facts.form, facts.forms
+        print_facts(console, facts)
+        if facts.refusals:
+            logging.getLogger("adclick").info("the recogniser is refused: %s", facts.refusals)
+            record.state, record.reasons = "model_refused", facts.refusals
+            raise ModelRefused(
+                "the recogniser is refused and was not pushed:\n"
+                + "\n".join(f"  {reason}" for reason in facts.refusals),
+                "The version before stays. Train longer (recognition.steps), on more months (data.window), or let the "
+                "limits of recognition say what is enough.",
+            )
+        pushed = outputs["RecogniserPusher.pushed_model"][0].get_string_custom_property("pushed_destination")
+        record.state, record.pushed_to, record.version = "pushed", pushed, int(pushed.rstrip("/").rpartition("/")[2])
+    except BaseException as error:
+        if isinstance(error, DataRefused):
+            record.state, record.reasons = "data_refused", error.message.splitlines()
+        elif record.state != "model_refused":
+            record.state, record.reasons = "failed", [f"{type(error).__name__}: {error}"]
+        raise
+    finally:
+        record.finished = datetime.now(UTC)
+        write_recognition_record(config.output, record)
     console.print(f"Blessed, and pushed: {pushed}", style="green", highlight=False, soft_wrap=True)
 
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from pipeline.config.settings import load_config
 from pipeline.console import noise_to_temporary, result_console
 from pipeline.runs.platform_refusals import with_refusal
+from pipeline.runs.recognition_record import RecognitionRecord, read_recognition_record, recognition_run_ids
 from pipeline.runs.record import RunRecord, read_records
 from schema.errors import ConfigError
 from storage.model_versions import ModelVersions
@@ -37,11 +39,12 @@ def run_status(config: Path | None, output: Path | None, version: int | None, as
         _print_lineage(folder, version, as_json)
         return
     records = [with_refusal(record) for record in read_records(folder)]
+    recognition = [read_recognition_record(folder, run_id) for run_id in recognition_run_ids(folder)]
     if as_json:
-        print(json.dumps(_status(folder, records, models), indent=1))
+        print(json.dumps(_status(folder, records, recognition, models), indent=1))
         return
     console = result_console(sys.stdout)
-    if not records:
+    if not records and not recognition:
         console.print(f"{folder}: no run yet", highlight=False)
         return
     table = Table("run", "state", "months", "AUC", "version", "seconds", box=SIMPLE_HEAD, pad_edge=False)
@@ -57,7 +60,8 @@ def run_status(config: Path | None, output: Path | None, version: int | None, as
             "-" if seconds is None else f"{seconds:.0f}",
         )
     console.print(folder, highlight=False, soft_wrap=True)
-    console.print(table)
+    if records:
+        console.print(table)
     for model in models:
         console.print(
             f"{model.model}: versions {_listed(model.served)}; the newest is served", highlight=False, soft_wrap=True
@@ -73,6 +77,30 @@ def run_status(config: Path | None, output: Path | None, version: int | None, as
                 highlight=False,
                 soft_wrap=True,
             )
+
+    if recognition:
+        _print_recognition(console, recognition)
+
+
+def _print_recognition(console: Console, records: list[RecognitionRecord]) -> None:
+    columns = ("recognition run", "state", "months", "form", "top-1", "false accept", "version", "seconds")
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for record in records:
+        chosen = record.chosen
+        judgement = chosen.judgement if chosen is not None else None
+        table.add_row(
+            record.run_id,
+            record.state,
+            ", ".join(record.months),
+            record.form or "-",
+            "-" if judgement is None else f"{100 * judgement.top_1.value:.1f} %",
+            "-" if judgement is None else f"{100 * judgement.false_accept.value:.1f} %",
+            "-" if record.version is None else str(record.version),
+            "-" if record.finished is None else f"{(record.finished - record.started).total_seconds():.0f}",
+        )
+    console.print(table)
+    for reason in records[-1].reasons:
+        console.print(f"{records[-1].run_id}: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_lineage(folder: str, version: int, as_json: bool) -> None:
@@ -127,10 +155,13 @@ def _listed(versions: list[int]) -> str:
     return ", ".join(map(str, versions)) or "none"
 
 
-def _status(folder: str, records: list[RunRecord], models: list[ModelVersions]) -> dict[str, object]:
+def _status(
+    folder: str, records: list[RunRecord], recognition: list[RecognitionRecord], models: list[ModelVersions]
+) -> dict[str, object]:
     return {
         "output": folder,
         "runs": [json.loads(record.model_dump_json(exclude={"config"})) for record in records],
+        "recognition_runs": [json.loads(record.model_dump_json()) for record in recognition],
         "models": {model.model: _model_status(model) for model in models},
     }
 

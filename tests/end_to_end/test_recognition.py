@@ -62,6 +62,16 @@ def test_a_version_holds_the_judged_form_its_threshold_and_what_was_measured(ver
     assert facts["creatives"]["training"] + facts["creatives"]["held_out"] >= 20
 
 
+def test_status_and_report_know_the_run(project: Project, version: Path) -> None:
+    runs = project.status()["recognition_runs"]
+    assert (runs[0]["state"], runs[0]["version"], runs[0]["pushed_to"]) == ("pushed", int(version.name), str(version))
+    facts = json.loads((version / "recognition.json").read_text())
+    assert (runs[0]["form"], runs[0]["forms"]) == (facts["form"], facts["forms"])
+    done = adclick("report", "--config", project.config)
+    assert done.code == 0, done.text
+    assert f"Version {version.name} finds" in Path(done.out.strip()).read_text()
+
+
 def test_the_click_model_has_no_part_in_it(project: Project, version: Path) -> None:
     assert version.is_dir()
     assert project.versions == []
@@ -107,6 +117,9 @@ def test_a_recogniser_that_misses_a_limit_is_refused_and_not_pushed(project: Pro
         project.config.write_text(config)
     assert done.code == 4, done.text
     assert "more than 10" in done.err
+    last = project.status()["recognition_runs"][-1]
+    assert (last["state"], last["version"]) == ("model_refused", None)
+    assert any("more than 10" in reason for reason in last["reasons"])
     assert _versions(project) == [version]
 
 
