@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +77,14 @@ def events_of(folder: Path, count: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 class Load:
-    """A project on a broker of this machine, with topics of its own."""
+    """A project on a broker of this machine, with topics of its own.
+
+    Args:
+        folder: Traffic, model and config.
+        broker: The broker.
+        name: Of topics and group.
+        alerts: The config's `stream.alerts`.
+    """
 
     def __init__(self, folder: Path, broker: LocalBroker, name: str, **alerts: Any) -> None:
         document = yaml.safe_load((folder / "config.yaml").read_text())
@@ -104,21 +111,21 @@ class Load:
         servers = self.settings.kafka.bootstrap_servers
         return Producer({"bootstrap.servers": servers, "enable.idempotence": True, **options})
 
-    def consumer(self, key: str) -> Any:
+    def consumer(self, *keys: str) -> Any:
         from confluent_kafka import Consumer, TopicPartition
 
         options = {"isolation.level": "read_committed", "fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 5}
         consumer = Consumer(
             {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "benchmark", **options}
         )
-        consumer.assign([TopicPartition(self.topic(key), 0, 0)])
+        consumer.assign([TopicPartition(self.topic(key), 0, 0) for key in keys])
         return consumer
 
     @contextmanager
-    def running(self, stages: str) -> Iterator[None]:
-        """`adclick stream run` in a process of its own."""
-        command = python_module("pipeline.cli.app", "stream", "run", "--config", str(self.file), "--stages", stages)
-        log = self.file.with_suffix(".log")
+    def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """`adclick stream run` with options, in a process of its own."""
+        command = python_module("pipeline.cli.app", "stream", "run", "--config", str(self.file), *options)
+        log = self.file.with_name(f"{self.file.stem}{''.join(options)}.log".replace("/", "-"))
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [*command, "--metrics-port", "0", "--state", str(self.state)], stderr=stream, cwd=ROOT
@@ -129,39 +136,58 @@ class Load:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(log.read_text()[-3000:])
                 time.sleep(0.1)
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(60)
 
 
 def latency(folder: Path, broker: LocalBroker, seconds: int, threshold: float) -> tuple[float, float, int]:
+    """What `time_to_alert` says of one process; each suspicious click is an alert, with its evidence."""
+    load = Load(folder, broker, f"latency-{time.time_ns()}", threshold=threshold, minimum_clicks=1)
+    return time_to_alert(load, folder, load.running("--stages", "features,score,alerts"), _LATENCY_RATE, seconds)
+
+
+def time_to_alert(
+    load: Load, folder: Path, running: AbstractContextManager[Any], rate: int, seconds: int
+) -> tuple[float, float, int]:
     """Median and 99th percentile of the time from producing a click to reading its alert, in ms; how many alerts.
 
-    Each suspicious click is an alert, with its evidence; the first quarter warms up and does not count.
+    The first quarter warms up and does not count.
+
+    Args:
+        load: Where the events go.
+        folder: Traffic to send.
+        running: The stages.
+        rate: Events a second.
+        seconds: For how long.
     """
-    load = Load(folder, broker, f"latency-{time.time_ns()}", threshold=threshold, minimum_clicks=1)
-    events = events_of(folder, seconds * _LATENCY_RATE)
+    events = events_of(folder, seconds * rate)
     sent: dict[str, float] = {}
     read: dict[str, float] = {}
+    judged = 0
     done = threading.Event()
 
     def receive() -> None:
-        consumer = load.consumer("alerts")
+        nonlocal judged
+        consumer = load.consumer("alerts", "scored_clicks")
         while not done.is_set():
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
                 now = time.time()
-                read[json.loads(message.value())["last_click"]] = now
+                if message.topic() == load.topic("alerts"):
+                    read[json.loads(message.value())["last_click"]] = now
+                else:
+                    judged += 1
         consumer.close()
 
-    with load.running("features,score,alerts"):
+    with running:
         receiver = threading.Thread(target=receive)
         receiver.start()
         producer = load.producer(**{"linger.ms": 0})
         begun = time.time()
         for number, (kind, event) in enumerate(events):
-            wait = begun + number / _LATENCY_RATE - time.time()
+            wait = begun + number / rate - time.time()
             if wait > 0:
                 producer.poll(0)
                 time.sleep(wait)
@@ -171,9 +197,15 @@ def latency(folder: Path, broker: LocalBroker, seconds: int, threshold: float) -
             if kind == "clicks":
                 sent[event["click_id"]] = now
         producer.flush(60)
-        time.sleep(2)
+        # Else the slowest would not count.
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while judged < len(sent) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(5)
         done.set()
         receiver.join(60)
+    if judged < len(sent):
+        raise RuntimeError(f"{judged} of {len(sent)} clicks were judged in {_WAIT_SECONDS:.0f} s")
     begin = begun + seconds / 4
     times = [1000 * (moment - sent[click]) for click, moment in read.items() if sent[click] >= begin]
     if len(times) < 100:
@@ -181,11 +213,11 @@ def latency(folder: Path, broker: LocalBroker, seconds: int, threshold: float) -
     return float(np.percentile(times, 50)), float(np.percentile(times, 99)), len(times)
 
 
-def _rate(load: Load, stages: str, clicks: int, events: int) -> float:
+def events_a_second(load: Load, running: AbstractContextManager[Any], clicks: int, events: int) -> float:
     """Events a second from the first committed judgement to the last, by what the broker noted."""
     consumer = load.consumer("scored_clicks")
     first, last, seen = 0, 0, 0
-    with load.running(stages):
+    with running:
         deadline = time.monotonic() + _WAIT_SECONDS
         while seen < clicks:
             if time.monotonic() > deadline:
@@ -201,15 +233,28 @@ def _rate(load: Load, stages: str, clicks: int, events: int) -> float:
 def sustained(folder: Path, broker: LocalBroker, count: int) -> float:
     """Events a second, from Kafka to Kafka, with features, scores and alerts."""
     load = Load(folder, broker, f"sustained-{time.time_ns()}", threshold=0.5, entities=[["ip"], ["device"]])
+    clicks = fill(load, folder, count)
+    return events_a_second(load, load.running("--stages", "features,score,alerts"), clicks, count)
+
+
+def fill(load: Load, folder: Path, count: int, begin: int | None = None) -> int:
+    """Sends events and says how many are clicks.
+
+    Args:
+        load: Where they go.
+        folder: Traffic to send.
+        count: How many, a thousandth of a second apart by their time.
+        begin: The first one's time in microseconds since 1970; so that the last one's is now if None.
+    """
     producer = load.producer(**{"linger.ms": 20, "queue.buffering.max.messages": 2_000_000})
-    begin = time.time_ns() // 1000 - count * 1000
+    begin = time.time_ns() // 1000 - count * 1000 if begin is None else begin
     clicks = 0
     for number, (kind, event) in enumerate(events_of(folder, count)):
         producer.produce(load.topic(kind), json.dumps({**event, "time": iso_time(begin + number * 1000)}).encode())
         clicks += kind == "clicks"
         producer.poll(0)
     producer.flush(120)
-    return _rate(load, "features,score,alerts", clicks, count)
+    return clicks
 
 
 def scorer(folder: Path, broker: LocalBroker, count: int) -> float:
@@ -228,7 +273,7 @@ def scorer(folder: Path, broker: LocalBroker, count: int) -> float:
         producer.produce(load.topic("featured_clicks"), featured_bytes(click))
         producer.poll(0)
     producer.flush(120)
-    return _rate(load, "score", len(clicks), len(clicks))
+    return events_a_second(load, load.running("--stages", "score"), len(clicks), len(clicks))
 
 
 def main(
