@@ -22,7 +22,8 @@ COPY README.md setup.py ./
 COPY schema schema
 # Of the models' code what reads files and images, and what metrics are called; a test holds that it is what the gateway imports.
 COPY models/__init__.py models/held_out.py models/images.py models/orientation.py models/
-COPY models/metrics models/metrics
+COPY models/metrics/__init__.py models/metrics/auc.py models/metrics/auc_precision_recall.py models/metrics/calibration_ratio.py models/metrics/
+COPY models/metrics/impressions.py models/metrics/log_loss.py models/metrics/metric.py models/metrics/recall.py models/metrics/
 COPY storage/__init__.py storage/bucket.py storage/google_storage.py storage/literal_path.py storage/local_copy.py storage/
 COPY storage/filesystem.py storage/folder_lock.py storage/model_versions.py storage/push_directory.py storage/
 COPY storage/object_store.py storage/s3.py storage/

@@ -1,0 +1,98 @@
+"""The console's page in a real browser, over a real socket."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from models.extension import pixels_as_png
+from serving.gateway.security import create_api_key
+from tests.end_to_end.browser import CHROMIUM, needs_browser
+from tests.models.tiny_model import TinyModel
+
+pytestmark = needs_browser
+Start = Callable[..., httpx.Client]
+MILLISECONDS = 120_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Chromium's sandbox needs what containers do not give to root.
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+
+
+def open_page(browser: Browser, url: str, **options: Any) -> tuple[Page, list[str]]:
+    page = browser.new_page(**options)
+    page.set_default_timeout(MILLISECONDS)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((url, "blob:", "data:")) else complaints.append(request.url),
+    )
+    page.goto(url)
+    return page, complaints
+
+
+def test_five_images_are_compared_and_exported(
+    browser: Browser, console: Start, tiny_model: TinyModel, tmp_path: Path
+) -> None:
+    """The journey of an agency; a file's name is markup and a formula."""
+    names = ["=1+1<img src=x onerror=alert(1)>.png", *(f"image {number}.png" for number in range(4))]
+    files = []
+    for name, creative in zip(names, tiny_model.creatives, strict=False):
+        files.append({"name": name, "mimeType": "image/png", "buffer": pixels_as_png(creative.image or b"")})
+    url = str(console().base_url)
+    page, complaints = open_page(browser, url, viewport={"width": 1280, "height": 900})
+    page.get_by_role("link", name="Compare creatives").click()
+    page.locator("input[type=file]").set_input_files(files)
+    page.get_by_role("button", name="Compare 5 images").click()
+    ranking = page.locator(".ranking li")
+    expect(ranking).to_have_count(5, timeout=MILLISECONDS)
+    expect(page.get_by_role("img", name="Heat map of")).to_have_count(5, timeout=MILLISECONDS)
+    expect(page.locator(".ranking")).to_contain_text(names[0])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    overall = [row for row in rows if not row["column"]]
+    assert [row["rank"] for row in overall] == sorted(row["rank"] for row in overall) and len(overall) == 5
+    assert all(float(row["lower"]) <= float(row["click_rate"]) <= float(row["upper"]) for row in overall)
+    assert {row["image"] for row in overall} == {"'" + names[0], *names[1:]}
+    page.screenshot(path=tmp_path / "compare.png", full_page=True)
+    page.get_by_role("link", name="Try an ad").click()
+    page.get_by_role("button", name="Fill in one of").click()
+    page.locator("input[type=file]").set_input_files(files[1])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".figure")).to_contain_text("%")
+    expect(page.locator("body")).to_contain_text("Higher than")
+    page.screenshot(path=tmp_path / "try.png", full_page=True)
+    assert complaints == []
+    page.close()
+
+
+def test_a_wrong_key_says_so_and_the_right_one_opens(browser: Browser, console: Start, tmp_path: Path) -> None:
+    key, line = create_api_key("ann")
+    (tmp_path / "keys").write_text(line + "\n")
+    url = str(console(is_open=False, security={"api_keys_file": str(tmp_path / "keys")}).base_url)
+    page, _ = open_page(browser, url)
+    page.get_by_label("API key").fill(key[:-1])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not known here")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Try an ad")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator(".figure")).to_contain_text("%")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to adclick")
+    page.close()
