@@ -16,5 +16,10 @@ await build({
   charset: "utf8",
 });
 for (const name of ["index.html", "icon.svg"]) await copyFile(`src/${name}`, `${folder}/${name}`);
-const licence = await readFile("node_modules/preact/LICENSE", "utf8");
-await writeFile(`${folder}/NOTICE.txt`, `app.js holds Preact (https://preactjs.com), under this licence:\n\n${licence}`);
+const licences = { Preact: ["https://preactjs.com", "preact"], "µPlot": ["https://github.com/leeoniya/uPlot", "uplot"] };
+const notices = [];
+for (const [name, [address, module]] of Object.entries(licences)) {
+  const licence = await readFile(`node_modules/${module}/LICENSE`, "utf8");
+  notices.push(`app.js holds ${name} (${address}), under this licence:\n\n${licence.trim()}\n`);
+}
+await writeFile(`${folder}/NOTICE.txt`, notices.join("\n\n"));

@@ -46,7 +46,14 @@ def output(judged_base: Path) -> Iterator[Path]:
     records = [
         record(1, "pushed", pushed_version=JUDGED, drift=["2026-10: price has moved"], steps=steps),
         record(2, "pushed", pushed_version=JUDGED, steps=[steps[0].model_copy(update={"reused": True})]),
-        record(3, "data_refused", reasons=["too few <b>rows</b>"], steps=steps, running_step="DataGate"),
+        record(
+            3,
+            "data_refused",
+            reasons=["too few <b>rows</b>"],
+            steps=steps,
+            running_step="DataGate",
+            planned_steps=[steps[0].name, "DataGate"],
+        ),
         record(
             4, "running", steps=steps, running_step="Trainer", planned_steps=[steps[0].name, "Trainer", "Evaluator"]
         ),

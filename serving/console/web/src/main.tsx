@@ -76,7 +76,7 @@ function Frame({ session: known, onSignedOut }: { session: Session; onSignedOut:
   const Page = page.Page;
   return (
     <>
-      <a class="skip" href={`#/${page.path}`} onClick={(event) => { event.preventDefault(); main.current?.focus(); }}>Skip to the content</a>
+      <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); main.current?.focus(); }}>Skip to the content</a>
       <header class="top">
         <a class="name" href={`#/${PAGES[0]!.path}`}><img src="/console/icon.svg" alt="" width="22" height="22" /> adclick</a>
         <nav aria-label="Pages">
@@ -96,7 +96,7 @@ function Frame({ session: known, onSignedOut }: { session: Session; onSignedOut:
           )}
         </div>
       </header>
-      <main ref={main} tabIndex={-1}>
+      <main id="content" ref={main} tabIndex={-1}>
         <Page />
       </main>
     </>

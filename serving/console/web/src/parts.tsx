@@ -181,3 +181,15 @@ export function Combobox(props: {
     </div>
   );
 }
+
+/** Sentences, a line each; nothing where there are none. */
+export function Lines({ lines }: { lines: string[] }) {
+  if (lines.length === 0) return null;
+  return (
+    <ul class="lines">
+      {lines.map((line, index) => (
+        <li key={index}>{line}</li>
+      ))}
+    </ul>
+  );
+}
