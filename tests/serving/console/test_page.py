@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ from tests.models.tiny_model import TinyModel
 pytestmark = needs_browser
 Start = Callable[..., httpx.Client]
 MILLISECONDS = 120_000
+CONSOLE = Path(__file__).resolve().parents[3] / "serving" / "console"
+STATIC = CONSOLE / "static"
+#: Of `npm ci` in `serving/console/web`; where that was not run, the widths and themes alone are looked at.
+AXE = CONSOLE / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +101,29 @@ def test_a_wrong_key_says_so_and_the_right_one_opens(browser: Browser, console: 
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to adclick")
     page.close()
+
+
+def test_it_fits_from_phone_to_desktop_in_both_themes_and_axe_finds_nothing(
+    browser: Browser, console: Start, tmp_path: Path
+) -> None:
+    url = str(console().base_url)
+    for width in (390, 820, 1440):
+        for scheme in ("light", "dark"):
+            options = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme, "bypass_csp": True}
+            page, complaints = open_page(browser, url, **options)
+            for name in ("Try an ad", "Compare creatives"):
+                page.get_by_role("link", name=name).click()
+                expect(page.get_by_role("heading", level=1)).to_have_text(name)
+                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (name, width)
+                if AXE.exists():
+                    page.add_script_tag(path=AXE)
+                    violations = page.evaluate("axe.run().then(found => found.violations.map(one => one.id))")
+                    assert violations == [], (name, width, scheme)
+                page.screenshot(path=tmp_path / f"{name} {width} {scheme}.png")
+            assert complaints == [], (width, scheme)
+            page.close()
+
+
+def test_what_is_sent_is_small() -> None:
+    files = [*STATIC.glob("app.*"), STATIC / "index.html"]
+    assert 0 < sum(len(gzip.compress(file.read_bytes())) for file in files) < 150_000
