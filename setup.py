@@ -1,10 +1,15 @@
-"""Builds the wheel that pipeline workers install; metadata stands in pyproject.toml."""
+"""Builds the wheel that pipeline workers install: every package below `adclick`; metadata stands in pyproject.toml."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TOP_LEVEL = ("pipeline", "components", "models", "schema", "serving", "storage", "stream")
+ROOT = Path(__file__).parent
+FOLDERS = ("pipeline", "components", "models", "schema", "serving", "storage", "stream")
+PACKAGES = find_packages(str(ROOT), include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")])
 
 setup(
-    packages=find_packages(include=[pattern for name in TOP_LEVEL for pattern in (name, f"{name}.*")]),
+    packages=["adclick", *(f"adclick.{package}" for package in PACKAGES)],
+    package_dir={"adclick": "adclick", **{f"adclick.{name}": name for name in FOLDERS}},
     package_data={"": ["py.typed", "*.yaml", "*.pbtxt", "templates/*", "static/*"]},
 )

@@ -61,7 +61,7 @@ def predict(project: Project, drops: Path, rows: int, output: Path) -> Predictio
     Raises:
         RuntimeError: It failed, or did not score every row.
     """
-    command = python_module("pipeline.cli.app", "batch-predict", "--config", str(project.config), "--data", str(drops))
+    command = python_module("adclick", "batch-predict", "--config", str(project.config), "--data", str(drops))
     process = timed_process([*command, "--output", str(output), "--json"])
     found = json.loads(process.output[process.output.index("{") :])
     if found["counts"]["rows_scored"] != rows:
@@ -89,8 +89,8 @@ def rows_as_dictionaries(drop: Path) -> Iterator[dict[str, Any]]:
 
 def by_rest(project: Project, drop: Path, rows: int) -> tuple[list[float], float]:
     """The probabilities of the first rows of a drop by the model server's REST API, and the seconds that it took."""
-    from serving.client.client import ModelServerClient
-    from serving.model_server.server import running_server
+    from adclick.serving.client.client import ModelServerClient
+    from adclick.serving.model_server.server import running_server
 
     probabilities: list[float] = []
     with running_server(project.push_base) as server, ModelServerClient(server.url) as client:
@@ -122,7 +122,7 @@ def measure(rows: int, creatives: int, baseline_rows: int, folder: Path) -> list
     images = trained.drop / "images"
     names = [f"images/{name}" for name in write_photographs(images, creatives)]
     write_project(trained.folder, trained.rows, images=names)
-    timed_process(python_module("pipeline.cli.app", "run", "--config", str(trained.config), "--quiet"))
+    timed_process(python_module("adclick", "run", "--config", str(trained.config), "--quiet"))
     drops, fifth = folder / "drops", folder / "fifth"
     for place, count in ((drops, rows), (fifth, rows // 5)):
         _linked_images(place, images)

@@ -62,10 +62,10 @@ def measure(images: int, latency_seconds: float, folder: Path) -> list[Result]:
             raise RuntimeError("the emulator cannot be had; run the tests of storage/bucket.py to see why")
     os.environ.update(ours.recv())
 
-    from components.ad_example_gen.creatives import read_creative
-    from components.ad_example_gen.pipeline import BUCKET_IMAGE_THREADS
-    from components.ad_example_gen.settings import IngestionSettings
-    from models.creatives import OK
+    from adclick.components.ad_example_gen.creatives import read_creative
+    from adclick.components.ad_example_gen.pipeline import BUCKET_IMAGE_THREADS
+    from adclick.components.ad_example_gen.settings import IngestionSettings
+    from adclick.models.creatives import OK
 
     settings = IngestionSettings()
 

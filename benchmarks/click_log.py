@@ -174,7 +174,7 @@ def write_project(
         images: As for `write_click_log`; the files must be there already.
         epochs: Passes over the training data.
     """
-    from pipeline.onboarding import run_init
+    from adclick.pipeline.onboarding import run_init
 
     project = Project(folder, rows)
     write_click_log(project.drops, rows, seed=seed, files=files, images=images)

@@ -24,10 +24,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from adclick.schema.curated import build_schema, write_schema
+from adclick.schema.feature_table import parse_feature_table
 from benchmarks.click_log import LABEL, Project
 from benchmarks.measure import Result, python_module, report, share, timed_process
-from schema.curated import build_schema, write_schema
-from schema.feature_table import parse_feature_table
 
 _EPOCHS = 2
 _MOST_GROWTH = 6
@@ -113,7 +113,7 @@ def run(project: Project, columns: int) -> Run:
     Raises:
         RuntimeError: It failed, or pushed no model.
     """
-    process = timed_process(python_module("pipeline.cli.app", "run", "--config", str(project.config), "--quiet"))
+    process = timed_process(python_module("adclick", "run", "--config", str(project.config), "--quiet"))
     (record_file,) = project.output.glob("runs/*/run.json")
     record = json.loads(record_file.read_text(encoding="utf-8"))
     if record["state"] != "pushed":

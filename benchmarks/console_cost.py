@@ -23,9 +23,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from adclick.serving.gateway.traffic import Traffic
 from benchmarks.measure import Result, report, share
 from benchmarks.serving import MODEL, Server, as_scores, gateway, held_out_rows, prepare_project, saturation, usual_load
-from serving.gateway.traffic import Traffic
 
 _ROWS = 2_000
 _NOTES = 200_000

@@ -28,16 +28,16 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
+from adclick.models.recognition.field_camera import capture
+from adclick.models.recognition.judging import Recognition, recognise, threshold_at
+from adclick.pipeline.sample_data.images import draw_looks, render
+from adclick.serving.edge.bundle import write_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.frame import open_frame, prepare
+from adclick.serving.edge.recogniser import Recogniser
+from adclick.storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_versions
 from benchmarks.measure import Result, python_module, report, share, timed_process
 from benchmarks.rival_environment import RIVALS, ensure
-from models.recognition.field_camera import capture
-from models.recognition.judging import Recognition, recognise, threshold_at
-from pipeline.sample_data.images import draw_looks, render
-from serving.edge.bundle import write_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.frame import open_frame, prepare
-from serving.edge.recogniser import Recogniser
-from storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_versions
 
 FALSE_ALARM_RATE = 0.01
 #: At this strength of the judging camera the template finds about 98.7 % of 1,000 creatives, where the musts were set.
@@ -169,7 +169,7 @@ def _by_recogniser(pictures: Pictures, model: bytes) -> Outcome:
 
 
 def _by_template(pictures: Pictures) -> Outcome:
-    from pipeline.edge.template import template_recogniser
+    from adclick.pipeline.edge.template import template_recogniser
 
     return _by_recogniser(pictures, template_recogniser(96))
 
@@ -213,9 +213,9 @@ class Device:
 def _device(pictures: Pictures, model: bytes, threshold: float, folder: Path, frames: int) -> Device:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from serving.edge.bundle import read_bundle
-    from serving.edge.keys import create_keys, read_private_key
-    from serving.edge.watch import Eye
+    from adclick.serving.edge.bundle import read_bundle
+    from adclick.serving.edge.keys import create_keys, read_private_key
+    from adclick.serving.edge.watch import Eye
 
     recogniser = Recogniser(model)
     embeddings = [
@@ -245,7 +245,7 @@ def _device(pictures: Pictures, model: bytes, threshold: float, folder: Path, fr
     picture_file.write_bytes(jpegs[0])
     check = ["check", "--bundle", str(bundle), "--public-key", str(folder / "public.pem"), str(picture_file)]
     # The system's own count of a process's largest size would begin with what this one had when it made the child.
-    child = "import sys; from serving.edge.command import main; main(sys.argv[1:]); "
+    child = "import sys; from adclick.serving.edge.command import main; main(sys.argv[1:]); "
     child += "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     done = subprocess.run(
         [sys.executable, "-c", child, *check], capture_output=True, text=True, check=True, timeout=120
@@ -263,12 +263,12 @@ def train(folder: Path, creatives: int, settings: dict[str, object], tell: Calla
     """Trains a recogniser by the user's own commands on sample data and gives its version's folder."""
     project = folder / "project"
     sample = ["sample-data", "--output", str(project), "--rows", str(5 * creatives), "--creatives", str(creatives)]
-    timed_process(python_module("pipeline.cli.app", *sample, "--months", "1", "--quiet"))
+    timed_process(python_module("adclick", *sample, "--months", "1", "--quiet"))
     config = project / "config.yaml"
     document = yaml.safe_load(config.read_text(encoding="utf-8"))
     config.write_text(yaml.safe_dump({**document, "recognition": settings}), encoding="utf-8")
     tell("training")
-    done = timed_process(python_module("pipeline.cli.app", "run", "--config", str(config), "--pipeline", "recognition"))
+    done = timed_process(python_module("adclick", "run", "--config", str(config), "--pipeline", "recognition"))
     tell(done.output)
     versions = project / "output" / "serving_model" / "recognition"
     return versions / str(recogniser_versions(str(versions))[-1])

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from adclick.pipeline.edge.clusters import with_clusters
+from adclick.serving.edge.bundle import read_bundle, write_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
 from benchmarks.measure import Result, faster, report, share
-from pipeline.edge.clusters import with_clusters
-from serving.edge.bundle import read_bundle, write_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
 
 Rows = npt.NDArray[np.float32]
 

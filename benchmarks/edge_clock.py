@@ -30,7 +30,7 @@ def main() -> int:
 
     time.time = wrong_time
     time.monotonic = lambda: began + passed()
-    from serving.edge.command import main as run
+    from adclick.serving.edge.command import main as run
 
     return run(sys.argv[3:])
 

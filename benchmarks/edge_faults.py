@@ -57,11 +57,11 @@ class Bundles:
     """Makes signed bundles of one booked creative."""
 
     def __init__(self, folder: Path) -> None:
-        from pipeline.edge.template import template_recogniser
-        from serving.edge.catalogue import Catalogue, Creative, quantise
-        from serving.edge.frame import open_frame, prepare
-        from serving.edge.keys import create_keys
-        from serving.edge.recogniser import Recogniser
+        from adclick.pipeline.edge.template import template_recogniser
+        from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+        from adclick.serving.edge.frame import open_frame, prepare
+        from adclick.serving.edge.keys import create_keys
+        from adclick.serving.edge.recogniser import Recogniser
 
         self.folder = folder
         create_keys(folder / "private.pem", folder / "public.pem")
@@ -72,8 +72,8 @@ class Bundles:
 
     def make(self, version: int) -> bytes:
         """A bundle of that version."""
-        from serving.edge.bundle import Probe, write_bundle
-        from serving.edge.keys import read_private_key
+        from adclick.serving.edge.bundle import Probe, write_bundle
+        from adclick.serving.edge.keys import read_private_key
 
         file = io.BytesIO()
         write_bundle(
@@ -399,7 +399,7 @@ def broken_frames(bundles: Bundles, folder: Path, rounds: int) -> Outcome:
 
 def cut_off_bundles(bundles: Bundles, folder: Path, rounds: int) -> Outcome:
     """Each new bundle is cut off, altered or signed by somebody else at first, and then whole."""
-    from pipeline.edge.publish import run_publish
+    from adclick.pipeline.edge.publish import run_publish
 
     network = Network()
     network.up()

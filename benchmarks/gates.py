@@ -24,15 +24,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from adclick.models.fitting import fit, predict
+from adclick.models.gates import Bounds, Measurement, Verdict, judge
+from adclick.models.metrics import BY_NAME
+from adclick.models.metrics.counts import FOLDS, Estimates, count, estimate, jackknife
+from adclick.models.settings import EvaluationSettings
+from adclick.models.training_data import Columns
 from benchmarks.measure import Result, report
 from benchmarks.prepared import transform
 from benchmarks.quality import sample_task
-from models.fitting import fit, predict
-from models.gates import Bounds, Measurement, Verdict, judge
-from models.metrics import BY_NAME
-from models.metrics.counts import FOLDS, Estimates, count, estimate, jackknife
-from models.settings import EvaluationSettings
-from models.training_data import Columns
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.model_server.servable import Servable
+from adclick.serving.model_server.servable import Servable
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def run(config: Path) -> tuple[float, Mapping[str, float]]:
     Raises:
         RuntimeError: It pushed no model.
     """
-    process = timed_process(python_module("pipeline.cli.app", "run", "--config", str(config), "--quiet"))
+    process = timed_process(python_module("adclick", "run", "--config", str(config), "--quiet"))
     record_file = max((config.parent / "output" / "runs").glob("*/run.json"))
     record = json.loads(record_file.read_text(encoding="utf-8"))
     if record["state"] != "pushed":
@@ -61,7 +61,7 @@ def data_seconds(steps: Mapping[str, float]) -> float:
 def measure(folder: Path, rows: int, creatives: int, both: bool) -> list[Result]:
     """Runs all projects; the one with warm start only if both are asked for."""
     arguments = ["--output", str(folder / "data"), "--rows", str(rows), "--creatives", str(creatives)]
-    command = python_module("pipeline.cli.app", "sample-data", *arguments, "--months", str(_WINDOW + 1), "--quiet")
+    command = python_module("adclick", "sample-data", *arguments, "--months", str(_WINDOW + 1), "--quiet")
     subprocess.run(command, cwd=ROOT, check=True)
     drops = folder / "data" / "drops"
     *earlier, newest = sorted(month.name for month in drops.iterdir())

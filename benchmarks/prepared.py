@@ -19,20 +19,20 @@ import tensorflow as tf
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from components.ad_example_gen.executor import AdExampleGenExecutor
-from components.artifacts import Creatives, Quarantine
-from components.example_files import example_decoder, record_batches
-from components.splits import SPLITS, TRAIN
-from models.analysis import Analyzer, first_values
-from models.text_store import Texts
-from models.trainer import TrainingData
-from models.training_data import Columns, CreativeStore, Reader, read_columns
-from models.transform_graph import TransformGraph, write_transform_graph
-from pipeline.config.settings import Config
-from pipeline.drops import Drop, find_drops
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from schema.curated import load_schema
-from schema.feature_table import Bucketised, Categorical, FeatureTable, Image, Numeric
+from adclick.components.ad_example_gen.executor import AdExampleGenExecutor
+from adclick.components.artifacts import Creatives, Quarantine
+from adclick.components.example_files import example_decoder, record_batches
+from adclick.components.splits import SPLITS, TRAIN
+from adclick.models.analysis import Analyzer, first_values
+from adclick.models.text_store import Texts
+from adclick.models.trainer import TrainingData
+from adclick.models.training_data import Columns, CreativeStore, Reader, read_columns
+from adclick.models.transform_graph import TransformGraph, write_transform_graph
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.drops import Drop, find_drops
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.schema.curated import load_schema
+from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, Image, Numeric
 
 Rows = npt.NDArray[np.int64]
 

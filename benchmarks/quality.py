@@ -32,6 +32,16 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OrdinalEncoder
 
+from adclick.components.ad_example_gen.sources import SUFFIXES
+from adclick.models.fitting import fit, predict
+from adclick.models.soft_metrics import expected_calibration_error, soft_metrics
+from adclick.models.trainer import TrainingData
+from adclick.models.training_data import Columns
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.onboarding import run_init
+from adclick.pipeline.runs.comparison import one_hot, rows_of_new_ads
+from adclick.pipeline.sample_data.generator import write_sample_data
+from adclick.schema.errors import AdclickError, ConfigError
 from benchmarks.measure import Result, machine, report
 from benchmarks.paired import PairedDifference, Verdict, best_of, mean_and_standard_error, paired_difference
 from benchmarks.prepared import (
@@ -47,16 +57,6 @@ from benchmarks.prepared import (
 )
 from benchmarks.rival_environment import RIVALS as RIVALS_FOLDER
 from benchmarks.rival_environment import run_rival
-from components.ad_example_gen.sources import SUFFIXES
-from models.fitting import fit, predict
-from models.soft_metrics import expected_calibration_error, soft_metrics
-from models.trainer import TrainingData
-from models.training_data import Columns
-from pipeline.config.settings import load_config
-from pipeline.onboarding import run_init
-from pipeline.runs.comparison import one_hot, rows_of_new_ads
-from pipeline.sample_data.generator import write_sample_data
-from schema.errors import AdclickError, ConfigError
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adclick.schema.errors import AdclickError, ConfigError
 from benchmarks.measure import ROOT, timed_process
-from schema.errors import AdclickError, ConfigError
 
 RIVALS = ROOT / "benchmarks" / "rivals"
 ENVIRONMENT = ROOT / ".venv-rivals"

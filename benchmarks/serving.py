@@ -65,7 +65,7 @@ class Server:
 
 def prepare_project(folder: Path) -> Path:
     """Generates sample data and pushes a model trained on it; returns the project's folder."""
-    adclick = [*python_module("pipeline.cli.app")]
+    adclick = [*python_module("adclick")]
     subprocess.run([*adclick, "sample-data", "--output", str(folder), "--quiet"], cwd=ROOT, check=True)
     command = [*adclick, "run", "--config", str(folder / "config.yaml"), "--quiet"]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -76,8 +76,8 @@ def held_out_rows(project: Path, count: int) -> list[dict[str, Any]]:
     """Requests for the newest month's held-out impressions."""
     import tensorflow as tf
 
-    from models.requests import requests_from_examples
-    from pipeline.config.settings import load_config
+    from adclick.models.requests import requests_from_examples
+    from adclick.pipeline.config.settings import load_config
 
     features = load_config(project / "config.yaml").features
     pattern = str(project / "output" / "pipeline_root" / "AdExampleGen-*" / "examples" / "*" / "Split-eval" / "*")
@@ -122,7 +122,7 @@ def model_server(base: Path) -> Iterator[Server]:
     """Our model server, as `adclick serve --models-only` runs it, with batching."""
     port, grpc_port = free_port(), free_port()
     flags = [f"--port={grpc_port}", f"--rest_api_port={port}", f"--model_name={MODEL}", f"--model_base_path={base}"]
-    command = python_module("serving.model_server.command", *flags, "--enable_batching")
+    command = python_module("adclick.serving.model_server.command", *flags, "--enable_batching")
     with running(command, f"http://127.0.0.1:{port}", f"/v1/models/{MODEL}/metadata", grpc_port) as server:
         yield server
 
@@ -145,7 +145,7 @@ def gateway(base: Path, folder: Path) -> Iterator[Server]:
     settings.write_text('limits: {rate: ""}\n', encoding="utf-8")
     options = [f"--port={port}", f"--rest-port={rest_port}", f"--grpc-port={grpc_port}", "--development"]
     paths = [f"--model-base-path={base}", f"--gateway-config={settings}"]
-    command = python_module("pipeline.cli.app", "serve", *paths, *options)
+    command = python_module("adclick", "serve", *paths, *options)
     with running(command, f"http://127.0.0.1:{port}", "/readyz", grpc_port) as server:
         yield server
 
@@ -295,8 +295,8 @@ def measure_endurance(project: Path, base: Path, folder: Path, requests: int) ->
     import numpy as np
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+    from adclick.serving.model_server.tensor_proto import proto_from_array
     from benchmarks.malformed import grpc_requests, rest_requests
-    from serving.model_server.tensor_proto import proto_from_array
 
     rows = held_out_rows(project, 100)
     body = folder / "endurance.jsonl"

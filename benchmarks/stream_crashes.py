@@ -23,10 +23,10 @@ from typing import Annotated
 
 import typer
 
+from adclick.schema.errors import ConfigError
+from adclick.stream.kafka.local_broker import LocalBroker, local_broker
 from benchmarks.measure import Result, report, share
 from benchmarks.stream_live import Load, fill, prepare
-from schema.errors import ConfigError
-from stream.kafka.local_broker import LocalBroker, local_broker
 
 VICTIMS = ("operator", "scorer", "broker")
 _PAUSE_SECONDS = 10.0

@@ -113,10 +113,10 @@ def hold_state(folder: Path, keys: int) -> dict[str, int]:
 
     import yaml
 
-    from stream.events import Event
-    from stream.features.operator import FeatureOperator
-    from stream.settings import StreamSettings
-    from stream.state.rocksdb import RocksState
+    from adclick.stream.events import Event
+    from adclick.stream.features.operator import FeatureOperator
+    from adclick.stream.settings import StreamSettings
+    from adclick.stream.state.rocksdb import RocksState
 
     settings = StreamSettings.model_validate(yaml.safe_load(CONFIG)["stream"])
     store = RocksState(folder / "state")

@@ -23,12 +23,12 @@ import numpy as np
 import typer
 import yaml
 
+from adclick.pipeline.config.settings import load_config
+from adclick.stream.events import iso_time
+from adclick.stream.kafka.local_broker import LocalBroker, local_broker
+from adclick.stream.kafka.topics import check_topics
+from adclick.stream.settings import StreamSettings
 from benchmarks.measure import ROOT, Result, more, python_module, report, share, timed_process
-from pipeline.config.settings import load_config
-from stream.events import iso_time
-from stream.kafka.local_broker import LocalBroker, local_broker
-from stream.kafka.topics import check_topics
-from stream.settings import StreamSettings
 
 FEATURES = (
     "clicks_1m_by_ip",
@@ -46,9 +46,7 @@ _LATENCY_RATE = 1000
 
 def prepare(folder: Path) -> None:
     """Sample traffic, its config with eight features, and the model that `adclick run` makes of it."""
-    timed_process(
-        python_module("pipeline.cli.app", "sample-data", "--stream", "--output", str(folder), "--rows", "30000")
-    )
+    timed_process(python_module("adclick", "sample-data", "--stream", "--output", str(folder), "--rows", "30000"))
     file = folder / "config.yaml"
     document = yaml.safe_load(file.read_text())
     features = document["stream"]["features"]
@@ -56,8 +54,8 @@ def prepare(folder: Path) -> None:
     # Whether the model is good is another benchmark's question.
     document["evaluation"] = {"thresholds": [{"metric": "auc", "lower": 0.52}]}
     file.write_text(yaml.safe_dump(document, sort_keys=False))
-    timed_process(python_module("pipeline.cli.app", "stream", "backfill", "--config", str(file)))
-    timed_process(python_module("pipeline.cli.app", "run", "--config", str(file)))
+    timed_process(python_module("adclick", "stream", "backfill", "--config", str(file)))
+    timed_process(python_module("adclick", "run", "--config", str(file)))
 
 
 def events_of(folder: Path, count: int) -> list[tuple[str, dict[str, Any]]]:
@@ -124,7 +122,7 @@ class Load:
     @contextmanager
     def running(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         """`adclick stream run` with options, in a process of its own."""
-        command = python_module("pipeline.cli.app", "stream", "run", "--config", str(self.file), *options)
+        command = python_module("adclick", "stream", "run", "--config", str(self.file), *options)
         log = self.file.with_name(f"{self.file.stem}{''.join(options)}.log".replace("/", "-"))
         with log.open("w") as stream:
             process = subprocess.Popen(
@@ -259,7 +257,7 @@ def fill(load: Load, folder: Path, count: int, begin: int | None = None) -> int:
 
 def scorer(folder: Path, broker: LocalBroker, count: int) -> float:
     """Featured clicks a second that one scorer judges."""
-    from stream.clicks import Click, featured_bytes
+    from adclick.stream.clicks import Click, featured_bytes
 
     load = Load(folder, broker, f"scorer-{time.time_ns()}", threshold=0.5)
     producer = load.producer(**{"linger.ms": 20, "queue.buffering.max.messages": 2_000_000})

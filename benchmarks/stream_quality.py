@@ -21,12 +21,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from adclick.models.fitting import fit, predict
+from adclick.pipeline.config.settings import load_config
 from benchmarks.measure import Result, report
 from benchmarks.paired import mean_and_standard_error, paired_difference
 from benchmarks.prepared import Impressions, ingest, inputs_by_kind, transform, write_for_rivals
 from benchmarks.rival_environment import run_rival
-from models.fitting import fit, predict
-from pipeline.config.settings import load_config
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

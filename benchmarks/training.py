@@ -21,17 +21,17 @@ import numpy as np
 import tensorflow as tf
 import typer
 
+from adclick.models.creatives import OK, Creative, write_record
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.fitting import fit
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.training_data import Columns, CreativeStore
+from adclick.pipeline.config.settings import load_config
+from adclick.schema.errors import ConfigError
 from benchmarks.click_log import write_project
 from benchmarks.measure import Result, more, python_module, report, share, timed_process
 from benchmarks.prepared import categorical_and_numeric, ingest, random_split, transform, write_for_rivals
 from benchmarks.rival_environment import run_rival_throughput
-from models.creatives import OK, Creative, write_record
-from models.features import CategoryField, InputLayout
-from models.fitting import fit
-from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore
-from pipeline.config.settings import load_config
-from schema.errors import ConfigError
 
 NETWORK = NetworkSettings()
 _IMAGE_SIZE = 64

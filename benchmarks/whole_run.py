@@ -60,7 +60,7 @@ def run_ours(project: Project) -> Run:
     Raises:
         RuntimeError: It failed, or pushed no model.
     """
-    process = timed_process(python_module("pipeline.cli.app", "run", "--config", str(project.config), "--quiet"))
+    process = timed_process(python_module("adclick", "run", "--config", str(project.config), "--quiet"))
     (record_file,) = project.output.glob("runs/*/run.json")
     record = json.loads(record_file.read_text(encoding="utf-8"))
     if record["state"] != "pushed" or not list(project.push_base.glob("*/saved_model.pb")):

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from components.ad_example_gen.chunks import DropFile, ReadOptions, TypedChunk
-from components.ad_example_gen.pipeline import (
+from adclick.components.ad_example_gen.chunks import DropFile, ReadOptions, TypedChunk
+from adclick.components.ad_example_gen.pipeline import (
     ReadDropFiles,
     add_counts,
     chunk_name,
@@ -34,11 +34,11 @@ from components.ad_example_gen.pipeline import (
     take_up,
     write_quarantine,
 )
-from components.ad_example_gen.settings import IngestionSettings
-from models.extension import pixels_as_png
-from models.scoring import Scorer
-from schema.feature_table import FeatureTable
-from storage import filesystem
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.extension import pixels_as_png
+from adclick.models.scoring import Scorer
+from adclick.schema.feature_table import FeatureTable
+from adclick.storage import filesystem
 
 Form = Literal["parquet", "csv"]
 

@@ -12,10 +12,10 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
-from models.training_data import record_datasets
-from schema.feature_table import FeatureTable, RawType
-from storage import filesystem
+from adclick.components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
+from adclick.models.training_data import record_datasets
+from adclick.schema.feature_table import FeatureTable, RawType
+from adclick.storage import filesystem
 
 #: Larger batches decode more slowly: they leave the processor's cache.
 _BATCH_ROWS = 8_192

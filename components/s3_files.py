@@ -11,7 +11,7 @@ from typing import Any
 from tfx.dsl.io import filesystem as tfx_filesystem
 from tfx.dsl.io import filesystem_registry
 
-from storage import bucket, filesystem
+from adclick.storage import bucket, filesystem
 
 _BEFORE_TENSORFLOW = 0
 

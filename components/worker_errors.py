@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schema import errors
-from schema.errors import AdclickError, refusal_of_system
-from storage import object_store
+from adclick.schema import errors
+from adclick.schema.errors import AdclickError, refusal_of_system
+from adclick.storage import object_store
 
 _RAISED = re.compile(
-    r"^(?:\w+Error: )?(?P<module>schema\.errors|storage\.object_store)\.(?P<name>\w+): (?P<message>.+)"
+    r"^(?:\w+Error: )?(?P<module>adclick\.(?:schema\.errors|storage\.object_store))\.(?P<name>\w+): (?P<message>.+)"
     r"\n?(?P<remedy>.*)",
     re.M,
 )

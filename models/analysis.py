@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 from tfx_bsl import sketches
 
-from models.features import MISSING_VALUE, vocabulary_columns
-from models.outliers import usual_range
-from schema.feature_table import FeatureTable, Numeric
+from adclick.models.features import MISSING_VALUE, vocabulary_columns
+from adclick.models.outliers import usual_range
+from adclick.schema.feature_table import FeatureTable, Numeric
 
 Floats = npt.NDArray[np.float64]
 

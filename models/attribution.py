@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.features import MISSING_VALUE, CategoryField, column_of_field, derived_times
-from models.network import ClickNetwork
-from schema.feature_table import Categorical, Column, FeatureTable
+from adclick.models.features import MISSING_VALUE, CategoryField, column_of_field, derived_times
+from adclick.models.network import ClickNetwork
+from adclick.schema.feature_table import Categorical, Column, FeatureTable
 
 #: Points on the path from the baseline to the impression; decide how exactly contributions add up.
 _STEPS = 256

@@ -6,10 +6,10 @@ import os
 
 from pydantic import BaseModel, ConfigDict
 
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from storage import bucket
-from storage.bucket import is_bucket_address
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.storage import bucket
+from adclick.storage.bucket import is_bucket_address
 
 EXTRA_FOLDER = "assets.extra"
 _FILE = "adclick.json"

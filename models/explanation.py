@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.description import read_description
-from models.export import CLICK_PROBABILITY, SERVING_DEFAULT
-from models.loading import load_model
-from models.metrics.counts import log_losses
-from models.requests import parse_examples
-from models.training_data import record_datasets
+from adclick.models.description import read_description
+from adclick.models.export import CLICK_PROBABILITY, SERVING_DEFAULT
+from adclick.models.loading import load_model
+from adclick.models.metrics.counts import log_losses
+from adclick.models.requests import parse_examples
+from adclick.models.training_data import record_datasets
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

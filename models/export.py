@@ -21,18 +21,18 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from models.attribution import Attribution
-from models.description import EXTRA_FOLDER, ModelDescription, write_description
-from models.features import InputLayout
-from models.fitting import Predictor
-from models.images import decode_and_resize
-from models.network import CATEGORIES, CELLS, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
-from models.preprocessing import ColumnTransform, write_parameters
-from models.requests import TENSOR_TYPES, parse_examples
-from models.text import WordEffects, strongest_words, word_effects
-from models.training_data import CreativeStore
-from models.transform_graph import TransformGraph
-from schema.feature_table import FeatureTable, Text
+from adclick.models.attribution import Attribution
+from adclick.models.description import EXTRA_FOLDER, ModelDescription, write_description
+from adclick.models.features import InputLayout
+from adclick.models.fitting import Predictor
+from adclick.models.images import decode_and_resize
+from adclick.models.network import CATEGORIES, CELLS, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
+from adclick.models.preprocessing import ColumnTransform, write_parameters
+from adclick.models.requests import TENSOR_TYPES, parse_examples
+from adclick.models.text import WordEffects, strongest_words, word_effects
+from adclick.models.training_data import CreativeStore
+from adclick.models.transform_graph import TransformGraph
+from adclick.schema.feature_table import FeatureTable, Text
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"

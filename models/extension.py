@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.creatives import Creative, read_creatives
-from models.export import CREATIVE_EMBEDDING, CREATIVES_ASSET, EMBED_CREATIVE, creative_line
-from storage.literal_path import literal_path
+from adclick.models.creatives import Creative, read_creatives
+from adclick.models.export import CREATIVE_EMBEDDING, CREATIVES_ASSET, EMBED_CREATIVE, creative_line
+from adclick.storage.literal_path import literal_path
 
 _BATCH = 256
 

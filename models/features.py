@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric, Text, Timestamp
+from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric, Text, Timestamp
 
 #: Stands for a missing value in a vocabulary; a value like any other, so that what is missing not at random is learned.
 MISSING_VALUE = "<missing>"

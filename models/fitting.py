@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.adam import Adam
-from models.effects import Effects, estimate_effects, refit_effects
-from models.features import InputLayout
-from models.image_effects import learn_image_effects
-from models.metrics.counts import check_finite, count, estimate, log_losses
-from models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
-from models.settings import NetworkSettings, TrainingSettings
-from models.text_effects import estimate_text_effects
-from models.training_data import Batch, Columns, CreativeStore, Hiding, batches
-from schema.errors import DataRefused, ModelRefused
+from adclick.models.adam import Adam
+from adclick.models.effects import Effects, estimate_effects, refit_effects
+from adclick.models.features import InputLayout
+from adclick.models.image_effects import learn_image_effects
+from adclick.models.metrics.counts import check_finite, count, estimate, log_losses
+from adclick.models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.text_effects import estimate_text_effects
+from adclick.models.training_data import Batch, Columns, CreativeStore, Hiding, batches
+from adclick.schema.errors import DataRefused, ModelRefused
 
 Floats32 = npt.NDArray[np.float32]
 

@@ -23,7 +23,7 @@ from enum import Enum
 
 from scipy import stats
 
-from models.metrics import BY_NAME
+from adclick.models.metrics import BY_NAME
 
 #: How sure all gates of a model together are that chance alone did not move a metric so far, either way.
 CONFIDENCE = 0.99

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.adam import Adam
-from models.effects import Effects
-from models.metrics.counts import check_finite
-from models.network import ClickNetwork
-from models.training_data import Columns, CreativeStore
+from adclick.models.adam import Adam
+from adclick.models.effects import Effects
+from adclick.models.metrics.counts import check_finite
+from adclick.models.network import ClickNetwork
+from adclick.models.training_data import Columns, CreativeStore
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]

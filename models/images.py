@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from models.orientation import UPRIGHT, orientation, turn_upright
+from adclick.models.orientation import UPRIGHT, orientation, turn_upright
 
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

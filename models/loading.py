@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from storage.literal_path import literal_path
+from adclick.storage.literal_path import literal_path
 
 #: The candidate and the baseline.
 _KEPT = 2

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.effects import Effects
-from models.features import InputLayout
-from models.settings import ImageTowerSettings, NetworkSettings, TrainingSettings
-from schema.errors import ConfigError
+from adclick.models.effects import Effects
+from adclick.models.features import InputLayout
+from adclick.models.settings import ImageTowerSettings, NetworkSettings, TrainingSettings
+from adclick.schema.errors import ConfigError
 
 CATEGORIES = "categories"
 CELLS = "cells"

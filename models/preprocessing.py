@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.analysis import Analysis, QuantityScale, boundaries, quantity_scale, vocabulary
-from models.features import (
+from adclick.models.analysis import Analysis, QuantityScale, boundaries, quantity_scale, vocabulary
+from adclick.models.features import (
     DAY_SECONDS,
     EPOCH_WEEKDAY,
     MISSING_VALUE,
@@ -27,7 +27,7 @@ from models.features import (
     input_layout,
     vocabulary_columns,
 )
-from schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric
+from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric
 
 #: The asset that holds the values of all vocabularies: a line each, the column's place, a colon and the value.
 VOCABULARIES_ASSET = "vocabularies"

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from schema.feature_table import FeatureTable, MultiValued, RawType
+from adclick.schema.feature_table import FeatureTable, MultiValued, RawType
 
 #: The types of the inputs of `serving_default`.
 TENSOR_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from models.description import ModelDescription, read_description
-from models.export import (
+from adclick.models.description import ModelDescription, read_description
+from adclick.models.export import (
     CLICK_PROBABILITY,
     CREATIVE_EMBEDDING,
     CREATIVES_ASSET,
@@ -21,9 +21,9 @@ from models.export import (
     SCORE,
     SERVING_DEFAULT,
 )
-from models.loading import load_model
-from models.requests import MISSING
-from schema.feature_table import Column, MultiValued, RawType
+from adclick.models.loading import load_model
+from adclick.models.requests import MISSING
+from adclick.schema.feature_table import Column, MultiValued, RawType
 
 Floats32 = npt.NDArray[np.float32]
 

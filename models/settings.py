@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.metrics import of_models
+from adclick.models.metrics import of_models
 
 
 class _Settings(BaseModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.metrics.counts import log_losses
+from adclick.models.metrics.counts import log_losses
 
 
 @dataclass(frozen=True)

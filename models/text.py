@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from models.features import TextField
+from adclick.models.features import TextField
 
 #: Longer words are cut, in characters.
 _LONGEST_WORD = 24

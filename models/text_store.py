@@ -12,8 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from scipy import sparse
 
-from models.features import TextField
-from models.text import tokenise
+from adclick.models.features import TextField
+from adclick.models.text import tokenise
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int32]

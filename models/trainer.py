@@ -11,14 +11,14 @@ from pathlib import Path
 import tensorflow as tf
 from absl import logging
 
-from models.export import export
-from models.features import InputLayout
-from models.fitting import Fit, fit
-from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore, Reader, read_columns
-from models.transform_graph import TransformGraph
-from models.warm_start import warm_start
-from schema.feature_table import FeatureTable
+from adclick.models.export import export
+from adclick.models.features import InputLayout
+from adclick.models.fitting import Fit, fit
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.training_data import Columns, CreativeStore, Reader, read_columns
+from adclick.models.transform_graph import TransformGraph
+from adclick.models.warm_start import warm_start
+from adclick.schema.feature_table import FeatureTable
 
 HISTORY_FILE = "history.json"
 

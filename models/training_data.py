@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.creatives import read_creatives
-from models.features import InputLayout
-from models.network import CATEGORIES, MULTIPLES, NUMBERS, TEXTS
-from models.preprocessing import ColumnTransform
-from models.requests import parse_examples
-from models.text_store import Texts, TextStore
-from schema.feature_table import FeatureTable, Text
+from adclick.models.creatives import read_creatives
+from adclick.models.features import InputLayout
+from adclick.models.network import CATEGORIES, MULTIPLES, NUMBERS, TEXTS
+from adclick.models.preprocessing import ColumnTransform
+from adclick.models.requests import parse_examples
+from adclick.models.text_store import Texts, TextStore
+from adclick.schema.feature_table import FeatureTable, Text
 
 _TRANSFORM_ROWS = 8_192
 #: Rows are shuffled within windows of this many, and the windows among each other.

@@ -15,9 +15,9 @@ import tensorflow_transform as tft
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from models.analysis import Analysis
-from models.features import transformed_name
-from models.preprocessing import (
+from adclick.models.analysis import Analysis
+from adclick.models.features import transformed_name
+from adclick.models.preprocessing import (
     VOCABULARIES_ASSET,
     ColumnTransform,
     TransformParameters,
@@ -27,9 +27,9 @@ from models.preprocessing import (
     write_parameters,
     write_vocabularies,
 )
-from models.requests import MISSING
-from schema.feature_table import FeatureTable, MultiValued, RawType
-from storage.literal_path import literal_path
+from adclick.models.requests import MISSING
+from adclick.schema.feature_table import FeatureTable, MultiValued, RawType
+from adclick.storage.literal_path import literal_path
 
 
 def write_transform_graph(analysis: Analysis, schema: schema_pb2.Schema, features: FeatureTable, folder: str) -> None:

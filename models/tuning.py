@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.features import InputLayout, column_of_field, vocabulary_columns
-from models.fitting import fit, predict
-from models.metrics.counts import log_losses
-from models.settings import ModelSettings
-from models.training_data import Columns, CreativeStore
-from schema.errors import ModelRefused
-from schema.feature_table import FeatureTable
+from adclick.models.features import InputLayout, column_of_field, vocabulary_columns
+from adclick.models.fitting import fit, predict
+from adclick.models.metrics.counts import log_losses
+from adclick.models.settings import ModelSettings
+from adclick.models.training_data import Columns, CreativeStore
+from adclick.schema.errors import ModelRefused
+from adclick.schema.feature_table import FeatureTable
 
 Floats = npt.NDArray[np.float64]
 Value = int | float | str

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.description import read_description
-from models.features import CategoryField, InputLayout, input_layout
-from models.network import ClickNetwork
-from models.preprocessing import read_vocabularies
-from models.transform_graph import TransformGraph
-from schema.feature_table import FeatureTable
-from storage.literal_path import literal_path
+from adclick.models.description import read_description
+from adclick.models.features import CategoryField, InputLayout, input_layout
+from adclick.models.network import ClickNetwork
+from adclick.models.preprocessing import read_vocabularies
+from adclick.models.transform_graph import TransformGraph
+from adclick.schema.feature_table import FeatureTable
+from adclick.storage.literal_path import literal_path
 
 _CHECKPOINT = "variables/variables"
 _KEY = "weights/{}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from schema.errors import AdclickError
+from adclick.schema.errors import AdclickError
 
 #: Of a line in a log, which is no terminal: wider than any table, so that no cell is cut.
 _LOG_WIDTH = 10_000

@@ -14,23 +14,23 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2
 from tfx.types.channel_utils import union
 
-import models.evaluation
-from components.ad_example_gen.component import AdExampleGen
-from components.ad_example_gen.settings import GATE_LIMITS
-from components.baseline_model.component import BaselineModel
-from components.click_evaluator.component import ClickEvaluator
-from components.click_statistics_gen.component import ClickStatisticsGen
-from components.click_trainer.component import ClickTrainer
-from components.click_transform.component import ClickTransform
-from components.copy_detector.component import CopyDetector
-from components.data_gate.component import DataGate
-from components.drift_detector.component import DriftDetector
-from components.model_gate.component import ModelGate
-from components.model_pusher.component import ModelPusher
-from components.serving_validator.component import ServingValidator
-from components.splits import EVALUATION
-from pipeline.config.settings import Config
-from pipeline.drops import Drop
+import adclick.models.evaluation
+from adclick.components.ad_example_gen.component import AdExampleGen
+from adclick.components.ad_example_gen.settings import GATE_LIMITS
+from adclick.components.baseline_model.component import BaselineModel
+from adclick.components.click_evaluator.component import ClickEvaluator
+from adclick.components.click_statistics_gen.component import ClickStatisticsGen
+from adclick.components.click_trainer.component import ClickTrainer
+from adclick.components.click_transform.component import ClickTransform
+from adclick.components.copy_detector.component import CopyDetector
+from adclick.components.data_gate.component import DataGate
+from adclick.components.drift_detector.component import DriftDetector
+from adclick.components.model_gate.component import ModelGate
+from adclick.components.model_pusher.component import ModelPusher
+from adclick.components.serving_validator.component import ServingValidator
+from adclick.components.splits import EVALUATION
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.drops import Drop
 
 _Component = TypeVar("_Component", bound=BaseComponent)
 
@@ -180,7 +180,7 @@ def create_pipeline(
             example_splits=[EVALUATION],
             model=trainer.outputs["model"],
             baseline_model=baseline_model.outputs["model"] if baseline_model else None,
-            eval_config=models.evaluation.build_eval_config(
+            eval_config=adclick.models.evaluation.build_eval_config(
                 config.features, config.evaluation, has_baseline=baseline is not None
             ),
             undecided=config.evaluation.undecided,

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.ad_example_gen.drop_files import drop_fingerprint, list_folder, no_files_remedy, readable
-from components.ad_example_gen.drop_names import PassedOver, is_litter, is_month, refuse_misnamed
-from components.ad_example_gen.sources import FORMS
-from schema.errors import ConfigError
-from storage import filesystem
+from adclick.components.ad_example_gen.drop_files import drop_fingerprint, list_folder, no_files_remedy, readable
+from adclick.components.ad_example_gen.drop_names import PassedOver, is_litter, is_month, refuse_misnamed
+from adclick.components.ad_example_gen.sources import FORMS
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.pipeline import Pipeline
 
-from components.ad_example_gen.settings import GATE_LIMITS
-from components.recognition.evaluator import RecogniserEvaluator
-from components.recognition.pictures import PictureGen
-from components.recognition.pusher import RecogniserPusher
-from components.recognition.trainer import RecogniserTrainer
-from models.recognition.settings import JUDGING_SETTINGS
-from pipeline.config.settings import Config
-from pipeline.dag import ingestion_of, union_of
-from pipeline.drops import Drop
-from storage.recogniser_versions import recogniser_folder
+from adclick.components.ad_example_gen.settings import GATE_LIMITS
+from adclick.components.recognition.evaluator import RecogniserEvaluator
+from adclick.components.recognition.pictures import PictureGen
+from adclick.components.recognition.pusher import RecogniserPusher
+from adclick.components.recognition.trainer import RecogniserTrainer
+from adclick.models.recognition.settings import JUDGING_SETTINGS
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.dag import ingestion_of, union_of
+from adclick.pipeline.drops import Drop
+from adclick.storage.recogniser_versions import recogniser_folder
 
 
 def create_recognition_pipeline(

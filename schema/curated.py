@@ -15,8 +15,8 @@ from typing import Final
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from schema.errors import ConfigError
-from schema.feature_table import (
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import (
     Categorical,
     FeatureTable,
     Image,

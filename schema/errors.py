@@ -76,7 +76,8 @@ class SubmissionRefused(AdclickError):
 
 def refusal_of_import(error: ModuleNotFoundError) -> ConfigError | None:
     """What a person should know where the environment lacks a package; None where a package lacks a module: a bug."""
-    package = (error.name or "").partition(".")[0]
+    parts = (error.name or "").split(".")
+    package = ".".join(parts[: 2 if parts[0] == "adclick" else 1])
     if not package or importlib.util.find_spec(package) is not None:
         return None
     return ConfigError(

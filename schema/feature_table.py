@@ -13,18 +13,18 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, RootModel, model_validator
 
-from schema.roles import Column
-from schema.roles.bucketised import Bucketised
-from schema.roles.categorical import Categorical
-from schema.roles.identifier import Identifier
-from schema.roles.ignored import Ignored
-from schema.roles.image import Image
-from schema.roles.label import Label, label_key
-from schema.roles.multi_valued import MultiValued
-from schema.roles.numeric import Numeric
-from schema.roles.role import RawType, Role
-from schema.roles.text import Text
-from schema.roles.timestamp import Timestamp
+from adclick.schema.roles import Column
+from adclick.schema.roles.bucketised import Bucketised
+from adclick.schema.roles.categorical import Categorical
+from adclick.schema.roles.identifier import Identifier
+from adclick.schema.roles.ignored import Ignored
+from adclick.schema.roles.image import Image
+from adclick.schema.roles.label import Label, label_key
+from adclick.schema.roles.multi_valued import MultiValued
+from adclick.schema.roles.numeric import Numeric
+from adclick.schema.roles.role import RawType, Role
+from adclick.schema.roles.text import Text
+from adclick.schema.roles.timestamp import Timestamp
 
 #: What TensorFlow, Python and every file system take as a name.
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,199}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.text import Text
 
-from schema.errors import AdclickError, refusal_of_import, refusal_of_system
+from adclick.schema.errors import AdclickError, refusal_of_import, refusal_of_system
 
 
 def run_command_line(app: Callable[[], object], console: Console) -> None:

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from schema.errors import ConfigError
-from storage.object_store import BucketDenied, BucketUnavailable, Object, missing, split
+from adclick.schema.errors import ConfigError
+from adclick.storage.object_store import BucketDenied, BucketUnavailable, Object, missing, split
 
 if TYPE_CHECKING:
-    from storage.object_store import ObjectStore
+    from adclick.storage.object_store import ObjectStore
 
 __all__ = ["BucketDenied", "BucketUnavailable", "Object"]
 
@@ -44,10 +44,10 @@ def is_s3_address(path: str) -> bool:
 def _store(address: str) -> ObjectStore:
     # Each brings its client library, which takes a moment to import.
     if is_s3_address(address):
-        from storage import s3
+        from adclick.storage import s3
 
         return s3
-    from storage import google_storage
+    from adclick.storage import google_storage
 
     return google_storage
 

@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
-from storage import bucket
-from storage.bucket import is_bucket_address
+from adclick.storage import bucket
+from adclick.storage.bucket import is_bucket_address
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystems import FileSystems

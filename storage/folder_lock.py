@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 #: Held by what adds artifacts to an output folder, or takes some away.
 RUN_LOCK = ".lock"

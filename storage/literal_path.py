@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from storage.local_copy import PATTERN_CHARACTERS, local_copy, process_folder
+from adclick.storage.local_copy import PATTERN_CHARACTERS, local_copy, process_folder
 
 
 def literal_path(folder: str) -> str:

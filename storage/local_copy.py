@@ -15,8 +15,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 
-from storage import bucket
-from storage.bucket import is_google_address, is_s3_address
+from adclick.storage import bucket
+from adclick.storage.bucket import is_google_address, is_s3_address
 
 #: What TensorFlow's file systems give a meaning in a path that they look for.
 PATTERN_CHARACTERS = frozenset("*?[]\\")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from schema.errors import ConfigError
-from storage import bucket
-from storage.folder_lock import alone_in, user_name
-from storage.push_directory import MODEL_FILE, whole_versions
+from adclick.schema.errors import ConfigError
+from adclick.storage import bucket
+from adclick.storage.folder_lock import alone_in, user_name
+from adclick.storage.push_directory import MODEL_FILE, whole_versions
 
 _LOG = "rollbacks.json"
 
@@ -224,7 +224,7 @@ def _move(source: str, destination: str, version: int) -> None:
         Path(old).rename(new)
         return
     # Buckets rename no folders. The import takes a moment, and those who only read need it not.
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     filesystem.copy_folder(old, new, leave_out=[MODEL_FILE])
     filesystem.copy_file(f"{old}/{MODEL_FILE}", f"{new}/{MODEL_FILE}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from schema.errors import AdclickError, ConfigError
+from adclick.schema.errors import AdclickError, ConfigError
 
 #: Requests of this process that may be under way at once.
 CONNECTIONS = 64

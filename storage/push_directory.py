@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schema.errors import ConfigError
-from storage.bucket import is_object, list_folder
+from adclick.schema.errors import ConfigError
+from adclick.storage.bucket import is_object, list_folder
 
 MODEL_FILE = "saved_model.pb"
 

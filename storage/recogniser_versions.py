@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from storage import filesystem
+from adclick.storage import filesystem
 
 #: What a version is by, and without which it is not whole.
 RECOGNISER_FILE = "recogniser.tflite"

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from schema.errors import ConfigError
-from storage.object_store import CONNECTIONS, BucketDenied, BucketUnavailable, Object, missing, split
+from adclick.schema.errors import ConfigError
+from adclick.storage.object_store import CONNECTIONS, BucketDenied, BucketUnavailable, Object, missing, split
 
 SCHEME = "s3://"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stream.events import iso_time
+from adclick.stream.events import iso_time
 
 
 @dataclass(frozen=True, slots=True)

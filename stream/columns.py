@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from schema.feature_table import Bucketised, FeatureTable, Identifier, Numeric, Timestamp
-from stream.events import EventReader, Kind
-from stream.settings import StreamSettings
+from adclick.schema.feature_table import Bucketised, FeatureTable, Identifier, Numeric, Timestamp
+from adclick.stream.events import EventReader, Kind
+from adclick.stream.settings import StreamSettings
 
 
 def model_columns(stream: StreamSettings, features: FeatureTable) -> tuple[str, ...]:

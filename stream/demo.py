@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stream.alerts.alert import Alert
-from stream.alerts.grouping import Alerts
-from stream.clicks import Click, ScoredClick
-from stream.events import Event
-from stream.features.operator import FeatureOperator
-from stream.metrics import StreamMetrics
-from stream.stages.judge import Judge
+from adclick.stream.alerts.alert import Alert
+from adclick.stream.alerts.grouping import Alerts
+from adclick.stream.clicks import Click, ScoredClick
+from adclick.stream.events import Event
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.stages.judge import Judge
 
 _DELAYS = 20_000
 _TICK_SECONDS = 0.02

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from stream.settings import EventSettings
+from adclick.stream.settings import EventSettings
 
 Kind = Literal["impressions", "clicks"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 _LEAST_JAVA = 17
 _DOWNLOAD_SECONDS = 600

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from stream.events import Channel, Event, Place
+from adclick.stream.events import Channel, Event, Place
 
 _Watermarks = list[tuple[str, int, int | None, bool]]
 

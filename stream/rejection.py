@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.events import Event, EventReader, RejectedEvent
+from adclick.stream.events import Event, EventReader, RejectedEvent
 
 #: Kafka keeps no longer note beside an offset than 4,096 bytes; a place holds the event's id.
 _LONGEST_ID = 1_000

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from serving.foreground import Stopping, settle
-from stream.alerts.grouping import Alerts
-from stream.alerts.receivers import receivers_of
-from stream.metrics import StreamMetrics
-from stream.settings import StreamSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.serving.foreground import Stopping, settle
+from adclick.stream.alerts.grouping import Alerts
+from adclick.stream.alerts.receivers import receivers_of
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import StreamSettings
 
 if TYPE_CHECKING:
-    from stream.scoring import ClickScorer
+    from adclick.stream.scoring import ClickScorer
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def scorer_of(deployment: Deployment, stack: ExitStack) -> ClickScorer:
         ConfigError: No version can be asked, or it has no threshold.
     """
     # TensorFlow's import takes seconds.
-    from stream.scoring import ClickScorer
+    from adclick.stream.scoring import ClickScorer
 
     scorer = ClickScorer(
         deployment.settings.scorer,
@@ -127,11 +127,11 @@ def scorer_of(deployment: Deployment, stack: ExitStack) -> ClickScorer:
 
 def _stage(deployment: Deployment, metrics: StreamMetrics, stack: ExitStack) -> Stage:
     # Heavy imports: Kafka's client, RocksDB, TensorFlow.
-    from stream.stages.alerter import AlertStage
-    from stream.stages.judge import Judge
-    from stream.stages.members import ScorerStage
-    from stream.stages.operator import OperatorStage
-    from stream.state.rocksdb import RocksState
+    from adclick.stream.stages.alerter import AlertStage
+    from adclick.stream.stages.judge import Judge
+    from adclick.stream.stages.members import ScorerStage
+    from adclick.stream.stages.operator import OperatorStage
+    from adclick.stream.state.rocksdb import RocksState
 
     settings, stages = deployment.settings, deployment.stages
     judge, scorer = None, None
@@ -156,7 +156,7 @@ def _stage(deployment: Deployment, metrics: StreamMetrics, stack: ExitStack) -> 
 
 
 def _start_deliveries(settings: StreamSettings, metrics: StreamMetrics, stack: ExitStack) -> None:
-    from stream.stages.deliverer import Deliverer
+    from adclick.stream.stages.deliverer import Deliverer
 
     for receiver in receivers_of(settings.alerts):
         stack.callback(Deliverer(settings, receiver, metrics).close)

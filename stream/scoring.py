@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable, MultiValued
-from serving.errors import Code, ServingError
-from serving.gateway.backends import Backend, Signatures, create_backend
-from serving.gateway.explanation import EXPLANATION
-from serving.gateway.routing import Target
-from serving.gateway.served import CLICK_PROBABILITY, EXPLAIN, SERVING_DEFAULT, description_path, text_of
-from serving.gateway.settings import BackendSettings
-from stream.clicks import Click, Evidence
-from stream.events import iso_time
-from stream.settings import AlertsSettings, ScorerSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable, MultiValued
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.gateway.backends import Backend, Signatures, create_backend
+from adclick.serving.gateway.explanation import EXPLANATION
+from adclick.serving.gateway.routing import Target
+from adclick.serving.gateway.served import CLICK_PROBABILITY, EXPLAIN, SERVING_DEFAULT, description_path, text_of
+from adclick.serving.gateway.settings import BackendSettings
+from adclick.stream.clicks import Click, Evidence
+from adclick.stream.events import iso_time
+from adclick.stream.settings import AlertsSettings, ScorerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +181,9 @@ class ClickScorer:
             if not self._base_path:
                 raise ConfigError("there is no push directory to load the fraud model from")
             # TensorFlow's import takes seconds.
-            from serving.model_server.configuration import ModelConfig
-            from serving.model_server.dataplane import ServerOptions
-            from serving.model_server.server import create_model_server
+            from adclick.serving.model_server.configuration import ModelConfig
+            from adclick.serving.model_server.dataplane import ServerOptions
+            from adclick.serving.model_server.server import create_model_server
 
             options = ServerOptions(poll_seconds=self._settings.poll_seconds, waits_for_base_paths=True)
             self._server = create_model_server((ModelConfig(model_name, self._base_path),), options)

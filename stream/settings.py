@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from schema.times import microseconds_of
-from stream.features.feature import SECONDS_TO_CLICK
-from stream.features.kinds import AnyFeature
+from adclick.schema.times import microseconds_of
+from adclick.stream.features.feature import SECONDS_TO_CLICK
+from adclick.stream.features.kinds import AnyFeature
 
 
 def _length(text: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from components.ad_example_gen.drop_files import DropListing, list_drop
-from storage import filesystem
+from adclick.components.ad_example_gen.drop_files import DropListing, list_drop
+from adclick.storage import filesystem
 
 
 class Store(Protocol):

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 
+from adclick.models.settings import EvaluationSettings
+from adclick.pipeline.config.settings import Config
 from benchmarks.stock.model import CLICK_PROBABILITY, EVALUATION_BATCH, FEATURES, NETWORK, TRAINING
 from benchmarks.stock.preprocessing import FEATURES_KEY
 from benchmarks.stock.splits import PARTS, input_config, output_config
-from models.settings import EvaluationSettings
-from pipeline.config.settings import Config
 
 #: By adclick's name of a metric, TFMA's.
 _METRICS = {

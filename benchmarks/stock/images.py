@@ -12,9 +12,9 @@ from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenE
 from tfx.components.example_gen.csv_example_gen.executor import Executor as CsvExecutor
 from tfx.types import standard_component_specs
 
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.images import decode_bytes, inspect_image
 from benchmarks.click_log import IMAGE
-from components.ad_example_gen.settings import IngestionSettings
-from models.images import decode_bytes, inspect_image
 
 PIXELS = "pixels"
 _LIMITS = IngestionSettings()

@@ -20,8 +20,8 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 if TYPE_CHECKING:
-    from pipeline.config.settings import Config
-    from pipeline.drops import Drop
+    from adclick.pipeline.config.settings import Config
+    from adclick.pipeline.drops import Drop
 
 COMPONENTS = ("AdExampleGen", "CsvExampleGen", "CsvAndImagesExampleGen")
 
@@ -38,9 +38,9 @@ def main() -> None:
     from tfx.orchestration.local.local_dag_runner import LocalDagRunner
     from tfx.orchestration.pipeline import Pipeline
 
-    from pipeline.config.settings import load_config
-    from pipeline.drops import find_drops
-    from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+    from adclick.pipeline.config.settings import load_config
+    from adclick.pipeline.drops import find_drops
+    from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
 
     config = load_config(arguments.config)
     drop = find_drops(config.data.root, window=1)[0]
@@ -60,7 +60,7 @@ def main() -> None:
 
 def _component(name: str, config: Config, drop: Drop) -> Any:
     if name == "AdExampleGen":
-        from components.ad_example_gen.component import AdExampleGen
+        from adclick.components.ad_example_gen.component import AdExampleGen
 
         return AdExampleGen(
             drop_uri=drop.uri,

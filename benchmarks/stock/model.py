@@ -14,11 +14,11 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx_bsl.public import tfxio
 
-from models.effects import Effects, EffectTable
-from models.features import InputLayout, input_layout, transformed_name
-from models.network import CATEGORIES, NUMBERS, ClickNetwork
-from models.settings import NetworkSettings, TrainingSettings
-from schema.feature_table import FeatureTable, parse_feature_table
+from adclick.models.effects import Effects, EffectTable
+from adclick.models.features import InputLayout, input_layout, transformed_name
+from adclick.models.network import CATEGORIES, NUMBERS, ClickNetwork
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
 
 CLICK_PROBABILITY = "click_probability"
 #: The keys of the Trainer's custom configuration.

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.features import (
+from adclick.models.features import (
     DAY_SECONDS,
     EPOCH_WEEKDAY,
     MISSING_VALUE,
@@ -17,7 +17,7 @@ from models.features import (
     missing_name,
     transformed_name,
 )
-from schema.feature_table import Bucketised, Categorical, MultiValued, Numeric, parse_feature_table
+from adclick.schema.feature_table import Bucketised, Categorical, MultiValued, Numeric, parse_feature_table
 
 FEATURES_KEY = "features"
 

@@ -29,9 +29,9 @@ def main() -> None:
     start = time.perf_counter()
     from tfx import v1 as tfx
 
+    from adclick.pipeline.config.settings import load_config
+    from adclick.pipeline.console import Steps, watching
     from benchmarks.stock.dag import create_pipeline, push_base
-    from pipeline.config.settings import load_config
-    from pipeline.console import Steps, watching
 
     seconds = {"import": time.perf_counter() - start}
     config = load_config(arguments.config)

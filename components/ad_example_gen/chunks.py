@@ -10,13 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.columns import required_columns, typed_column
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources import source_of
-from components.ad_example_gen.sources.source import Bools, Chunk, DataFile, DropFile, Ints, QuarantinedRow, TextRows
-from components.ad_example_gen.sources.text_encoding import UTF_8
-from schema.feature_table import FeatureTable, Image
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.columns import required_columns, typed_column
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources import source_of
+from adclick.components.ad_example_gen.sources.source import (
+    Bools,
+    Chunk,
+    DataFile,
+    DropFile,
+    Ints,
+    QuarantinedRow,
+    TextRows,
+)
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8
+from adclick.schema.feature_table import FeatureTable, Image
 
 __all__ = ["Chunk", "DropFile", "QuarantinedRow", "ReadOptions", "TypedChunk"]
 

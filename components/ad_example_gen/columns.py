@@ -20,9 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.sources.csv_records import Bools, Ints
-from schema.feature_table import (
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.sources.csv_records import Bools, Ints
+from adclick.schema.feature_table import (
     Column,
     FeatureTable,
     Identifier,

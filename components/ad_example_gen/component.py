@@ -8,8 +8,8 @@ from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.ad_example_gen.executor import AdExampleGenExecutor
-from components.artifacts import Creatives, Quarantine
+from adclick.components.ad_example_gen.executor import AdExampleGenExecutor
+from adclick.components.artifacts import Creatives, Quarantine
 
 
 class AdExampleGenSpec(ComponentSpec):

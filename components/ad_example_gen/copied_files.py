@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from storage import filesystem
+from adclick.storage import filesystem
 
 _HASHED_BYTES = 1 << 20
 #: Without an identifier or a time, files of a few rows may be equal by chance.

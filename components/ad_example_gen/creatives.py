@@ -6,10 +6,10 @@ import errno
 import hashlib
 from collections.abc import Container
 
-from components.ad_example_gen.settings import IngestionSettings
-from models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
-from models.images import CorruptImage, OversizedImage, decode_bytes, inspect_image
-from storage import filesystem
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
+from adclick.models.images import CorruptImage, OversizedImage, decode_bytes, inspect_image
+from adclick.storage import filesystem
 
 _KEY_DIGITS = 32
 #: What says that there is no such file for us; anything else is the machine's trouble, not a missing image.

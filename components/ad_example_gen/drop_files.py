@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from components.ad_example_gen.drop_names import is_litter, is_month, listed, sort_entries
-from components.ad_example_gen.sources import ENDINGS, FORMS, is_read, source_of
-from components.ad_example_gen.sources.source import DataFile
-from schema.errors import ConfigError, DataRefused
-from storage import filesystem
+from adclick.components.ad_example_gen.drop_names import is_litter, is_month, listed, sort_entries
+from adclick.components.ad_example_gen.sources import ENDINGS, FORMS, is_read, source_of
+from adclick.components.ad_example_gen.sources.source import DataFile
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.storage import filesystem
 
 #: So many entries of a folder that is no day's are looked at for files to read.
 _ENTRIES_TO_LOOK_AT = 200

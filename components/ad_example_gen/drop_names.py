@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from components.ad_example_gen.sources import FORMS, is_read
-from schema.errors import ConfigError
+from adclick.components.ad_example_gen.sources import FORMS, is_read
+from adclick.schema.errors import ConfigError
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".avif", ".heic")
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")

@@ -13,17 +13,23 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
-from components.ad_example_gen.chunks import DropFile, ReadOptions, first_values, open_drop_file, unknown_columns
-from components.ad_example_gen.copied_files import find_copies
-from components.ad_example_gen.drop_files import list_drop
-from components.ad_example_gen.pipeline import IngestionPlan, ingest, record_files
-from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
-from components.code_version import CODE_VERSION, code_version
-from components.copy_detector.row_hashes import ROW_HASHES
-from components.splits import SPLITS
-from schema.errors import DataRefused
-from schema.feature_table import FeatureTable, parse_feature_table
-from storage import filesystem
+from adclick.components.ad_example_gen.chunks import (
+    DropFile,
+    ReadOptions,
+    first_values,
+    open_drop_file,
+    unknown_columns,
+)
+from adclick.components.ad_example_gen.copied_files import find_copies
+from adclick.components.ad_example_gen.drop_files import list_drop
+from adclick.components.ad_example_gen.pipeline import IngestionPlan, ingest, record_files
+from adclick.components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from adclick.components.code_version import CODE_VERSION, code_version
+from adclick.components.copy_detector.row_hashes import ROW_HASHES
+from adclick.components.splits import SPLITS
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
+from adclick.storage import filesystem
 
 #: All counts of an ingestion, as JSON, in the quarantine artifact.
 COUNTS_FILE = "ingestion.json"

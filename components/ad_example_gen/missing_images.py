@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from storage import filesystem
-from storage.bucket import is_bucket_address
+from adclick.storage import filesystem
+from adclick.storage.bucket import is_bucket_address
 
 WEB_ADDRESS: Final = "web_address"
 WINDOWS_PATH: Final = "windows_path"

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from storage import filesystem
-from storage.bucket import is_bucket_address
+from adclick.storage import filesystem
+from adclick.storage.bucket import is_bucket_address
 
 #: Beside the creatives, a file for each partition that has such images: JSON lines of address and state.
 PATTERN = "outside_images-*.jsonl"

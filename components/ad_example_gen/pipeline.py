@@ -23,29 +23,29 @@ import pyarrow.compute as pc
 import tensorflow as tf
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from components.ad_example_gen.chunks import Chunk, DropFile, ReadOptions, TypedChunk, plan_chunks, read_chunk
-from components.ad_example_gen.columns import LARGEST_NUMBER, as_example_column
-from components.ad_example_gen.copied_files import sha256_of
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.missing_images import CAUSES, MissingImages
-from components.ad_example_gen.month_dates import months_outside
-from components.ad_example_gen.outside_images import DropFolder, states_now, write_states
-from components.ad_example_gen.repeated_rows import (
+from adclick.components.ad_example_gen.chunks import Chunk, DropFile, ReadOptions, TypedChunk, plan_chunks, read_chunk
+from adclick.components.ad_example_gen.columns import LARGEST_NUMBER, as_example_column
+from adclick.components.ad_example_gen.copied_files import sha256_of
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.missing_images import CAUSES, MissingImages
+from adclick.components.ad_example_gen.month_dates import months_outside
+from adclick.components.ad_example_gen.outside_images import DropFolder, states_now, write_states
+from adclick.components.ad_example_gen.repeated_rows import (
     Hashes,
     IdentifiedRows,
     RepeatedRows,
     describe_conflict,
     find_repeated,
 )
-from components.ad_example_gen.settings import IngestionSettings, SplitSettings
-from components.ad_example_gen.sources.csv_records import Bools, Ints
-from components.ad_example_gen.split_times import MINUTE, SplitTimes, choose_split_times
-from components.copy_detector.row_hashes import write_row_hashes
-from components.splits import SPLITS
-from models.creatives import MISSING, NONE, OK, Creative, write_record
-from schema.feature_table import FeatureTable
-from storage import filesystem
-from storage.bucket import is_bucket_address
+from adclick.components.ad_example_gen.settings import IngestionSettings, SplitSettings
+from adclick.components.ad_example_gen.sources.csv_records import Bools, Ints
+from adclick.components.ad_example_gen.split_times import MINUTE, SplitTimes, choose_split_times
+from adclick.components.copy_detector.row_hashes import write_row_hashes
+from adclick.components.splits import SPLITS
+from adclick.models.creatives import MISSING, NONE, OK, Creative, write_record
+from adclick.schema.feature_table import FeatureTable
+from adclick.storage import filesystem
+from adclick.storage.bucket import is_bucket_address
 
 _HASH_STEPS = 1_000_000
 #: Rows encoded at a time; their records are in memory.

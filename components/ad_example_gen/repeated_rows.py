@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from components.ad_example_gen.sources.csv_records import Bools, Ints
+from adclick.components.ad_example_gen.sources.csv_records import Bools, Ints
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.ad_example_gen.settings import SplitSettings
-from components.splits import SPLITS
+from adclick.components.ad_example_gen.settings import SplitSettings
+from adclick.components.splits import SPLITS
 
 MINUTE = 60
 

@@ -10,10 +10,10 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
-from components.artifacts import Creatives
-from components.example_files import creative_files
-from models.extension import extend_creatives
-from storage import filesystem
+from adclick.components.artifacts import Creatives
+from adclick.components.example_files import creative_files
+from adclick.models.extension import extend_creatives
+from adclick.storage import filesystem
 
 
 class BaselineModelSpec(ComponentSpec):

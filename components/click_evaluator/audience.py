@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.held_out import AUDIENCE_BYTES, AUDIENCE_ROWS
-from schema.feature_table import FeatureTable
+from adclick.models.held_out import AUDIENCE_BYTES, AUDIENCE_ROWS
+from adclick.schema.feature_table import FeatureTable
 
 #: Serialized examples, each after the random number by which it was drawn, ascending.
 Draw = list[tuple[float, bytes]]

@@ -12,8 +12,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ExecutionParameter
 
-from components.click_evaluator.executor import ClickEvaluatorExecutor
-from models.gates import UNDECIDED
+from adclick.components.click_evaluator.executor import ClickEvaluatorExecutor
+from adclick.models.gates import UNDECIDED
 
 
 class ClickEvaluatorSpec(standard_component_specs.EvaluatorSpec):  # type: ignore[misc]

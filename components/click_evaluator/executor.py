@@ -24,19 +24,19 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
-from components.click_evaluator.audience import audience_rows
-from components.click_evaluator.scoring import Counts, MergeScored, Scored, ScoreFile, ScoringPlan, SliceKey
-from components.example_files import split_files
-from components.splits import EVALUATION
-from models.description import THRESHOLDS_FILE, read_description
-from models.evaluation import CANDIDATE, bounds_of, gates_of, read_metrics
-from models.gates import UNDECIDED, Measurement, Verdict, describe_undecided, judge
-from models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
-from models.metrics.counts import FOLDS, Estimates, estimate, jackknife, quantiles, thresholds
-from models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
-from models.settings import EvaluationSettings
-from schema.errors import DataRefused
-from storage.literal_path import literal_path
+from adclick.components.click_evaluator.audience import audience_rows
+from adclick.components.click_evaluator.scoring import Counts, MergeScored, Scored, ScoreFile, ScoringPlan, SliceKey
+from adclick.components.example_files import split_files
+from adclick.components.splits import EVALUATION
+from adclick.models.description import THRESHOLDS_FILE, read_description
+from adclick.models.evaluation import CANDIDATE, bounds_of, gates_of, read_metrics
+from adclick.models.gates import UNDECIDED, Measurement, Verdict, describe_undecided, judge
+from adclick.models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
+from adclick.models.metrics.counts import FOLDS, Estimates, estimate, jackknife, quantiles, thresholds
+from adclick.models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
+from adclick.models.settings import EvaluationSettings
+from adclick.schema.errors import DataRefused
+from adclick.storage.literal_path import literal_path
 
 FALSE_POSITIVE_RATES = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from components.click_evaluator.audience import Draw, draw, merge_draws
-from components.example_files import example_batches, example_decoder
-from models.description import read_description
-from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
-from models.features import vocabulary_columns
-from models.loading import load_model
-from models.metrics.counts import FOLDS, SliceCounts, add, check_finite, count
-from models.preprocessing import read_vocabularies
+from adclick.components.click_evaluator.audience import Draw, draw, merge_draws
+from adclick.components.example_files import example_batches, example_decoder
+from adclick.models.description import read_description
+from adclick.models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
+from adclick.models.features import vocabulary_columns
+from adclick.models.loading import load_model
+from adclick.models.metrics.counts import FOLDS, SliceCounts, add, check_finite, count
+from adclick.models.preprocessing import read_vocabularies
 
 #: The columns and values of a slice, ordered by column; empty for all impressions.
 SliceKey = tuple[tuple[str, Any], ...]

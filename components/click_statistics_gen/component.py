@@ -17,11 +17,11 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import FeatureAnalysis
-from components.example_files import example_decoder, read_schema, record_batches, split_files
-from models.analysis import Analysis, Analyzer, merge, write_analysis
-from schema.feature_table import FeatureTable, parse_feature_table
-from storage import filesystem
+from adclick.components.artifacts import FeatureAnalysis
+from adclick.components.example_files import example_decoder, read_schema, record_batches, split_files
+from adclick.models.analysis import Analysis, Analyzer, merge, write_analysis
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
+from adclick.storage import filesystem
 
 #: The accumulators of TFDV's generators, and the analysis, of some of a split's rows.
 _Part = tuple[list[Any], Analysis]

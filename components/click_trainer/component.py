@@ -10,14 +10,14 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import path_utils
 
-from components.artifacts import Creatives
-from components.code_version import CODE_VERSION, code_version
-from components.example_files import creative_files, training_files, validation_files
-from components.month_inputs import takes_months
-from models.settings import NetworkSettings, TrainingSettings
-from models.trainer import train
-from schema.feature_table import parse_feature_table
-from storage.local_copy import local_copy
+from adclick.components.artifacts import Creatives
+from adclick.components.code_version import CODE_VERSION, code_version
+from adclick.components.example_files import creative_files, training_files, validation_files
+from adclick.components.month_inputs import takes_months
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.trainer import train
+from adclick.schema.feature_table import parse_feature_table
+from adclick.storage.local_copy import local_copy
 
 
 class ClickTrainerSpec(ComponentSpec):  # type: ignore[misc]

@@ -9,13 +9,13 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import FeatureAnalysis
-from components.example_files import read_schema
-from components.month_inputs import takes_months
-from components.splits import SPLITS, TRAIN
-from models.analysis import merge, read_analysis
-from models.transform_graph import write_transform_graph
-from schema.feature_table import parse_feature_table
+from adclick.components.artifacts import FeatureAnalysis
+from adclick.components.example_files import read_schema
+from adclick.components.month_inputs import takes_months
+from adclick.components.splits import SPLITS, TRAIN
+from adclick.models.analysis import merge, read_analysis
+from adclick.models.transform_graph import write_transform_graph
+from adclick.schema.feature_table import parse_feature_table
 
 
 class ClickTransformSpec(ComponentSpec):  # type: ignore[misc]

@@ -14,14 +14,14 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
-from components.ad_example_gen.executor import DROP_FILES
-from components.artifacts import Copies
-from components.copy_detector.copies import Part, common, copied_rows, copies_between_files, splits_in
-from components.copy_detector.report import CopyReport, SameFile, SharedRows
-from components.copy_detector.row_hashes import ROW_HASHES, RowHashes, read_row_hashes
-from components.month_inputs import takes_months
-from components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
-from storage import filesystem
+from adclick.components.ad_example_gen.executor import DROP_FILES
+from adclick.components.artifacts import Copies
+from adclick.components.copy_detector.copies import Part, common, copied_rows, copies_between_files, splits_in
+from adclick.components.copy_detector.report import CopyReport, SameFile, SharedRows
+from adclick.components.copy_detector.row_hashes import ROW_HASHES, RowHashes, read_row_hashes
+from adclick.components.month_inputs import takes_months
+from adclick.components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
+from adclick.storage import filesystem
 
 COPIES_FILE = "copies.json"
 

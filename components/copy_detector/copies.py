@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.copy_detector.row_hashes import Bools, Hashes, RowHashes
+from adclick.components.copy_detector.row_hashes import Bools, Hashes, RowHashes
 
 #: Standard deviations by which rows must come more often across than within.
 _EVIDENCE = 4.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from storage import filesystem
+from adclick.storage import filesystem
 
 #: The folder beside the splits.
 ROW_HASHES = "row_hashes"

@@ -14,13 +14,13 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
-from components.ad_example_gen.settings import IngestionSettings
-from components.artifacts import Copies, Drift
-from components.copy_detector.component import read_copies
-from components.data_gate.limits import IngestionCounts, refusals
-from components.drift_detector.component import DRIFT_FILE
-from components.drift_detector.distances import read_drift
-from schema.errors import DataRefused
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.components.artifacts import Copies, Drift
+from adclick.components.copy_detector.component import read_copies
+from adclick.components.data_gate.limits import IngestionCounts, refusals
+from adclick.components.drift_detector.component import DRIFT_FILE
+from adclick.components.drift_detector.distances import read_drift
+from adclick.schema.errors import DataRefused
 
 ANOMALIES_FILE = "SchemaDiff.pb"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from components.ad_example_gen.missing_images import CAUSES
-from components.ad_example_gen.reasons import INVALID_UTF8, UNDECODABLE
-from components.ad_example_gen.settings import IngestionSettings
-from models.creatives import NONE, OK
+from adclick.components.ad_example_gen.missing_images import CAUSES
+from adclick.components.ad_example_gen.reasons import INVALID_UTF8, UNDECODABLE
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.creatives import NONE, OK
 
 _SHOWN_CAUSES = 3
 

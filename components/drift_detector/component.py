@@ -15,11 +15,11 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
-from components.artifacts import Drift
-from components.drift_detector.distances import DriftReport, measure_drift
-from components.example_files import read_schema
-from components.month_inputs import takes_months
-from schema.feature_table import FeatureTable, parse_feature_table
+from adclick.components.artifacts import Drift
+from adclick.components.drift_detector.distances import DriftReport, measure_drift
+from adclick.components.example_files import read_schema
+from adclick.components.month_inputs import takes_months
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
 
 DRIFT_FILE = "drift.json"
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from schema.curated import DRIFT_STOPS_RUN
+from adclick.schema.curated import DRIFT_STOPS_RUN
 
 Measure = Literal["l_infinity", "jensen_shannon"]
 

@@ -10,8 +10,8 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from models.evaluation import read_refusals, read_undecided
-from schema.errors import ModelRefused
+from adclick.models.evaluation import read_refusals, read_undecided
+from adclick.schema.errors import ModelRefused
 
 
 def refusal_reasons(evaluation_uri: str, infra_blessing: types.Artifact) -> list[str]:

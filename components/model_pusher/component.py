@@ -25,13 +25,13 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
-from components.serving_validator.component import WARMUP_REQUESTS
-from models.description import EXTRA_FOLDER, THRESHOLDS_FILE, read_description, write_description
-from models.held_out import HELD_OUT_FILE
-from serving.model_server.warmup import WARMUP_FILE
-from storage import bucket, filesystem
-from storage.model_versions import ModelVersions
-from storage.push_directory import MODEL_FILE, whole_versions
+from adclick.components.serving_validator.component import WARMUP_REQUESTS
+from adclick.models.description import EXTRA_FOLDER, THRESHOLDS_FILE, read_description, write_description
+from adclick.models.held_out import HELD_OUT_FILE
+from adclick.serving.model_server.warmup import WARMUP_FILE
+from adclick.storage import bucket, filesystem
+from adclick.storage.model_versions import ModelVersions
+from adclick.storage.push_directory import MODEL_FILE, whole_versions
 
 _INCOMING = ".incoming-"
 #: A claim or a partial copy that is older was left by a push that was killed.

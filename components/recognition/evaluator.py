@@ -15,16 +15,16 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import Pictures
-from components.recognition.pictures import read_held_out, read_picture_counts, read_training
-from components.recognition.trainer import form_file
-from models.recognition.conversion import FORMS, ConvertedRecogniser
-from models.recognition.field_camera import DISTORTIONS, capture
-from models.recognition.judging import Candidate, RecognitionTrial, apply_gate, choose, judge
-from models.recognition.settings import RecognitionSettings
-from serving.edge.frame import prepare
-from storage import filesystem
-from storage.recogniser_versions import FACTS_FILE
+from adclick.components.artifacts import Pictures
+from adclick.components.recognition.pictures import read_held_out, read_picture_counts, read_training
+from adclick.components.recognition.trainer import form_file
+from adclick.models.recognition.conversion import FORMS, ConvertedRecogniser
+from adclick.models.recognition.field_camera import DISTORTIONS, capture
+from adclick.models.recognition.judging import Candidate, RecognitionTrial, apply_gate, choose, judge
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.serving.edge.frame import prepare
+from adclick.storage import filesystem
+from adclick.storage.recogniser_versions import FACTS_FILE
 
 #: The catalogue of the trial is filled up to so many creatives with ones that were learned from.
 _CATALOGUE = 1_000

@@ -20,18 +20,18 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.ad_example_gen.settings import IngestionSettings
-from components.artifacts import Creatives, Pictures
-from components.data_gate.component import read_ingestion_counts
-from components.data_gate.limits import refusals
-from components.example_files import creative_files
-from components.month_inputs import takes_months
-from models.creatives import OK, Creative, read_creatives
-from models.recognition.settings import LEAST_DIFFERENCE, RecognitionSettings
-from schema.errors import DataRefused
-from serving.edge.errors import BrokenFrame
-from serving.edge.frame import MAXIMUM_BYTES, open_frame, prepare, upright
-from storage import filesystem
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.components.artifacts import Creatives, Pictures
+from adclick.components.data_gate.component import read_ingestion_counts
+from adclick.components.data_gate.limits import refusals
+from adclick.components.example_files import creative_files
+from adclick.components.month_inputs import takes_months
+from adclick.models.creatives import OK, Creative, read_creatives
+from adclick.models.recognition.settings import LEAST_DIFFERENCE, RecognitionSettings
+from adclick.schema.errors import DataRefused
+from adclick.serving.edge.errors import BrokenFrame
+from adclick.serving.edge.frame import MAXIMUM_BYTES, open_frame, prepare, upright
+from adclick.storage import filesystem
 
 #: With fewer, neither training nor judgement has anything to tell apart.
 LEAST_CREATIVES = 20

@@ -11,10 +11,10 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.recognition.evaluator import is_blessed, read_facts
-from components.recognition.trainer import form_file
-from storage import filesystem
-from storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_versions
+from adclick.components.recognition.evaluator import is_blessed, read_facts
+from adclick.components.recognition.trainer import form_file
+from adclick.storage import filesystem
+from adclick.storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_versions
 
 
 class RecogniserPusherSpec(ComponentSpec):  # type: ignore[misc]

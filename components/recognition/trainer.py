@@ -13,12 +13,12 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import Pictures
-from components.recognition.pictures import read_training
-from models.recognition.conversion import FORMS, convert
-from models.recognition.settings import RecognitionSettings
-from models.recognition.training import captures, train_embedder
-from storage import filesystem
+from adclick.components.artifacts import Pictures
+from adclick.components.recognition.pictures import read_training
+from adclick.models.recognition.conversion import FORMS, convert
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.models.recognition.training import captures, train_embedder
+from adclick.storage import filesystem
 
 #: The float network, which a later training may begin with.
 EMBEDDER_FILE = "embedder.keras"

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.export import CLICK_PROBABILITY, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
-from models.loading import load_model
-from models.requests import requests_from_examples
-from schema.feature_table import FeatureTable
-from serving.client.client import ModelServerClient
-from serving.errors import ServingError
-from serving.model_server.server import running_server
+from adclick.models.export import CLICK_PROBABILITY, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
+from adclick.models.loading import load_model
+from adclick.models.requests import requests_from_examples
+from adclick.schema.feature_table import FeatureTable
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.errors import ServingError
+from adclick.serving.model_server.server import running_server
 
 #: Float32 through other kernels, or other batch sizes, may differ in its last digits.
 PROBABILITY_TOLERANCE = 1e-6

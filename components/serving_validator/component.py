@@ -14,13 +14,13 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, path_utils
 
-from components.artifacts import Creatives
-from components.example_files import creative_files, evaluation_files
-from components.serving_validator.agreement import disagreements
-from components.serving_validator.warmup import write_warmup_requests
-from models.creatives import read_creatives
-from models.extension import pixels_as_png
-from schema.feature_table import FeatureTable, parse_feature_table
+from adclick.components.artifacts import Creatives
+from adclick.components.example_files import creative_files, evaluation_files
+from adclick.components.serving_validator.agreement import disagreements
+from adclick.components.serving_validator.warmup import write_warmup_requests
+from adclick.models.creatives import read_creatives
+from adclick.models.extension import pixels_as_png
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
 
 #: Where an `InfraBlessing` keeps the warm-up requests that the candidate has answered.
 WARMUP_REQUESTS = "tf_serving_warmup_requests"

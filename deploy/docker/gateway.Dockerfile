@@ -19,6 +19,7 @@ RUN uv venv "$VIRTUAL_ENV" \
     && uv pip install --verify-hashes --constraints requirements.lock --requirements pyproject.toml --extra gateway \
     && rm -rf "$VIRTUAL_ENV"/lib/python*/site-packages/tensorflow/include
 COPY README.md setup.py ./
+COPY adclick/__init__.py adclick/py.typed adclick/
 COPY schema schema
 # Of the models' code what reads files and images, and what metrics are called; a test holds that it is what the gateway imports.
 COPY models/__init__.py models/held_out.py models/images.py models/orientation.py models/

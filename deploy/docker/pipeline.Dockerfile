@@ -27,6 +27,7 @@ RUN uv venv "$VIRTUAL_ENV" \
     && uv pip install --verify-hashes --constraints requirements.lock --build-constraints requirements.lock \
         --requirements pyproject.toml --extra pipeline --extra platforms --extra stream --requirements pip.txt
 COPY README.md setup.py ./
+COPY adclick/__init__.py adclick/__main__.py adclick/py.typed adclick/
 COPY schema schema
 COPY storage storage
 COPY models models
@@ -62,7 +63,7 @@ FROM build AS build-flink
 RUN apt-get update && apt-get install --yes --no-install-recommends maven && rm -rf /var/lib/apt/lists/* \
     && uv pip install --verify-hashes --constraints requirements.lock --build-constraints requirements.lock \
         --requirements pyproject.toml --extra flink \
-    && XDG_CACHE_HOME=/opt/adclick/cache /opt/adclick/bin/python -c 'from stream.flink.jars import JARS; JARS.fetched(print)'
+    && XDG_CACHE_HOME=/opt/adclick/cache /opt/adclick/bin/python -c 'from adclick.stream.flink.jars import JARS; JARS.fetched(print)'
 
 # The stream's features on Flink, STACK compat alone: job managers, task managers, and what submits to them.
 FROM pipeline AS stream-flink

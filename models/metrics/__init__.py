@@ -5,13 +5,13 @@ What is listed is computed by the Evaluator with its intervals, can have thresho
 
 from __future__ import annotations
 
-from models.metrics.auc import AUC
-from models.metrics.auc_precision_recall import AUC_PRECISION_RECALL
-from models.metrics.calibration_ratio import CALIBRATION_RATIO
-from models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
-from models.metrics.log_loss import LOG_LOSS, NORMALISED_ENTROPY
-from models.metrics.metric import Metric
-from models.metrics.recall import recall_at
+from adclick.models.metrics.auc import AUC
+from adclick.models.metrics.auc_precision_recall import AUC_PRECISION_RECALL
+from adclick.models.metrics.calibration_ratio import CALIBRATION_RATIO
+from adclick.models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
+from adclick.models.metrics.log_loss import LOG_LOSS, NORMALISED_ENTROPY
+from adclick.models.metrics.metric import Metric
+from adclick.models.metrics.recall import recall_at
 
 #: In the order in which tables show them.
 METRICS: tuple[Metric, ...] = (

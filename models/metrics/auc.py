@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric
+from adclick.models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric
 
 
 def _auc(sets: ScoredSets) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric, from_the_top
+from adclick.models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric, from_the_top
 
 
 def _auc_precision_recall(sets: ScoredSets) -> Floats:

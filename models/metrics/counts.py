@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics import METRICS
-from models.metrics.metric import ScoredSets
-from schema.errors import ModelRefused
+from adclick.models.metrics import METRICS
+from adclick.models.metrics.metric import ScoredSets
+from adclick.schema.errors import ModelRefused
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.metrics.metric import Metric, TfmaMetric
+from adclick.models.metrics.metric import Metric, TfmaMetric
 
 CLICK_RATE = Metric(
     name="click_rate",

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric
+from adclick.models.metrics.metric import Floats, Metric, ScoredSets, Skill, TfmaMetric
 
 _NO_SKILL, _WORTHWHILE = 1.0, 0.95
 #: Where TFMA finds what it has no metric for.
-_MODULE = "models.evaluation"
+_MODULE = "adclick.models.evaluation"
 
 
 def entropy(rate: float) -> float:

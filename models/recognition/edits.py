@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.recognition.settings import LEAST_DIFFERENCE
+from adclick.models.recognition.settings import LEAST_DIFFERENCE
 
 
 def _band(rows: tf.Tensor, batch: tf.Tensor, least: float, most: float) -> tf.Tensor:

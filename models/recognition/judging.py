@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from models.recognition.settings import RecognitionSettings
+from adclick.models.recognition.settings import RecognitionSettings
 
 Embeddings = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.recognition.camera import captured
-from models.recognition.edits import are_different, edited
-from models.recognition.settings import RecognitionSettings
-from schema.errors import ConfigError, ModelRefused
+from adclick.models.recognition.camera import captured
+from adclick.models.recognition.edits import are_different, edited
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.schema.errors import ConfigError, ModelRefused
 
 _REPORT_STEPS = 50
 _COLOUR_SIDE = 16

@@ -13,6 +13,6 @@ def api_key(
     file: Annotated[Path, typer.Option(help="The keys file of the gateway; the key's hash is added to it.")],
 ) -> None:
     """Make an API key for the gateway; it is shown once, and only its hash is kept."""
-    from pipeline.prediction.api_key import run_api_key
+    from adclick.pipeline.prediction.api_key import run_api_key
 
     print(run_api_key(name, file))

@@ -13,31 +13,31 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from pipeline.cli.api_key import api_key
-from pipeline.cli.batch_predict import batch_predict
-from pipeline.cli.clean import clean
-from pipeline.cli.compile import compile_
-from pipeline.cli.edge import app as edge_app
-from pipeline.cli.explain import explain
-from pipeline.cli.init import init
-from pipeline.cli.monitor import monitor
-from pipeline.cli.predict import predict
-from pipeline.cli.report import report
-from pipeline.cli.rollback import rollback
-from pipeline.cli.run import run
-from pipeline.cli.sample_data import sample_data
-from pipeline.cli.schedule import schedule
-from pipeline.cli.status import status
-from pipeline.cli.stream import app as stream_app
-from pipeline.cli.submit import submit
-from pipeline.cli.tune import tune
-from pipeline.console import plain_console
-from serving.command_line import run_command_line
-from serving.gateway.command import SERVE_CONTEXT, serve
-from serving.script import run_script
+from adclick.pipeline.cli.api_key import api_key
+from adclick.pipeline.cli.batch_predict import batch_predict
+from adclick.pipeline.cli.clean import clean
+from adclick.pipeline.cli.compile import compile_
+from adclick.pipeline.cli.edge import app as edge_app
+from adclick.pipeline.cli.explain import explain
+from adclick.pipeline.cli.init import init
+from adclick.pipeline.cli.monitor import monitor
+from adclick.pipeline.cli.predict import predict
+from adclick.pipeline.cli.report import report
+from adclick.pipeline.cli.rollback import rollback
+from adclick.pipeline.cli.run import run
+from adclick.pipeline.cli.sample_data import sample_data
+from adclick.pipeline.cli.schedule import schedule
+from adclick.pipeline.cli.status import status
+from adclick.pipeline.cli.stream import app as stream_app
+from adclick.pipeline.cli.submit import submit
+from adclick.pipeline.cli.tune import tune
+from adclick.pipeline.console import plain_console
+from adclick.serving.command_line import run_command_line
+from adclick.serving.gateway.command import SERVE_CONTEXT, serve
+from adclick.serving.script import run_script
 
 if TYPE_CHECKING:
-    from serving.gateway.pipeline_runs import PipelineRuns
+    from adclick.serving.gateway.pipeline_runs import PipelineRuns
 
 #: In the order in which help lists them.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -75,7 +75,7 @@ app = typer.Typer(
 
 def find_runs(push_directory: str) -> PipelineRuns | None:
     """The runs that pushed to a push directory, where they are at hand, for `serve` to show."""
-    from pipeline.prediction.runs_at_hand import runs_beside
+    from adclick.pipeline.prediction.runs_at_hand import runs_beside
 
     return runs_beside(push_directory)
 

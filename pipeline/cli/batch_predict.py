@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, QuietOption
+from adclick.pipeline.cli.options import ConfigOption, QuietOption
 
 
 class PredictionForm(enum.Enum):
@@ -32,10 +32,10 @@ def batch_predict(
     quiet: QuietOption = False,
 ) -> None:
     """Score a month's impressions, clicked or not yet, with the served model: id, click probability, version."""
-    from pipeline.console import noise_to_temporary, result_console
+    from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("batch-predict") as real:
-        from pipeline.prediction.batch import run_batch_predict
+        from adclick.pipeline.prediction.batch import run_batch_predict
 
         result = run_batch_predict(
             config,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, WaitOption, tell
+from adclick.pipeline.cli.options import ConfigOption, WaitOption, tell
 
 
 def clean(
@@ -18,9 +18,9 @@ def clean(
     wait: WaitOption = False,
 ) -> None:
     """Delete old versions and artifacts, never what is served, a baseline, or what a kept version was made from."""
-    from pipeline.config.settings import check_local_output, load_config
-    from pipeline.console import noise_to_temporary, result_console
-    from storage.folder_lock import SEARCH_LOCK, FolderLock
+    from adclick.pipeline.config.settings import check_local_output, load_config
+    from adclick.pipeline.console import noise_to_temporary, result_console
+    from adclick.storage.folder_lock import SEARCH_LOCK, FolderLock
 
     settings = load_config(config)
     check_local_output(settings)
@@ -29,8 +29,8 @@ def clean(
         context.with_resource(FolderLock(settings.output, command="clean", waits=wait, tell=tell))
         context.with_resource(FolderLock(settings.output, name=SEARCH_LOCK, command="clean", waits=wait, tell=tell))
     with noise_to_temporary("clean") as real:
-        from pipeline.runs import cleaning
-        from storage.model_versions import ModelVersions
+        from adclick.pipeline.runs import cleaning
+        from adclick.storage.model_versions import ModelVersions
 
         with ModelVersions(settings.push_base).changing():
             plan = cleaning.plan_cleaning(settings, keep_versions, keep_runs)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.on_platform import on_platform
-from pipeline.cli.options import ConfigOption, MonthOption, QuietOption, TargetOption, WindowOption
+from adclick.pipeline.cli.on_platform import on_platform
+from adclick.pipeline.cli.options import ConfigOption, MonthOption, QuietOption, TargetOption, WindowOption
 
 
 def compile_(
@@ -24,7 +24,7 @@ def compile_(
 ) -> None:
     """Compile a run of the months that there are now for Vertex AI Pipelines or Kubeflow Pipelines."""
     with on_platform() as console:
-        from pipeline.targets.command import run_compile
+        from adclick.pipeline.targets.command import run_compile
 
         run_compile(
             config, target, output, monthly=monthly, month=month, months=window, console=None if quiet else console

@@ -15,7 +15,7 @@ def keys(
     output: Annotated[Path, typer.Option(help="The folder of private.pem, which signs, and public.pem, for devices.")],
 ) -> None:
     """Make the key pair that signs bundles."""
-    from pipeline.edge.export import create_key_files
+    from adclick.pipeline.edge.export import create_key_files
 
     private, public = create_key_files(output)
     print(f"{private}\n{public}")
@@ -41,8 +41,8 @@ def export(
     ] = True,
 ) -> None:
     """Make a bundle for devices: recogniser, creatives, scorer, signed; the same inputs give the same bytes."""
-    from pipeline.cli.options import tell
-    from pipeline.edge.export import run_export
+    from adclick.pipeline.cli.options import tell
+    from adclick.pipeline.edge.export import run_export
 
     made = run_export(
         config,
@@ -78,8 +78,8 @@ def publish(
     ] = None,
 ) -> None:
     """Hand a bundle to a share of the devices that look at a channel; again with a greater share for more of them."""
-    from pipeline.cli.options import tell
-    from pipeline.edge.publish import run_publish
+    from adclick.pipeline.cli.options import tell
+    from adclick.pipeline.edge.publish import run_publish
 
     published = run_publish(bundle, to=to, channel=channel, share=share, public_keys=public_key or ())
     if not public_key:
@@ -101,7 +101,7 @@ def devices(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List devices: when each was last seen, what it runs, what it sees, and its alerts."""
-    from pipeline.edge.devices import run_devices
+    from adclick.pipeline.edge.devices import run_devices
 
     run_devices(reports, gateway=gateway, api_key=api_key, silent_minutes=silent_minutes, as_json=as_json)
 
@@ -115,6 +115,6 @@ def demo(
     seconds: Annotated[float, typer.Option(min=4, help="For how long.")] = 12.0,
 ) -> None:
     """Show a screen that is hijacked after a while; the device's runtime watches it and raises the alert."""
-    from pipeline.edge.demo import run_demo
+    from adclick.pipeline.edge.demo import run_demo
 
     run_demo(output, config=config, seconds=seconds)

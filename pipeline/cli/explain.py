@@ -29,10 +29,10 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what each column, and each part of the image, adds to the click probability of one impression."""
-    from pipeline.console import noise_to_temporary, result_console
+    from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("explain") as real:
-        from pipeline.prediction.explanation import run_explain
+        from adclick.pipeline.prediction.explanation import run_explain
 
         run_explain(
             config=config,

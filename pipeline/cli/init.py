@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from pipeline.cli.options import QuietOption
-from pipeline.console import plain_console
+from adclick.pipeline.cli.options import QuietOption
+from adclick.pipeline.console import plain_console
 
 
 def init(
@@ -32,7 +32,7 @@ def init(
     quiet: QuietOption = False,
 ) -> None:
     """Read a sample of any ad-click log (CSV, Parquet) and write a config and a schema for review."""
-    from pipeline.onboarding import run_init
+    from adclick.pipeline.onboarding import run_init
 
     result = run_init(data, output, force=force, label=label, positive=positive or ())
     console = plain_console(soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, QuietOption
+from adclick.pipeline.cli.options import ConfigOption, QuietOption
 
 
 def monitor(
@@ -37,10 +37,10 @@ def monitor(
     quiet: QuietOption = False,
 ) -> None:
     """Compare the prediction log with what the served model was trained on, and with the clicks that came."""
-    from pipeline.console import noise_to_temporary, result_console
+    from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("monitor") as real:
-        from pipeline.monitor.command import run_monitor
+        from adclick.pipeline.monitor.command import run_monitor
 
         run_monitor(
             config,

@@ -13,8 +13,8 @@ def on_platform() -> Iterator[Console]:
     """Keeps what the platforms' libraries print while they load and work out of sight."""
     from importlib.util import find_spec
 
-    from pipeline.console import noise_to_temporary, result_console
-    from schema.errors import ConfigError
+    from adclick.pipeline.console import noise_to_temporary, result_console
+    from adclick.schema.errors import ConfigError
 
     if find_spec("kfp") is None:
         raise ConfigError("kfp is not installed", "Install adclick with its extra `platforms`.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.console import plain_console
+from adclick.pipeline.console import plain_console
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The config file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print results and errors only, for logs.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import QuietOption
+from adclick.pipeline.cli.options import QuietOption
 
 
 def predict(
@@ -28,10 +28,10 @@ def predict(
     quiet: QuietOption = False,
 ) -> None:
     """Send one impression over HTTP and print the probability of a click."""
-    from pipeline.console import noise_to_temporary, result_console
+    from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("predict") as real:
-        from pipeline.prediction.single import run_predict
+        from adclick.pipeline.prediction.single import run_predict
 
         run_predict(
             config=config,

@@ -16,9 +16,9 @@ def report(
     output: Annotated[Path | None, typer.Option(help="The output folder, where no config is given.")] = None,
 ) -> None:
     """Write a run's report anew, one HTML page, and print its path."""
-    from pipeline.console import noise_to_temporary
+    from adclick.pipeline.console import noise_to_temporary
 
     with noise_to_temporary("report") as real:
-        from pipeline.report.command import run_report
+        from adclick.pipeline.report.command import run_report
 
         print(run_report(run, config, output), file=real)

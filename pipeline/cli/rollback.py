@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption
+from adclick.pipeline.cli.options import ConfigOption
 
 
 def rollback(
@@ -20,6 +20,6 @@ def rollback(
     ] = False,
 ) -> None:
     """Serve an earlier version at once; what later runs bless is held back until the roll-back is released."""
-    from pipeline.runs.rollback import run_rollback
+    from adclick.pipeline.runs.rollback import run_rollback
 
     print(run_rollback(config, version, reason, release))

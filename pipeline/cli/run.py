@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, QuietOption, WaitOption, tell
-from pipeline.runs.beam_runner import BeamRunner
+from adclick.pipeline.cli.options import ConfigOption, QuietOption, WaitOption, tell
+from adclick.pipeline.runs.beam_runner import BeamRunner
 
 if TYPE_CHECKING:
-    from pipeline.runs.record import RunRecord
+    from adclick.pipeline.runs.record import RunRecord
 
 
 class PipelineName(enum.StrEnum):
@@ -48,12 +48,12 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
-    from pipeline.config.settings import check_local_output, load_config
-    from pipeline.console import noise_to, result_console
-    from pipeline.report.write import report_at_end
-    from pipeline.runs.record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
-    from schema.errors import ConfigError
-    from storage.folder_lock import FolderLock
+    from adclick.pipeline.config.settings import check_local_output, load_config
+    from adclick.pipeline.console import noise_to, result_console
+    from adclick.pipeline.report.write import report_at_end
+    from adclick.pipeline.runs.record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
+    from adclick.schema.errors import ConfigError
+    from adclick.storage.folder_lock import FolderLock
 
     settings = load_config(config, data_root=data, output=output)
     check_local_output(settings)
@@ -71,16 +71,16 @@ def run(
             console.print(f"Run {run_id}. Data: {settings.data.root}. Log: {log_file}", highlight=False, soft_wrap=True)
         with nullcontext() if quiet or not console.is_terminal else console.status("loading TFX"):
             with _no_collection():
-                from pipeline.config.schema_file import read_schema
-                from pipeline.drops import find_drops
+                from adclick.pipeline.config.schema_file import read_schema
+                from adclick.pipeline.drops import find_drops
             # What is wrong with the input is said before TensorFlow and TFX are loaded.
             read_schema(settings)
             drops = find_drops(settings.data.root, settings.data.window, month)
             with _no_collection():
-                from pipeline.runs.local import run_local
-                from pipeline.runs.summary import print_comparison, print_summary
+                from adclick.pipeline.runs.local import run_local
+                from adclick.pipeline.runs.summary import print_comparison, print_summary
         if pipeline is PipelineName.RECOGNITION:
-            from pipeline.runs.recognition import run_recognition
+            from adclick.pipeline.runs.recognition import run_recognition
 
             run_recognition(
                 settings,
@@ -106,8 +106,8 @@ def run(
             print_summary(console, record)
             if compare and record.evaluation:
                 with nullcontext() if quiet or not console.is_terminal else console.status("training what to beat"):
-                    from pipeline.runs.comparison import compare as compare_run
-                    from pipeline.runs.comparison import write_comparison
+                    from adclick.pipeline.runs.comparison import compare as compare_run
+                    from adclick.pipeline.runs.comparison import write_comparison
 
                     comparison = compare_run(settings, record)
                     write_comparison(comparison, log_file.with_name(COMPARISON_FILE))
@@ -127,7 +127,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _exit_by(record: RunRecord) -> None:
-    from schema.errors import ModelHeld, ModelRefused
+    from adclick.schema.errors import ModelHeld, ModelRefused
 
     if record.state == "held":
         raise ModelHeld(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import QuietOption
-from pipeline.console import plain_console
+from adclick.pipeline.cli.options import QuietOption
+from adclick.pipeline.console import plain_console
 
 
 def sample_data(
@@ -25,7 +25,7 @@ def sample_data(
 ) -> None:
     """Write months of synthetic drops whose true click probability is known, and the truth beside them."""
     if stream:
-        from stream.sample_traffic.writer import write_sample_traffic
+        from adclick.stream.sample_traffic.writer import write_sample_traffic
 
         written = write_sample_traffic(output, clicks=rows, months=months, seed=seed)
         if not quiet:
@@ -33,7 +33,7 @@ def sample_data(
         return
     from rich.progress import Progress
 
-    from pipeline.sample_data.generator import write_sample_data
+    from adclick.pipeline.sample_data.generator import write_sample_data
 
     with Progress(console=plain_console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task("sample data", total=1.0)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.on_platform import on_platform
-from pipeline.cli.options import ConfigOption, TargetOption, WindowOption
+from adclick.pipeline.cli.on_platform import on_platform
+from adclick.pipeline.cli.options import ConfigOption, TargetOption, WindowOption
 
 
 def schedule(
@@ -20,6 +20,6 @@ def schedule(
 ) -> None:
     """Let the platform submit a run of the newest months again and again."""
     with on_platform() as console:
-        from pipeline.targets.command import run_schedule
+        from adclick.pipeline.targets.command import run_schedule
 
         run_schedule(config, target, cron=cron, time_zone=time_zone, name=name, months=window, console=console)

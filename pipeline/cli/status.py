@@ -17,6 +17,6 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List runs, pushed versions and what is served; or tell where one version comes from."""
-    from pipeline.runs.status import run_status
+    from adclick.pipeline.runs.status import run_status
 
     run_status(config, output, version, as_json)

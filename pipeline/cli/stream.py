@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, QuietOption
+from adclick.pipeline.cli.options import ConfigOption, QuietOption
 
 app = typer.Typer(help="Click fraud in real time: events, features, scores, alerts.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def topics(
     ] = False,
 ) -> None:
     """Make the topics of the stream that are missing, and compare the others with the config."""
-    from pipeline.stream.command import run_topics
+    from adclick.pipeline.stream.command import run_topics
 
     run_topics(config, bootstrap_servers, check=check)
 
@@ -45,7 +45,7 @@ def backfill(
     quiet: QuietOption = False,
 ) -> None:
     """Write the drops that `adclick run` trains on: past clicks, each with its features as of its instant."""
-    from pipeline.stream import history
+    from adclick.pipeline.stream import history
 
     history.backfill(
         config,
@@ -64,7 +64,7 @@ def explain(
     flink: Annotated[bool, typer.Option("--flink", help="As Flink computes them.")] = False,
 ) -> None:
     """Say in words how the features are computed: in which order, by which keys, with which state."""
-    from pipeline.stream import history
+    from adclick.pipeline.stream import history
 
     print(history.explain(config, flink=flink))
 
@@ -91,7 +91,7 @@ def run(
     metrics_host: Annotated[str, typer.Option(help="The address of it.")] = "127.0.0.1",
 ) -> None:
     """Judge clicks as they come over Kafka, and raise alerts; ends at SIGTERM or Ctrl+C."""
-    from pipeline.stream.command import run_run
+    from adclick.pipeline.stream.command import run_run
 
     run_run(
         config,
@@ -118,7 +118,7 @@ def demo(
     ] = False,
 ) -> None:
     """Play sample traffic, judge it as it comes, and show what is found against the truth."""
-    from pipeline.stream.demo import run_demo
+    from adclick.pipeline.stream.demo import run_demo
 
     run_demo(config, output=output, rate=rate, seconds=seconds, kafka=kafka, flink=flink)
 
@@ -132,7 +132,7 @@ def replay(
     ] = None,
 ) -> None:
     """Take the events in Kafka through the features anew, and compare with the features that were served."""
-    from pipeline.stream.command import run_replay
+    from adclick.pipeline.stream.command import run_replay
 
     run_replay(config, bootstrap_servers, history)
 
@@ -149,11 +149,11 @@ def monitor(
     quiet: QuietOption = False,
 ) -> None:
     """Compare the judged clicks in Kafka with what the model was trained on, and with verdicts on them."""
-    from pipeline.console import noise_to_temporary, result_console
+    from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("stream monitor") as real:
-        from pipeline.monitor.scored_clicks import run_stream_monitor
-        from pipeline.stream.command import stream_config
+        from adclick.pipeline.monitor.scored_clicks import run_stream_monitor
+        from adclick.pipeline.stream.command import stream_config
 
         found, stream = stream_config(config, bootstrap_servers)
         run_stream_monitor(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigOption, QuietOption, WaitOption, tell
+from adclick.pipeline.cli.options import ConfigOption, QuietOption, WaitOption, tell
 
 
 def tune(
@@ -25,7 +25,7 @@ def tune(
     quiet: QuietOption = False,
 ) -> None:
     """Search hyperparameters on a finished run's data and write a config with the best; `run` trains with it."""
-    from pipeline.runs.tuning import run_tune
+    from adclick.pipeline.runs.tuning import run_tune
 
     run_tune(
         config,

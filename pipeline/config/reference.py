@@ -1,6 +1,6 @@
 """The references of the config and of the gateway's settings, derived from these.
 
-`python -m pipeline.config.reference` puts them in README.md and serving/README.md.
+`python -m adclick.pipeline.config.reference` puts them in README.md and serving/README.md.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from models.settings import ThresholdSettings
-from pipeline.config.platform import StepSettings
-from pipeline.config.settings import Config
-from schema.feature_table import Column, FeatureTable
-from serving.gateway.settings import GatewaySettings, Route
-from stream.features.feature import WindowFeature
-from stream.features.kinds import KINDS
+from adclick.models.settings import ThresholdSettings
+from adclick.pipeline.config.platform import StepSettings
+from adclick.pipeline.config.settings import Config
+from adclick.schema.feature_table import Column, FeatureTable
+from adclick.serving.gateway.settings import GatewaySettings, Route
+from adclick.stream.features.feature import WindowFeature
+from adclick.stream.features.kinds import KINDS
 
-ROOT = Path(__file__).parents[2]
-BEGIN = "<!-- config reference: begin; written by `python -m pipeline.config.reference` -->"
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN = "<!-- config reference: begin; written by `python -m adclick.pipeline.config.reference` -->"
 END = "<!-- config reference: end -->"
 
 

@@ -6,10 +6,10 @@ import hashlib
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline.config.settings import Config
-from schema.curated import check_schema, missing_schema, parse_schema
-from schema.errors import ConfigError
-from storage import filesystem
+from adclick.pipeline.config.settings import Config
+from adclick.schema.curated import check_schema, missing_schema, parse_schema
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
 
 
 def read_schema(config: Config) -> schema_pb2.Schema:

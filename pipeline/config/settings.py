@@ -9,16 +9,16 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
-from models.recognition.settings import RecognitionSettings
-from models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
-from pipeline.config.monitoring import MonitoringSettings
-from pipeline.config.platform import PlatformSettings
-from schema.errors import ConfigError
-from schema.feature_table import Bucketised, Categorical, FeatureTable, Image, Numeric, Timestamp
-from schema.model_name import DEFAULT_MODEL_NAME
-from storage.bucket import is_s3_address
-from stream.settings import StreamSettings
+from adclick.components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.models.settings import EvaluationSettings, NetworkSettings, TrainingSettings
+from adclick.pipeline.config.monitoring import MonitoringSettings
+from adclick.pipeline.config.platform import PlatformSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, Image, Numeric, Timestamp
+from adclick.schema.model_name import DEFAULT_MODEL_NAME
+from adclick.storage.bucket import is_s3_address
+from adclick.stream.settings import StreamSettings
 
 
 class DataSettings(BaseModel):

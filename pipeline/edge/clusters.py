@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.edge.catalogue import ROWS_AT_ONCE, Catalogue, Clusters
+from adclick.serving.edge.catalogue import ROWS_AT_ONCE, Catalogue, Clusters
 
 #: So many clusters as this times the root of the rows: then centroids and rows cost about the same to look at.
 _CLUSTERS_PER_ROOT = 4.0

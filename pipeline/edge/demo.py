@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image, ImageFilter
 from rich.console import Console
 
-from pipeline.console import noise_to_temporary, plain_console
-from pipeline.edge.export import create_key_files, run_export, write_recogniser
-from pipeline.edge.template import TEMPLATE_KNOWN, template_recogniser
-from pipeline.sample_data.images import draw_looks, encode, render
-from schema.errors import AdclickError, ConfigError
+from adclick.pipeline.console import noise_to_temporary, plain_console
+from adclick.pipeline.edge.export import create_key_files, run_export, write_recogniser
+from adclick.pipeline.edge.template import TEMPLATE_KNOWN, template_recogniser
+from adclick.pipeline.sample_data.images import draw_looks, encode, render
+from adclick.schema.errors import AdclickError, ConfigError
 
 _BOOKED = 8
 _FRAMES_A_SECOND = 10
@@ -94,7 +94,7 @@ def _run(output: Path, config: Path | None, seconds: float, console: Console) ->
     with _Told() as told:
         threading.Thread(target=told.serve_forever, daemon=True).start()
         command = [
-            *(sys.executable, "-m", "serving.edge.command", "watch", "--bundle", str(output / "demo.bundle")),
+            *(sys.executable, "-m", "adclick.serving.edge.command", "watch", "--bundle", str(output / "demo.bundle")),
             *("--public-key", str(public), "--source", str(screen), "--state", str(output / "state")),
             *("--device", "demo-screen", "--thumbnails", "--webhook", f"http://127.0.0.1:{told.server_port}/"),
         ]

@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.console import one_line, result_console
-from schema.errors import ConfigError
-from serving.gateway.device_state import DeviceState, number_of
-from serving.gateway.devices import read_device_file, read_device_folder
+from adclick.pipeline.console import one_line, result_console
+from adclick.schema.errors import ConfigError
+from adclick.serving.gateway.device_state import DeviceState, number_of
+from adclick.serving.gateway.devices import read_device_file, read_device_folder
 
 _TIMEOUT_SECONDS = 30.0
 

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.settings import load_config
-from schema.errors import ConfigError
-from storage import filesystem
-from storage.local_copy import local_copy
-from storage.push_directory import whole_versions
-from storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_folder, recogniser_versions
+from adclick.pipeline.config.settings import load_config
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
+from adclick.storage.push_directory import whole_versions
+from adclick.storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_folder, recogniser_versions
 
 _COLUMNS = ("id", "image", "name", "valid_from", "valid_until", "forbidden")
 _LARGEST_TABLE = 1 << 30
@@ -83,13 +83,13 @@ def run_export(
     """
     import numpy as np
 
-    from pipeline.edge.clusters import with_clusters
-    from serving.edge.bundle import Bundle, Probe, read_bundle, write_bundle
-    from serving.edge.catalogue import Catalogue, quantise
-    from serving.edge.errors import EdgeError
-    from serving.edge.keys import read_private_key
-    from serving.edge.self_test import passing, run_self_test
-    from serving.edge.watch import Eye
+    from adclick.pipeline.edge.clusters import with_clusters
+    from adclick.serving.edge.bundle import Bundle, Probe, read_bundle, write_bundle
+    from adclick.serving.edge.catalogue import Catalogue, quantise
+    from adclick.serving.edge.errors import EdgeError
+    from adclick.serving.edge.keys import read_private_key
+    from adclick.serving.edge.self_test import passing, run_self_test
+    from adclick.serving.edge.watch import Eye
 
     folder = recogniser or _newest_recogniser(config)
     model, thresholds = _read_recogniser(folder)
@@ -168,7 +168,7 @@ def _newest_scorer(config: Path | None) -> tuple[int | None, Any]:
     versions = whole_versions(base) if base else []
     if not versions:
         return None, None
-    from pipeline.edge.scorer import DeviceScorer
+    from adclick.pipeline.edge.scorer import DeviceScorer
 
     return versions[-1], DeviceScorer(local_copy(filesystem.join(base, str(versions[-1]))), versions[-1])
 
@@ -199,10 +199,10 @@ def _embedded(
     """The creatives, their embeddings, and small pictures of some of them."""
     import numpy as np
 
-    from serving.edge.errors import BrokenFrame
-    from serving.edge.frame import open_frame, prepare
-    from serving.edge.recogniser import Recogniser
-    from serving.edge.self_test import make_probe
+    from adclick.serving.edge.errors import BrokenFrame
+    from adclick.serving.edge.frame import open_frame, prepare
+    from adclick.serving.edge.recogniser import Recogniser
+    from adclick.serving.edge.self_test import make_probe
 
     eye = Recogniser(model)
     rows, embeddings, probes, seen = [], [], [], set()
@@ -256,7 +256,7 @@ def _table(table: str) -> list[dict[str, str]]:
 
 
 def _creative(cells: dict[str, str], where: str) -> Any:
-    from serving.edge.catalogue import Creative
+    from adclick.serving.edge.catalogue import Creative
 
     if not cells["id"]:
         raise ConfigError(f"{where}: no id", "Give each creative its key.")
@@ -312,8 +312,8 @@ def create_key_files(folder: Path) -> Sequence[Path]:
     Raises:
         ConfigError: There is one, or the folder cannot be written.
     """
-    from serving.edge.errors import EdgeError
-    from serving.edge.keys import create_keys
+    from adclick.serving.edge.errors import EdgeError
+    from adclick.serving.edge.keys import create_keys
 
     files = (folder / "private.pem", folder / "public.pem")
     try:

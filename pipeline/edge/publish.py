@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from schema.errors import ConfigError
-from serving.edge.bundle import MAXIMUM_BYTES, read_bundle
-from serving.edge.channel import (
+from adclick.schema.errors import ConfigError
+from adclick.serving.edge.bundle import MAXIMUM_BYTES, read_bundle
+from adclick.serving.edge.channel import (
     MAXIMUM_CHANNEL_BYTES,
     Release,
     channel_file_name,
     read_channel,
     write_channel,
 )
-from serving.edge.errors import EdgeError
-from serving.edge.keys import read_public_key
-from storage import bucket, filesystem
-from storage.folder_lock import alone_in
+from adclick.serving.edge.errors import EdgeError
+from adclick.serving.edge.keys import read_public_key
+from adclick.storage import bucket, filesystem
+from adclick.storage.folder_lock import alone_in
 
 _BUNDLES = "bundles"
 

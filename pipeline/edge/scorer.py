@@ -17,18 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from models.description import EXTRA_FOLDER
-from models.export import CREATIVES_ASSET
-from models.features import column_of_field, derived_times, vocabulary_columns
-from models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
-from models.loading import load_model
-from models.preprocessing import VOCABULARIES_ASSET, TransformParameters, read_parameters, read_vocabularies
-from models.scoring import Scorer
-from schema.errors import ConfigError
-from schema.feature_table import Categorical, FeatureTable, MultiValued, Numeric, Text
-from serving.edge import scorer as device
-from serving.edge.ad_request import Field
-from serving.gateway.settings import CreativeSettings, LimitSettings
+from adclick.models.description import EXTRA_FOLDER
+from adclick.models.export import CREATIVES_ASSET
+from adclick.models.features import column_of_field, derived_times, vocabulary_columns
+from adclick.models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
+from adclick.models.loading import load_model
+from adclick.models.preprocessing import VOCABULARIES_ASSET, TransformParameters, read_parameters, read_vocabularies
+from adclick.models.scoring import Scorer
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import Categorical, FeatureTable, MultiValued, Numeric, Text
+from adclick.serving.edge import scorer as device
+from adclick.serving.edge.ad_request import Field
+from adclick.serving.gateway.settings import CreativeSettings, LimitSettings
 
 _KEY_DIGITS = 32
 #: The device's probabilities may differ from the served ones by so much.

@@ -11,17 +11,17 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
-from models.analysis import Distribution, boundaries, merge, read_analysis
-from models.features import MISSING_VALUE
-from models.preprocessing import read_vocabularies
-from pipeline.config.schema_file import read_schema
-from pipeline.config.settings import Config
-from pipeline.runs.record import RunRecord, read_records
-from schema.errors import ConfigError
-from schema.feature_table import Categorical, FeatureTable
-from storage import filesystem
-from storage.local_copy import local_copy
+from adclick.components.splits import EVALUATION, SPLITS, TRAIN, VALIDATION
+from adclick.models.analysis import Distribution, boundaries, merge, read_analysis
+from adclick.models.features import MISSING_VALUE
+from adclick.models.preprocessing import read_vocabularies
+from adclick.pipeline.config.schema_file import read_schema
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.record import RunRecord, read_records
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import Categorical, FeatureTable
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
 
 Floats = npt.NDArray[np.float64]
 

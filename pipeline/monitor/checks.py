@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.metrics.counts import (
+from adclick.models.metrics.counts import (
     FOLDS,
     CalibrationBin,
     calibration_bins,
@@ -21,11 +21,11 @@ from models.metrics.counts import (
     expected_calibration_error,
     jackknife,
 )
-from pipeline.config.monitoring import MonitoringSettings
-from pipeline.monitor.baseline import Baseline
-from pipeline.monitor.distances import Distance, jensen_shannon, l_infinity, normal_quantile, share_noise
-from pipeline.monitor.traffic import Traffic
-from serving.gateway.creatives import NONE, OK
+from adclick.pipeline.config.monitoring import MonitoringSettings
+from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.distances import Distance, jensen_shannon, l_infinity, normal_quantile, share_noise
+from adclick.pipeline.monitor.traffic import Traffic
+from adclick.serving.gateway.creatives import NONE, OK
 
 State = Literal["in_order", "alarm", "not_judged"]
 

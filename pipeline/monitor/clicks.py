@@ -23,11 +23,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from components.ad_example_gen.sources.text_encoding import UTF_8, marked_encoding
-from components.ad_example_gen.sources.text_streams import open_text
-from schema.errors import ConfigError, DataRefused
-from schema.times import seconds_since_1970
-from serving.gateway.prediction_log import AD_INDEX, CONTEXT_INDEX, IMPRESSION_ID, REQUEST_ID
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8, marked_encoding
+from adclick.components.ad_example_gen.sources.text_streams import open_text
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.times import seconds_since_1970
+from adclick.serving.gateway.prediction_log import AD_INDEX, CONTEXT_INDEX, IMPRESSION_ID, REQUEST_ID
 
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline.config.settings import Config, load_config
-from pipeline.console import plain_console
-from schema.errors import ConfigError, DataRefused
-from schema.times import moment_of, seconds_of
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.console import plain_console
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.times import moment_of, seconds_of
 
 if TYPE_CHECKING:
-    from pipeline.monitor.report import MonitorReport
+    from adclick.pipeline.monitor.report import MonitorReport
 
 
 def run_monitor(
@@ -75,7 +75,7 @@ def run_monitor(
     report = _report(config, files, click_files, shown_files, moments, version, window, complete)
 
     # Only now: what these import has taken its seconds above.
-    from pipeline.monitor.report import (
+    from adclick.pipeline.monitor.report import (
         as_document,
         keep_findings,
         print_report,
@@ -109,10 +109,10 @@ def _report(
     window: float,
     complete: float | None,
 ) -> MonitorReport:
-    from pipeline.monitor.baseline import known_baseline, load_baseline
-    from pipeline.monitor.clicks import ClickJoin, read_named
-    from pipeline.monitor.report import MonitorReport, version_reports
-    from pipeline.monitor.traffic import Selection, TrafficReader, read_log
+    from adclick.pipeline.monitor.baseline import known_baseline, load_baseline
+    from adclick.pipeline.monitor.clicks import ClickJoin, read_named
+    from adclick.pipeline.monitor.report import MonitorReport, version_reports
+    from adclick.pipeline.monitor.traffic import Selection, TrafficReader, read_log
 
     known = load_baseline(config, version) if version is not None else None
     selection = Selection(moments.get("since", -math.inf), moments.get("until", math.inf), version)

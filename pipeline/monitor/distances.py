@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from components.drift_detector import distances
+from adclick.components.drift_detector import distances
 
 Floats = npt.NDArray[np.float64]
 

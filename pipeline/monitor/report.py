@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config.monitoring import MonitoringSettings
-from pipeline.console import name_width, one_line, plain_console
-from pipeline.monitor import checks
-from pipeline.monitor.baseline import Baseline
-from pipeline.monitor.checks import Check, Interval, Performance, State
-from pipeline.monitor.clicks import ClickCounts
-from pipeline.monitor.traffic import LogCounts, Traffic
-from pipeline.runs.traffic_findings import TrafficFinding, write_finding
-from schema.errors import AdclickError, SkewFound
-from schema.times import moment_text
+from adclick.pipeline.config.monitoring import MonitoringSettings
+from adclick.pipeline.console import name_width, one_line, plain_console
+from adclick.pipeline.monitor import checks
+from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.checks import Check, Interval, Performance, State
+from adclick.pipeline.monitor.clicks import ClickCounts
+from adclick.pipeline.monitor.traffic import LogCounts, Traffic
+from adclick.pipeline.runs.traffic_findings import TrafficFinding, write_finding
+from adclick.schema.errors import AdclickError, SkewFound
+from adclick.schema.times import moment_text
 
 _WORDS = {"in_order": "in order", "alarm": "alarm", "not_judged": "not judged"}
 _STYLES = {"in_order": "", "alarm": "bold red", "not_judged": "dim"}

@@ -20,15 +20,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.settings import Config
-from pipeline.monitor.baseline import known_baseline
-from pipeline.monitor.clicks import Keys
-from pipeline.monitor.report import MonitorReport, as_document, print_report, raise_alarms, version_reports
-from pipeline.monitor.traffic import LoggedBatch, Selection, TrafficReader, batch_of
-from pipeline.runs.record import wilson_interval
-from schema.errors import DataRefused
-from schema.feature_table import FeatureTable, Label, MultiValued, RawType, Timestamp, label_key
-from serving.gateway.prediction_log import (
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.monitor.baseline import known_baseline
+from adclick.pipeline.monitor.clicks import Keys
+from adclick.pipeline.monitor.report import MonitorReport, as_document, print_report, raise_alarms, version_reports
+from adclick.pipeline.monitor.traffic import LoggedBatch, Selection, TrafficReader, batch_of
+from adclick.pipeline.runs.record import wilson_interval
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import FeatureTable, Label, MultiValued, RawType, Timestamp, label_key
+from adclick.serving.gateway.prediction_log import (
     CLICK_PROBABILITY,
     IMPRESSION_ID,
     LOGGED_AT,
@@ -37,10 +37,10 @@ from serving.gateway.prediction_log import (
     SAMPLE_PERCENT,
     logged_name,
 )
-from stream.clicks import ScoredClick, read_scored
-from stream.history.backfill import verdicts_of
-from stream.settings import StreamSettings
-from stream.stages.reading import messages_until_now
+from adclick.stream.clicks import ScoredClick, read_scored
+from adclick.stream.history.backfill import verdicts_of
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.reading import messages_until_now
 
 Bools = npt.NDArray[np.bool_]
 

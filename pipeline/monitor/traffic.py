@@ -17,14 +17,14 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl import sketches
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
-from models.analysis import first_values
-from models.metrics.counts import FOLDS, SliceCounts, add, count
-from models.training_data import record_datasets
-from pipeline.monitor.baseline import Baseline
-from pipeline.monitor.clicks import Keys, Named, impression_keys, request_keys
-from schema.errors import DataRefused
-from schema.feature_table import FeatureTable, RawType
-from serving.gateway.prediction_log import (
+from adclick.models.analysis import first_values
+from adclick.models.metrics.counts import FOLDS, SliceCounts, add, count
+from adclick.models.training_data import record_datasets
+from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.clicks import Keys, Named, impression_keys, request_keys
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import FeatureTable, RawType
+from adclick.serving.gateway.prediction_log import (
     AD_INDEX,
     CLICK_PROBABILITY,
     CONTEXT_INDEX,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def run_init(
         ConfigError: There is no data, it cannot be read, it has no label that is 0 or 1, texts are said to mean a click
             but not in which column, or a file to be written exists already.
     """
-    from pipeline.onboarding.inference import infer
-    from pipeline.onboarding.sampling import sample
-    from pipeline.onboarding.writer import refuse_overwriting, write_project
+    from adclick.pipeline.onboarding.inference import infer
+    from adclick.pipeline.onboarding.sampling import sample
+    from adclick.pipeline.onboarding.writer import refuse_overwriting, write_project
 
     if positive and label is None:
         raise ConfigError(

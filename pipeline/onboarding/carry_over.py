@@ -11,8 +11,8 @@ from collections.abc import Container, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.onboarding.guesses import Guesses
-from pipeline.onboarding.profile import parse_time
+from adclick.pipeline.onboarding.guesses import Guesses
+from adclick.pipeline.onboarding.profile import parse_time
 
 #: As a run holds back by default.
 _HELD_OUT_SHARE = 0.2

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from charset_normalizer import from_bytes
 
-from components.ad_example_gen.sources.text_encoding import UTF_8, marked_encoding
-from schema.errors import ConfigError
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8, marked_encoding
+from adclick.schema.errors import ConfigError
 
 #: What logs are written in, besides Unicode; of several that fit alike the first is taken.
 _CANDIDATES = (

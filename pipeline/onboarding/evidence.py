@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from models.outliers import usual_range
+from adclick.models.outliers import usual_range
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

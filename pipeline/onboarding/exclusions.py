@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from pipeline.onboarding.guesses import TIME_NAME, Guesses, shown
-from pipeline.onboarding.leaks import enough_clicks, leak_reason
+from adclick.pipeline.onboarding.guesses import TIME_NAME, Guesses, shown
+from adclick.pipeline.onboarding.leaks import enough_clicks, leak_reason
 
 #: Words that name the click's own time, place and id.
 _OF_CLICK = re.compile(

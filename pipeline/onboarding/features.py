@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.onboarding.carry_over import LEAST_CARRIED, at_random, in_time, most_carried
-from pipeline.onboarding.evidence import readable_numbers, weigh
-from pipeline.onboarding.guesses import ENTITY_NAME, Guesses, percent, shown
-from pipeline.onboarding.profile import Profile, skewness
+from adclick.pipeline.onboarding.carry_over import LEAST_CARRIED, at_random, in_time, most_carried
+from adclick.pipeline.onboarding.evidence import readable_numbers, weigh
+from adclick.pipeline.onboarding.guesses import ENTITY_NAME, Guesses, percent, shown
+from adclick.pipeline.onboarding.profile import Profile, skewness
 
 _HTML = re.compile(r"</?[a-zA-Z][^>]*>|&[a-z]+;")
 _STRUCTURE = re.compile(r"^\s*[\[{]")

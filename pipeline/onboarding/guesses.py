@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.onboarding.profile import Profile
-from pipeline.onboarding.sampling import Sample
+from adclick.pipeline.onboarding.profile import Profile
+from adclick.pipeline.onboarding.sampling import Sample
 
 #: Ids of things that come back: never the id of one impression.
 ENTITY_NAME = re.compile(

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.ad_example_gen.settings import CsvSettings
-from pipeline.onboarding.exclusions import ignore_constants, ignore_leaks, ignore_unnamed
-from pipeline.onboarding.features import MAX_DOMAIN, decide_feature, is_text
-from pipeline.onboarding.guesses import ENTITY_NAME, Guesses, plain_name
-from pipeline.onboarding.label import find_label
-from pipeline.onboarding.profile import Profile
-from pipeline.onboarding.sampling import Sample
-from pipeline.onboarding.sections import (
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.pipeline.onboarding.exclusions import ignore_constants, ignore_leaks, ignore_unnamed
+from adclick.pipeline.onboarding.features import MAX_DOMAIN, decide_feature, is_text
+from adclick.pipeline.onboarding.guesses import ENTITY_NAME, Guesses, plain_name
+from adclick.pipeline.onboarding.label import find_label
+from adclick.pipeline.onboarding.profile import Profile
+from adclick.pipeline.onboarding.sampling import Sample
+from adclick.pipeline.onboarding.sections import (
     ColumnGuess,
     Section,
     csv_section,
@@ -22,9 +22,9 @@ from pipeline.onboarding.sections import (
     split_section,
     training_sections,
 )
-from pipeline.onboarding.single_roles import find_identifier, find_image, find_timestamp
-from schema.errors import ConfigError
-from schema.feature_table import parse_feature_table
+from adclick.pipeline.onboarding.single_roles import find_identifier, find_image, find_timestamp
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import parse_feature_table
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import numpy as np
 
-from pipeline.onboarding.guesses import Guesses, percent, shown
-from schema.errors import ConfigError
-from schema.feature_table import Label, label_key
+from adclick.pipeline.onboarding.guesses import Guesses, percent, shown
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import Label, label_key
 
 #: The likeliest first.
 _LABEL_NAMES = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from pipeline.onboarding.profile import Profile
+from adclick.pipeline.onboarding.profile import Profile
 
 #: No single column that is known before the click comes near this on held-out rows.
 LEAK_AUC = 0.98

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from models.outliers import usual_range
+from adclick.models.outliers import usual_range
 
 #: Texts that stand for a missing value in a column which otherwise holds numbers.
 MISSING_WORDS = frozenset(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from components.ad_example_gen.drop_names import (
+from adclick.components.ad_example_gen.drop_names import (
     PassedOver,
     is_litter,
     is_month,
@@ -19,15 +19,15 @@ from components.ad_example_gen.drop_names import (
     refuse_misnamed,
     sort_entries,
 )
-from components.ad_example_gen.sources import ENDINGS, FORMS, SOURCES, source_of
-from components.ad_example_gen.sources.csv_records import FieldError, read_header
-from components.ad_example_gen.sources.decompression import compression_of, plain_size
-from components.ad_example_gen.sources.source import SampledRows
-from components.ad_example_gen.sources.text_encoding import UTF_8
-from components.ad_example_gen.sources.text_streams import open_text
-from pipeline.onboarding.encoding import detect_encoding
-from pipeline.onboarding.header import decide_header
-from schema.errors import ConfigError, DataRefused
+from adclick.components.ad_example_gen.sources import ENDINGS, FORMS, SOURCES, source_of
+from adclick.components.ad_example_gen.sources.csv_records import FieldError, read_header
+from adclick.components.ad_example_gen.sources.decompression import compression_of, plain_size
+from adclick.components.ad_example_gen.sources.source import SampledRows
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8
+from adclick.components.ad_example_gen.sources.text_streams import open_text
+from adclick.pipeline.onboarding.encoding import detect_encoding
+from adclick.pipeline.onboarding.header import decide_header
+from adclick.schema.errors import ConfigError, DataRefused
 
 DELIMITERS = (",", "\t", ";", "|")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from components.ad_example_gen.settings import SplitSettings
-from components.ad_example_gen.split_times import MINUTE, choose_split_times
-from pipeline.onboarding.guesses import Guesses, plain_name
-from pipeline.onboarding.profile import Profile
-from pipeline.onboarding.sampling import Sample
-from schema.feature_table import FeatureTable
+from adclick.components.ad_example_gen.settings import SplitSettings
+from adclick.components.ad_example_gen.split_times import MINUTE, choose_split_times
+from adclick.pipeline.onboarding.guesses import Guesses, plain_name
+from adclick.pipeline.onboarding.profile import Profile
+from adclick.pipeline.onboarding.sampling import Sample
+from adclick.schema.feature_table import FeatureTable
 
 _AD_NAME = re.compile(r"(^|_)(ad|creative|banner)_?(id|key|hash)?$")
 #: The columns that people most want metrics by, the likeliest first.

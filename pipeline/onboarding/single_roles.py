@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.onboarding.exclusions import ignore_as_later
-from pipeline.onboarding.features import is_text
-from pipeline.onboarding.guesses import ENTITY_NAME, TIME_NAME, Guesses, percent
-from pipeline.onboarding.profile import DIGIT_FORMATS, Profile
+from adclick.pipeline.onboarding.exclusions import ignore_as_later
+from adclick.pipeline.onboarding.features import is_text
+from adclick.pipeline.onboarding.guesses import ENTITY_NAME, TIME_NAME, Guesses, percent
+from adclick.pipeline.onboarding.profile import DIGIT_FORMATS, Profile
 
 _IDENTIFIER_NAME = re.compile(r"(^|_)(id|ids|uuid|guid|key|hash|impression|request|index|row|rowid|unnamed)(_|$|\d)")
 #: The id of one impression, whatever else its name holds.

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.settings import load_config
-from pipeline.onboarding.inference import Inference
-from schema.curated import build_schema, check_schema, load_schema, write_schema
-from schema.errors import ConfigError
-from schema.feature_table import parse_feature_table
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.onboarding.inference import Inference
+from adclick.schema.curated import build_schema, check_schema, load_schema, write_schema
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import parse_feature_table
 
 CONFIG_NAME = "config.yaml"
 SCHEMA_NAME = "schema.pbtxt"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from schema.errors import ConfigError
-from serving.errors import ServingError
-from serving.gateway.security import create_api_key, read_api_keys
+from adclick.schema.errors import ConfigError
+from adclick.serving.errors import ServingError
+from adclick.serving.gateway.security import create_api_key, read_api_keys
 
 
 def run_api_key(name: str, file: Path) -> str:

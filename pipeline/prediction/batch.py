@@ -14,10 +14,10 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ad_example_gen.chunks import ReadOptions, open_drop_file
-from components.ad_example_gen.drop_files import list_drop
-from components.ad_example_gen.drop_names import PassedOver
-from components.batch_prediction import (
+from adclick.components.ad_example_gen.chunks import ReadOptions, open_drop_file
+from adclick.components.ad_example_gen.drop_files import list_drop
+from adclick.components.ad_example_gen.drop_names import PassedOver
+from adclick.components.batch_prediction import (
     Form,
     PredictionCounts,
     PredictionPlan,
@@ -26,15 +26,15 @@ from components.batch_prediction import (
     suffix,
     table_writer,
 )
-from components.data_gate.limits import quarantine_refusal
-from models.description import read_description
-from pipeline.config.settings import Config, load_config
-from pipeline.drops import Drop, find_drops, find_passed_over
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from schema.errors import ConfigError, DataRefused
-from storage import filesystem
-from storage.local_copy import local_copy
-from storage.push_directory import whole_versions
+from adclick.components.data_gate.limits import quarantine_refusal
+from adclick.models.description import read_description
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.drops import Drop, find_drops, find_passed_over
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
+from adclick.storage.push_directory import whole_versions
 
 #: In a folder of predictions, what was scored by which version; written last.
 SUMMARY_FILE = "summary.json"

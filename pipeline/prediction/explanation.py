@@ -14,17 +14,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from models.requests import MISSING
-from pipeline.config.settings import load_config
-from pipeline.console import one_line
-from pipeline.prediction.single import chosen_instance, model_features, push_directory
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from serving.client.gateway_client import Explanation, GatewayClient, GatewayRefusal
-from serving.errors import ServingError
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import running_server
+from adclick.models.requests import MISSING
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.console import one_line
+from adclick.pipeline.prediction.single import chosen_instance, model_features, push_directory
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.serving.client.gateway_client import Explanation, GatewayClient, GatewayRefusal
+from adclick.serving.errors import ServingError
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import running_server
 
 _TIMEOUT_SECONDS = 60.0
 

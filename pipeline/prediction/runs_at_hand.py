@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from pipeline.runs.platform_refusals import with_refusal
-from pipeline.runs.record import REPORT_FILE, RunRecord, read_record, run_file, run_ids, runs_folder
-from pipeline.runs.traffic_findings import find_finding
-from schema.errors import AdclickError
-from serving.gateway.pipeline_runs import RunList, RunView, StepView, TrafficView
-from storage import filesystem
+from adclick.pipeline.runs.platform_refusals import with_refusal
+from adclick.pipeline.runs.record import REPORT_FILE, RunRecord, read_record, run_file, run_ids, runs_folder
+from adclick.pipeline.runs.traffic_findings import find_finding
+from adclick.schema.errors import AdclickError
+from adclick.serving.gateway.pipeline_runs import RunList, RunView, StepView, TrafficView
+from adclick.storage import filesystem
 
 #: Of these a record says nothing new any more.
 _ENDED = frozenset({"pushed", "held", "data_refused", "model_refused", "failed"})

@@ -13,25 +13,25 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from components.ad_example_gen.chunks import ReadOptions, open_drop_file, plan_chunks, read_chunk
-from components.ad_example_gen.drop_files import list_drop
-from components.ad_example_gen.settings import CsvSettings, IngestionSettings
-from components.ad_example_gen.sources.source import DataFile
-from models.description import read_description
-from models.images import to_decodable
-from models.requests import MISSING, text_or_bytes
-from pipeline.config.settings import Config, load_config
-from pipeline.drops import month_folders
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable, RawType
-from schema.model_name import DEFAULT_MODEL_NAME
-from schema.times import seconds_since_1970
-from serving.client.client import ModelServerClient
-from serving.errors import ServingError
-from serving.model_server.server import running_server
-from storage import filesystem
-from storage.local_copy import local_copy
-from storage.push_directory import whole_versions
+from adclick.components.ad_example_gen.chunks import ReadOptions, open_drop_file, plan_chunks, read_chunk
+from adclick.components.ad_example_gen.drop_files import list_drop
+from adclick.components.ad_example_gen.settings import CsvSettings, IngestionSettings
+from adclick.components.ad_example_gen.sources.source import DataFile
+from adclick.models.description import read_description
+from adclick.models.images import to_decodable
+from adclick.models.requests import MISSING, text_or_bytes
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.drops import month_folders
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable, RawType
+from adclick.schema.model_name import DEFAULT_MODEL_NAME
+from adclick.schema.times import seconds_since_1970
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.errors import ServingError
+from adclick.serving.model_server.server import running_server
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
+from adclick.storage.push_directory import whole_versions
 
 _SHOWN_BYTES = 24
 

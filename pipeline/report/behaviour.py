@@ -17,17 +17,17 @@ import tensorflow as tf
 from PIL import Image as PillowImage
 from tfx.utils import path_utils
 
-from components.ad_example_gen.executor import COUNTS_FILE
-from models.creatives import OK, Creative, read_creatives
-from models.description import ModelDescription, read_description
-from models.explanation import Predict, column_predictor, permutation_importance
-from models.images import open_upright, to_decodable
-from models.preprocessing import read_vocabularies
-from models.requests import parse_examples
-from models.soft_metrics import SoftMetrics, soft_metrics
-from models.training_data import record_datasets
-from pipeline.config.settings import Config
-from pipeline.report.facts import (
+from adclick.components.ad_example_gen.executor import COUNTS_FILE
+from adclick.models.creatives import OK, Creative, read_creatives
+from adclick.models.description import ModelDescription, read_description
+from adclick.models.explanation import Predict, column_predictor, permutation_importance
+from adclick.models.images import open_upright, to_decodable
+from adclick.models.preprocessing import read_vocabularies
+from adclick.models.requests import parse_examples
+from adclick.models.soft_metrics import SoftMetrics, soft_metrics
+from adclick.models.training_data import record_datasets
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.report.facts import (
     Behaviour,
     CalibrationPoint,
     CreativeLift,
@@ -36,11 +36,11 @@ from pipeline.report.facts import (
     Reference,
     References,
 )
-from pipeline.runs.comparison import SERVED, as_logged
-from pipeline.runs.data import held_out_files, truth_folder
-from pipeline.runs.record import COMPARISON_FILE, RunRecord, record_folder, wilson_interval
-from storage import filesystem
-from storage.local_copy import local_copy
+from adclick.pipeline.runs.comparison import SERVED, as_logged
+from adclick.pipeline.runs.data import held_out_files, truth_folder
+from adclick.pipeline.runs.record import COMPARISON_FILE, RunRecord, record_folder, wilson_interval
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config.settings import load_config
-from pipeline.report.recognition import write_recognition_report
-from pipeline.report.write import write_report
-from pipeline.runs.platform_refusals import with_refusal
-from pipeline.runs.recognition_record import read_recognition_record, recognition_run_ids
-from pipeline.runs.record import read_record, run_ids
-from schema.errors import ConfigError
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.report.recognition import write_recognition_report
+from adclick.pipeline.report.write import write_report
+from adclick.pipeline.runs.platform_refusals import with_refusal
+from adclick.pipeline.runs.recognition_record import read_recognition_record, recognition_run_ids
+from adclick.pipeline.runs.record import read_record, run_ids
+from adclick.schema.errors import ConfigError
 
 
 def run_report(run_id: str | None, config: Path | None, output: Path | None) -> str:

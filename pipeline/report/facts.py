@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from components.drift_detector.distances import DriftReport
-from models.explanation import Importance
-from models.soft_metrics import SoftMetrics
-from pipeline.runs.record import DropRecord, MetricRecord, RunRecord
+from adclick.components.drift_detector.distances import DriftReport
+from adclick.models.explanation import Importance
+from adclick.models.soft_metrics import SoftMetrics
+from adclick.pipeline.runs.record import DropRecord, MetricRecord, RunRecord
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from components.drift_detector.component import DRIFT_FILE
-from components.drift_detector.distances import DriftReport, read_drift
-from models.trainer import HISTORY_FILE
-from pipeline.config.settings import Config
-from pipeline.report.behaviour import observe
-from pipeline.report.facts import Behaviour, Feature, LineageFacts, Month, RunReport
-from pipeline.report.ingestion import read_month
-from pipeline.report.lineage import read_lineage, time_steps
-from pipeline.report.statistics import read_features
-from pipeline.runs.record import RunRecord
-from storage import filesystem
+from adclick.components.drift_detector.component import DRIFT_FILE
+from adclick.components.drift_detector.distances import DriftReport, read_drift
+from adclick.models.trainer import HISTORY_FILE
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.report.behaviour import observe
+from adclick.pipeline.report.facts import Behaviour, Feature, LineageFacts, Month, RunReport
+from adclick.pipeline.report.ingestion import read_month
+from adclick.pipeline.report.lineage import read_lineage, time_steps
+from adclick.pipeline.report.statistics import read_features
+from adclick.pipeline.runs.record import RunRecord
+from adclick.storage import filesystem
 
 _STORE_FILE = "metadata.sqlite"
 

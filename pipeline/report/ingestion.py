@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from components.data_gate.component import ANOMALIES_FILE, describe_anomalies
-from components.splits import SPLITS
-from models.creatives import OK, read_creatives
-from pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantineExample
-from pipeline.runs.record import DropRecord, RunRecord
-from storage import filesystem
-from storage.local_copy import local_copy
+from adclick.components.data_gate.component import ANOMALIES_FILE, describe_anomalies
+from adclick.components.splits import SPLITS
+from adclick.models.creatives import OK, read_creatives
+from adclick.pipeline.report.facts import Anomaly, BrokenImage, Month, QuarantineExample
+from adclick.pipeline.runs.record import DropRecord, RunRecord
+from adclick.storage import filesystem
+from adclick.storage.local_copy import local_copy
 
 _ROWS_PER_REASON = 2
 _ROWS_TO_READ = 20_000

@@ -9,8 +9,8 @@ from pathlib import Path
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.report.facts import Artifact, LineageFacts, Step
-from pipeline.runs.record import RunRecord
+from adclick.pipeline.report.facts import Artifact, LineageFacts, Step
+from adclick.pipeline.runs.record import RunRecord
 
 _EXAMPLES = ".examples"
 

@@ -13,10 +13,10 @@ from typing import Any
 import jinja2
 import yaml
 
-from models.metrics import BY_NAME, shown
-from pipeline.report import plots
-from pipeline.report.facts import Feature, RunReport
-from pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
+from adclick.models.metrics import BY_NAME, shown
+from adclick.pipeline.report import plots
+from adclick.pipeline.report.facts import Feature, RunReport
+from adclick.pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
 
 _VERDICTS = {
     "pushed": "Pushed",
@@ -38,7 +38,7 @@ _KNOWN = "_known"
 def _template() -> jinja2.Template:
     """The page's template; to compile it costs more than to fill it in."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report"),
+        loader=jinja2.PackageLoader("adclick.pipeline.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

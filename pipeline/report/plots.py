@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.report.facts import CalibrationPoint, Histogram
-from pipeline.runs.record import MetricRecord
+from adclick.pipeline.report.facts import CalibrationPoint, Histogram
+from adclick.pipeline.runs.record import MetricRecord
 
 #: Of every chart's view box; text is 11 units high, so that it is legible at the width of a phone.
 WIDTH, HEIGHT = 360.0, 230.0

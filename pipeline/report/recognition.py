@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import jinja2
 
-from pipeline.report.page import moment, seconds
-from pipeline.runs.recognition_record import RecognitionRecord
-from pipeline.runs.record import REPORT_FILE, run_file
-from storage import filesystem
+from adclick.pipeline.report.page import moment, seconds
+from adclick.pipeline.runs.recognition_record import RecognitionRecord
+from adclick.pipeline.runs.record import REPORT_FILE, run_file
+from adclick.storage import filesystem
 
 _VERDICTS = {
     "pushed": "Pushed",
@@ -32,7 +32,7 @@ def write_recognition_report(output: str, record: RecognitionRecord) -> str:
 def render_recognition(record: RecognitionRecord) -> str:
     """The page of a run."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report"),
+        loader=jinja2.PackageLoader("adclick.pipeline.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.splits import SPLITS
-from pipeline.report.facts import Feature, Histogram, ValueShare
-from pipeline.runs.record import RunRecord
-from schema.feature_table import FeatureTable, Label, Timestamp
-from storage import filesystem
+from adclick.components.splits import SPLITS
+from adclick.pipeline.report.facts import Feature, Histogram, ValueShare
+from adclick.pipeline.runs.record import RunRecord
+from adclick.schema.feature_table import FeatureTable, Label, Timestamp
+from adclick.storage import filesystem
 
 _STATISTICS_FILE = "FeatureStats.pb"
 _VALUES_SHOWN = 6

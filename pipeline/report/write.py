@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from pipeline.runs.record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, run_file
-from storage import filesystem
+from adclick.pipeline.runs.record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, run_file
+from adclick.storage import filesystem
 
 
 def write_report(output: str, record: RunRecord) -> str:
@@ -22,8 +22,8 @@ def write_report(output: str, record: RunRecord) -> str:
     Returns:
         The HTML file.
     """
-    from pipeline.report.gather import gather
-    from pipeline.report.page import render
+    from adclick.pipeline.report.gather import gather
+    from adclick.pipeline.report.page import render
 
     page = render(gather(output, record))
     file = run_file(output, record.run_id, REPORT_FILE)

@@ -14,11 +14,11 @@ from enum import StrEnum
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from schema.errors import ConfigError
-from storage.bucket import is_google_address
+from adclick.schema.errors import ConfigError
+from adclick.storage.bucket import is_google_address
 
 if TYPE_CHECKING:
-    from pipeline.config.settings import Config
+    from adclick.pipeline.config.settings import Config
 
 
 class BeamRunner(StrEnum):

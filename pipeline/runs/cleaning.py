@@ -11,11 +11,11 @@ from pathlib import Path
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config.settings import Config
-from pipeline.runs.local import metadata_config
-from pipeline.runs.record import read_records, record_folder
-from storage import bucket, filesystem
-from storage.model_versions import ModelVersions
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.local import metadata_config
+from adclick.pipeline.runs.record import read_records, record_folder
+from adclick.storage import bucket, filesystem
+from adclick.storage.model_versions import ModelVersions
 
 _RECOGNITION_FILE = "recognition.json"
 

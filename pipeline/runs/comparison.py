@@ -18,17 +18,17 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from tfx.utils import path_utils
 
-from components.example_files import example_batches
-from models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
-from models.features import InputLayout
-from models.fitting import fit, predict
-from models.loading import load_model
-from models.soft_metrics import SoftMetrics, soft_metrics
-from models.trainer import TrainingData
-from models.training_data import Columns
-from pipeline.config.settings import Config
-from pipeline.runs.data import held_out_files, held_out_truth, load_run_data
-from pipeline.runs.record import RunRecord
+from adclick.components.example_files import example_batches
+from adclick.models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
+from adclick.models.features import InputLayout
+from adclick.models.fitting import fit, predict
+from adclick.models.loading import load_model
+from adclick.models.soft_metrics import SoftMetrics, soft_metrics
+from adclick.models.trainer import TrainingData
+from adclick.models.training_data import Columns
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.data import held_out_files, held_out_truth, load_run_data
+from adclick.pipeline.runs.record import RunRecord
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,20 +10,20 @@ import pandas as pd
 import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.artifacts import Creatives
-from components.example_files import (
+from adclick.components.artifacts import Creatives
+from adclick.components.example_files import (
     creative_files,
     evaluation_files,
     example_batches,
     training_files,
     validation_files,
 )
-from components.splits import SPLITS
-from models.trainer import TrainingData, load_training_data
-from models.training_data import Columns, Reader, read_columns
-from pipeline.config.settings import Config
-from pipeline.runs.record import RunRecord
-from storage.local_copy import local_copy
+from adclick.components.splits import SPLITS
+from adclick.models.trainer import TrainingData, load_training_data
+from adclick.models.training_data import Columns, Reader, read_columns
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.record import RunRecord
+from adclick.storage.local_copy import local_copy
 
 
 def held_out_files(record: RunRecord) -> list[str]:

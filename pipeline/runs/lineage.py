@@ -9,12 +9,12 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel, ConfigDict
 
-from components.ad_example_gen.executor import DROP_FILES
-from components.code_version import CODE_VERSION
-from models.evaluation import read_metrics
-from pipeline.runs.record import MetricRecord, SliceRecord
-from schema.errors import ConfigError
-from storage import filesystem
+from adclick.components.ad_example_gen.executor import DROP_FILES
+from adclick.components.code_version import CODE_VERSION
+from adclick.models.evaluation import read_metrics
+from adclick.pipeline.runs.record import MetricRecord, SliceRecord
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
 
 _BLESSED = "blessed"
 

@@ -19,23 +19,23 @@ from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.types import artifact_utils
 
-from components.code_version import code_version
-from components.worker_errors import readable_worker_errors
-from pipeline.config.schema_file import publish_schema
-from pipeline.config.settings import Config
-from pipeline.console import Steps, watching
-from pipeline.dag import create_pipeline
-from pipeline.drops import Drop, find_passed_over, gaps
-from pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
-from pipeline.runs.lineage import node_of, outputs_of
-from pipeline.runs.outcome import fill_record, find_held
-from pipeline.runs.outside_images import with_outside_images
-from pipeline.runs.record import MonthRecord, RunRecord, StepRecord, read_records, write_record
-from schema.errors import ConfigError, DataRefused, ModelRefused
-from storage import filesystem
-from storage.bucket import check_writable, is_bucket_address
-from storage.model_versions import ModelVersions
-from storage.push_directory import whole_versions
+from adclick.components.code_version import code_version
+from adclick.components.worker_errors import readable_worker_errors
+from adclick.pipeline.config.schema_file import publish_schema
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.console import Steps, watching
+from adclick.pipeline.dag import create_pipeline
+from adclick.pipeline.drops import Drop, find_passed_over, gaps
+from adclick.pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
+from adclick.pipeline.runs.lineage import node_of, outputs_of
+from adclick.pipeline.runs.outcome import fill_record, find_held
+from adclick.pipeline.runs.outside_images import with_outside_images
+from adclick.pipeline.runs.record import MonthRecord, RunRecord, StepRecord, read_records, write_record
+from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
+from adclick.storage import filesystem
+from adclick.storage.bucket import check_writable, is_bucket_address
+from adclick.storage.model_versions import ModelVersions
+from adclick.storage.push_directory import whole_versions
 
 #: Names the output that a pipeline root belongs to.
 _OWNER = ".adclick-output"

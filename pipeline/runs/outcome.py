@@ -8,18 +8,18 @@ from typing import Any
 
 from tfx import types
 
-from components.copy_detector.component import read_copies
-from components.data_gate.component import read_ingestion_counts
-from components.data_gate.limits import notes
-from components.drift_detector.component import DRIFT_FILE
-from components.drift_detector.distances import read_drift
-from components.model_gate.component import refusal_reasons
-from models.evaluation import read_undecided
-from pipeline.drops import Drop
-from pipeline.runs.lineage import evaluation_records
-from pipeline.runs.record import CopiesRecord, DropRecord, RunRecord, UnknownColumn
-from storage import filesystem
-from storage.model_versions import ModelVersions, RollBack
+from adclick.components.copy_detector.component import read_copies
+from adclick.components.data_gate.component import read_ingestion_counts
+from adclick.components.data_gate.limits import notes
+from adclick.components.drift_detector.component import DRIFT_FILE
+from adclick.components.drift_detector.distances import read_drift
+from adclick.components.model_gate.component import refusal_reasons
+from adclick.models.evaluation import read_undecided
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.runs.lineage import evaluation_records
+from adclick.pipeline.runs.record import CopiesRecord, DropRecord, RunRecord, UnknownColumn
+from adclick.storage import filesystem
+from adclick.storage.model_versions import ModelVersions, RollBack
 
 
 def fill_record(record: RunRecord, outputs: Mapping[str, Sequence[types.Artifact]], drops: Sequence[Drop]) -> None:

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from components.ad_example_gen.outside_images import read_states, states_now
-from pipeline.drops import Drop
-from pipeline.runs.record import RunRecord
+from adclick.components.ad_example_gen.outside_images import read_states, states_now
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.runs.record import RunRecord
 
 _SEPARATOR = "."
 

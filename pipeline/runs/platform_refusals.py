@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from pipeline.config.settings import Config
-from pipeline.runs.record import RunRecord
-from pipeline.runs.step_files import CONTENTS, REFUSAL
-from schema.errors import DataRefused, ModelRefused
-from storage import filesystem
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.record import RunRecord
+from adclick.pipeline.runs.step_files import CONTENTS, REFUSAL
+from adclick.schema.errors import DataRefused, ModelRefused
+from adclick.storage import filesystem
 
 
 def with_refusal(record: RunRecord) -> RunRecord:

@@ -9,23 +9,23 @@ from datetime import UTC, datetime
 from rich.console import Console
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
-from components.code_version import code_version
-from components.recognition.evaluator import RecognitionFacts, read_facts
-from components.worker_errors import readable_worker_errors
-from models.recognition.judging import Share
-from pipeline.config.schema_file import publish_schema
-from pipeline.config.settings import Config
-from pipeline.console import Steps, watching
-from pipeline.drops import Drop
-from pipeline.recognition_dag import create_recognition_pipeline
-from pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
-from pipeline.runs.cleaning import keep_artifacts
-from pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
-from pipeline.runs.outside_images import with_outside_images
-from pipeline.runs.recognition_record import RecognitionRecord, write_recognition_record
-from pipeline.runs.record import read_records
-from pipeline.runs.summary import figures_table
-from schema.errors import DataRefused, ModelRefused
+from adclick.components.code_version import code_version
+from adclick.components.recognition.evaluator import RecognitionFacts, read_facts
+from adclick.components.worker_errors import readable_worker_errors
+from adclick.models.recognition.judging import Share
+from adclick.pipeline.config.schema_file import publish_schema
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.console import Steps, watching
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.recognition_dag import create_recognition_pipeline
+from adclick.pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
+from adclick.pipeline.runs.cleaning import keep_artifacts
+from adclick.pipeline.runs.local import check_buckets, metadata_config, outputs_of_last_run, own_artifacts, window
+from adclick.pipeline.runs.outside_images import with_outside_images
+from adclick.pipeline.runs.recognition_record import RecognitionRecord, write_recognition_record
+from adclick.pipeline.runs.record import read_records
+from adclick.pipeline.runs.summary import figures_table
+from adclick.schema.errors import DataRefused, ModelRefused
 
 
 def run_recognition(

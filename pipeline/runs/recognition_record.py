@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from models.recognition.judging import Candidate
-from pipeline.runs.record import run_file, runs_folder
-from storage import filesystem
-from storage.folder_lock import holder_of
+from adclick.models.recognition.judging import Candidate
+from adclick.pipeline.runs.record import run_file, runs_folder
+from adclick.storage import filesystem
+from adclick.storage.folder_lock import holder_of
 
 RECOGNITION_RECORD_FILE = "recognition_run.json"
 

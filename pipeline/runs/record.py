@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from components.ad_example_gen.drop_names import PassedOver
-from storage import filesystem
-from storage.folder_lock import holder_of
+from adclick.components.ad_example_gen.drop_names import PassedOver
+from adclick.storage import filesystem
+from adclick.storage.folder_lock import holder_of
 
 RECORD_FILE = "run.json"
 LOG_FILE = "run.log"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config.settings import load_config
-from schema.errors import ConfigError
-from storage.model_versions import ModelVersions
+from adclick.pipeline.config.settings import load_config
+from adclick.schema.errors import ConfigError
+from adclick.storage.model_versions import ModelVersions
 
 
 def run_rollback(config: Path, version: int | None, reason: str | None, release: bool) -> str:

@@ -10,13 +10,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config.settings import load_config
-from pipeline.console import noise_to_temporary, result_console
-from pipeline.runs.platform_refusals import with_refusal
-from pipeline.runs.recognition_record import RecognitionRecord, read_recognition_record, recognition_run_ids
-from pipeline.runs.record import RunRecord, read_records
-from schema.errors import ConfigError
-from storage.model_versions import ModelVersions
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.console import noise_to_temporary, result_console
+from adclick.pipeline.runs.platform_refusals import with_refusal
+from adclick.pipeline.runs.recognition_record import RecognitionRecord, read_recognition_record, recognition_run_ids
+from adclick.pipeline.runs.record import RunRecord, read_records
+from adclick.schema.errors import ConfigError
+from adclick.storage.model_versions import ModelVersions
 
 
 def run_status(config: Path | None, output: Path | None, version: int | None, as_json: bool) -> None:
@@ -105,8 +105,8 @@ def _print_recognition(console: Console, records: list[RecognitionRecord]) -> No
 
 def _print_lineage(folder: str, version: int, as_json: bool) -> None:
     with noise_to_temporary("status") as real:
-        from pipeline.runs.lineage import lineage_of
-        from pipeline.runs.local import metadata_config
+        from adclick.pipeline.runs.lineage import lineage_of
+        from adclick.pipeline.runs.local import metadata_config
 
         lineage = lineage_of(metadata_config(folder), version)
         if as_json:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.metrics import shown
-from models.soft_metrics import SoftMetrics
-from pipeline.console import name_width, one_line
-from pipeline.runs.comparison import Comparison
-from pipeline.runs.record import MetricRecord, RunRecord
+from adclick.models.metrics import shown
+from adclick.models.soft_metrics import SoftMetrics
+from adclick.pipeline.console import name_width, one_line
+from adclick.pipeline.runs.comparison import Comparison
+from adclick.pipeline.runs.record import MetricRecord, RunRecord
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from storage import filesystem
+from adclick.storage import filesystem
 
 _FOLDER = "traffic"
 

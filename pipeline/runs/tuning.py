@@ -15,17 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from models.settings import ModelSettings
-from pipeline.config.edit import edit_yaml
-from pipeline.config.settings import Config, load_config
-from pipeline.console import noise_to, result_console
-from pipeline.runs.record import RunRecord, read_records
-from schema.errors import ConfigError, DataRefused, ModelRefused
-from storage import filesystem
-from storage.folder_lock import SEARCH_LOCK, FolderLock
+from adclick.models.settings import ModelSettings
+from adclick.pipeline.config.edit import edit_yaml
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.console import noise_to, result_console
+from adclick.pipeline.runs.record import RunRecord, read_records
+from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
+from adclick.storage import filesystem
+from adclick.storage.folder_lock import SEARCH_LOCK, FolderLock
 
 if TYPE_CHECKING:
-    from models.tuning import HeldOutTest, Trial
+    from adclick.models.tuning import HeldOutTest, Trial
 
 #: A run of a config that agrees in these has the data that this config's run would train on.
 _DATA_SECTIONS = ("data", "csv", "ingestion", "split", "features")
@@ -133,8 +133,15 @@ def _tune(
     shown = nullcontext() if quiet or not console.is_terminal else console.status("loading data")
     with tempfile.TemporaryDirectory(prefix="adclick-tuning-") as work:
         with shown:
-            from models.tuning import TuningSettings, choose, held_out_test, search, settings_with, split_for_tuning
-            from pipeline.runs.data import held_out_truth, load_run_data
+            from adclick.models.tuning import (
+                TuningSettings,
+                choose,
+                held_out_test,
+                search,
+                settings_with,
+                split_for_tuning,
+            )
+            from adclick.pipeline.runs.data import held_out_truth, load_run_data
 
             settings = TuningSettings(trials=trials, max_rows=max_rows)
             loaded = load_run_data(config, record, Path(work))

@@ -14,8 +14,8 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from pipeline.sample_data import images
-from pipeline.sample_data.population import (
+from adclick.pipeline.sample_data import images
+from adclick.pipeline.sample_data.population import (
     AD_CATEGORIES,
     COUNTRIES,
     DEVICES,
@@ -24,7 +24,7 @@ from pipeline.sample_data.population import (
     SYSTEMS,
     Population,
 )
-from pipeline.sample_data.traffic import Traffic
+from adclick.pipeline.sample_data.traffic import Traffic
 
 COLUMNS = (
     "impression_id",

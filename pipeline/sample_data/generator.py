@@ -17,9 +17,9 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from models.soft_metrics import soft_metrics
-from pipeline.sample_data.attainable import attainable_probability
-from pipeline.sample_data.drops import (
+from adclick.models.soft_metrics import soft_metrics
+from adclick.pipeline.sample_data.attainable import attainable_probability
+from adclick.pipeline.sample_data.drops import (
     Creatives,
     DropCounts,
     image_bytes,
@@ -27,11 +27,11 @@ from pipeline.sample_data.drops import (
     plan_creatives,
     write_month,
 )
-from pipeline.sample_data.images import image_effects
-from pipeline.sample_data.population import AD_CATEGORIES, Population, draw_population
-from pipeline.sample_data.traffic import Traffic, draw_traffic, lose_values
-from pipeline.sample_data.truth import Truth, make_truth, probability_without_image
-from schema.errors import ConfigError
+from adclick.pipeline.sample_data.images import image_effects
+from adclick.pipeline.sample_data.population import AD_CATEGORIES, Population, draw_population
+from adclick.pipeline.sample_data.traffic import Traffic, draw_traffic, lose_values
+from adclick.pipeline.sample_data.truth import Truth, make_truth, probability_without_image
+from adclick.schema.errors import ConfigError
 
 #: Marks a folder as sample data, says from which arguments, and whether it is whole.
 MARKER = ".adclick-sample-data.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample_data.images import Looks, draw_looks
+from adclick.pipeline.sample_data.images import Looks, draw_looks
 
 _IntArray = NDArray[np.int64]
 _FloatArray = NDArray[np.float64]

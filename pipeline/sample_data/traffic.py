@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample_data.population import DEVICES, POSITIONS, SITE_CATEGORIES, SYSTEMS, Population
+from adclick.pipeline.sample_data.population import DEVICES, POSITIONS, SITE_CATEGORIES, SYSTEMS, Population
 
 _IntArray = NDArray[np.int64]
 _FloatArray = NDArray[np.float64]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample_data.attainable import IdColumn, sigmoid
-from pipeline.sample_data.population import AD_CATEGORIES, COUNTRIES, SYSTEMS, Population
-from pipeline.sample_data.traffic import Traffic
+from adclick.pipeline.sample_data.attainable import IdColumn, sigmoid
+from adclick.pipeline.sample_data.population import AD_CATEGORIES, COUNTRIES, SYSTEMS, Population
+from adclick.pipeline.sample_data.traffic import Traffic
 
 _IntArray = NDArray[np.int64]
 _FloatArray = NDArray[np.float64]

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config.settings import Config, load_config
-from pipeline.console import plain_console, result_console
-from schema.errors import ConfigError, SkewFound
-from serving.foreground import stopping_on_signals
-from stream.runner import STAGES, Deployment, parse_stages, run_stream
-from stream.settings import StreamSettings
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.console import plain_console, result_console
+from adclick.schema.errors import ConfigError, SkewFound
+from adclick.serving.foreground import stopping_on_signals
+from adclick.stream.runner import STAGES, Deployment, parse_stages, run_stream
+from adclick.stream.settings import StreamSettings
 
 if TYPE_CHECKING:
-    from stream.metrics import StreamMetrics
-    from stream.state.store import StateStore
+    from adclick.stream.metrics import StreamMetrics
+    from adclick.stream.state.store import StateStore
 
 
 def stream_config(path: Path, bootstrap_servers: str | None = None) -> tuple[Config, StreamSettings]:
@@ -49,7 +49,7 @@ def run_topics(path: Path, bootstrap_servers: str | None, *, check: bool) -> Non
     Raises:
         ConfigError: One is missing, cannot be made, or differs from the config.
     """
-    from stream.kafka.topics import check_topics
+    from adclick.stream.kafka.topics import check_topics
 
     _, stream = stream_config(path, bootstrap_servers)
     states = check_topics(stream.kafka, stream.topics, make=not check)
@@ -106,7 +106,7 @@ def run_run(
     deployment = deployment_of(config, stream, state, stages=chosen, instance=instance)
     _log_to_standard_error()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from stream.metrics import StreamMetrics
+    from adclick.stream.metrics import StreamMetrics
 
     logger = logging.getLogger(__name__)
     metrics = StreamMetrics()
@@ -124,8 +124,8 @@ def run_run(
 
 
 def _run_on_flink(config: Config, stream: StreamSettings, stages: tuple[str, ...], address: str) -> None:
-    from pipeline.stream.flink import run_features
-    from stream.flink.rest import FlinkCluster
+    from adclick.pipeline.stream.flink import run_features
+    from adclick.stream.flink.rest import FlinkCluster
 
     if stages != ("features",):
         raise ConfigError(
@@ -152,9 +152,9 @@ def run_replay(path: Path, bootstrap_servers: str | None, history: Path | None) 
         SkewFound: Some differ.
         ConfigError: A topic is missing, or there is no such state.
     """
-    from stream.stages.replay import compare_with_replay
-    from stream.state.rocksdb import RocksState
-    from stream.state.store import MemoryState
+    from adclick.stream.stages.replay import compare_with_replay
+    from adclick.stream.state.rocksdb import RocksState
+    from adclick.stream.state.store import MemoryState
 
     config, stream = stream_config(path, bootstrap_servers)
     with ExitStack() as stack:

@@ -17,14 +17,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config.settings import Config
-from pipeline.console import noise_to_temporary, plain_console
-from pipeline.stream.command import deployment_of, stream_config
-from schema.errors import AdclickError, ConfigError
-from stream.columns import click_reader, impression_reader
-from stream.demo import EmbeddedPlayer, Tally
-from stream.events import Event
-from stream.settings import StreamSettings
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.console import noise_to_temporary, plain_console
+from adclick.pipeline.stream.command import deployment_of, stream_config
+from adclick.schema.errors import AdclickError, ConfigError
+from adclick.stream.columns import click_reader, impression_reader
+from adclick.stream.demo import EmbeddedPlayer, Tally
+from adclick.stream.events import Event
+from adclick.stream.settings import StreamSettings
 
 #: The last part of the events is played: the model was judged on the clicks of about that time, and trained on earlier.
 _PLAYED_SHARE = 0.05
@@ -55,12 +55,12 @@ def _run(
     config: Path | None, output: Path, rate: float, seconds: float, kafka: bool, flink: bool, console: Console
 ) -> None:
     if flink:
-        from stream.flink.submission import check_installed
+        from adclick.stream.flink.submission import check_installed
 
         check_installed(console.print)
     if kafka:
-        from stream.java import java_program
-        from stream.kafka.local_broker import broker_jars
+        from adclick.stream.java import java_program
+        from adclick.stream.kafka.local_broker import broker_jars
 
         # What is missing is said before minutes go by.
         java_program()
@@ -79,7 +79,7 @@ def _run(
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adclick-demo-")))
         if kafka:
-            from pipeline.stream.kafka_demo import kafka_player
+            from adclick.pipeline.stream.kafka_demo import kafka_player
 
             steps = stack.enter_context(
                 kafka_player(loaded, settings, before, played, rate, tally, work, console, flink=flink)
@@ -100,7 +100,7 @@ def _make(output: Path, console: Console) -> None:
         ("run", "--config", file),
     ):
         console.print(f"adclick {' '.join(arguments)}", style="dim")
-        done = subprocess.run([sys.executable, "-m", "pipeline.cli.app", *arguments], stdout=console.file)
+        done = subprocess.run([sys.executable, "-m", "adclick", *arguments], stdout=console.file)
         if done.returncode:
             failure = AdclickError(f"adclick {arguments[0]} ended with exit code {done.returncode}", "Run it by hand.")
             failure.exit_code = done.returncode
@@ -121,7 +121,7 @@ def _truth(file: Path) -> dict[str, tuple[str, bool]]:
 
 def _events(config: Config, settings: StreamSettings) -> list[Event]:
     """All events of the history, in their order."""
-    from stream.history.event_files import EventFiles, find_event_files
+    from adclick.stream.history.event_files import EventFiles, find_event_files
 
     readers = {
         "clicks": click_reader(settings, config.features),
@@ -152,12 +152,12 @@ def _embedded(
     stack: ExitStack,
     console: Console,
 ) -> Iterator[None]:
-    from stream.alerts.grouping import Alerts
-    from stream.features.operator import FeatureOperator
-    from stream.metrics import StreamMetrics
-    from stream.runner import scorer_of
-    from stream.stages.judge import Judge
-    from stream.state.store import MemoryState
+    from adclick.stream.alerts.grouping import Alerts
+    from adclick.stream.features.operator import FeatureOperator
+    from adclick.stream.metrics import StreamMetrics
+    from adclick.stream.runner import scorer_of
+    from adclick.stream.stages.judge import Judge
+    from adclick.stream.state.store import MemoryState
 
     metrics, store = StreamMetrics(), MemoryState()
     operator = FeatureOperator(settings, store)

@@ -7,15 +7,15 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.config.settings import Config
-from schema.errors import AdclickError
-from serving.foreground import Stopping
-from stream.flink.checkpoints import check_beginning, checkpoint_folder, newest_checkpoint
-from stream.flink.job import FlinkJob, job_name
-from stream.flink.rest import ENDED, ClusterUnreachable, FlinkCluster
-from stream.flink.submission import check_installed, submit
-from stream.kafka.topics import partitions_of
-from stream.settings import StreamSettings
+from adclick.pipeline.config.settings import Config
+from adclick.schema.errors import AdclickError
+from adclick.serving.foreground import Stopping
+from adclick.stream.flink.checkpoints import check_beginning, checkpoint_folder, newest_checkpoint
+from adclick.stream.flink.job import FlinkJob, job_name
+from adclick.stream.flink.rest import ENDED, ClusterUnreachable, FlinkCluster
+from adclick.stream.flink.submission import check_installed, submit
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config.settings import Config
-from pipeline.stream.flink import run_features
-from pipeline.stream.kafka_demo import Threads, event_writer
-from schema.errors import AdclickError
-from stream.events import Event
-from stream.features.key_state import features_by_key
-from stream.flink.local_cluster import local_cluster
-from stream.kafka.connection import consumer_options
-from stream.settings import StreamSettings
-from stream.stages.members import scorer_group
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.stream.flink import run_features
+from adclick.pipeline.stream.kafka_demo import Threads, event_writer
+from adclick.schema.errors import AdclickError
+from adclick.stream.events import Event
+from adclick.stream.features.key_state import features_by_key
+from adclick.stream.flink.local_cluster import local_cluster
+from adclick.stream.kafka.connection import consumer_options
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.members import scorer_group
 
 _SEND_SECONDS = 60.0
 #: The tasks' first start, with Python's imports, is among it.

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.settings import check_local_output
-from pipeline.console import plain_console
-from pipeline.stream.command import stream_config
-from schema.curated import build_schema, write_schema
-from schema.errors import ConfigError
-from stream.history.backfill import run_backfill
+from adclick.pipeline.config.settings import check_local_output
+from adclick.pipeline.console import plain_console
+from adclick.pipeline.stream.command import stream_config
+from adclick.schema.curated import build_schema, write_schema
+from adclick.schema.errors import ConfigError
+from adclick.stream.history.backfill import run_backfill
 
 
 def backfill(
@@ -79,8 +79,8 @@ def backfill(
 
 def explain(path: Path, *, flink: bool = False) -> str:
     """The plan of a config's features in words, on Flink or in one process."""
-    from stream.features.plan import plan
-    from stream.flink.plan import tasks
+    from adclick.stream.features.plan import plan
+    from adclick.stream.flink.plan import tasks
 
     _, settings = stream_config(path)
     return f"{plan(settings)}\n\n{tasks(settings)}" if flink else plan(settings)

@@ -13,21 +13,21 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.config.settings import Config
-from pipeline.stream.command import deployment_of
-from schema.errors import AdclickError
-from stream.alerts.alert import read_alert
-from stream.clicks import read_scored
-from stream.demo import Tally, batches
-from stream.events import Event, iso_time
-from stream.features.operator import FeatureOperator
-from stream.history.backfill import HISTORY_POSITION
-from stream.kafka.local_broker import local_broker
-from stream.kafka.topics import check_topics, wanted_topics
-from stream.metrics import StreamMetrics
-from stream.runner import STAGES, Deployment, StageName, run_stream
-from stream.settings import KafkaSettings, StreamSettings, TopicsSettings
-from stream.state.rocksdb import RocksState
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.stream.command import deployment_of
+from adclick.schema.errors import AdclickError
+from adclick.stream.alerts.alert import read_alert
+from adclick.stream.clicks import read_scored
+from adclick.stream.demo import Tally, batches
+from adclick.stream.events import Event, iso_time
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.history.backfill import HISTORY_POSITION
+from adclick.stream.kafka.local_broker import local_broker
+from adclick.stream.kafka.topics import check_topics, wanted_topics
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.runner import STAGES, Deployment, StageName, run_stream
+from adclick.stream.settings import KafkaSettings, StreamSettings, TopicsSettings
+from adclick.stream.state.rocksdb import RocksState
 
 _START_SECONDS = 180.0
 _DRAIN_SECONDS = 30.0
@@ -62,7 +62,7 @@ def kafka_player(
         stack.callback(threads.stop)
         stages: tuple[tuple[StageName, ...], ...] = (STAGES,)
         if flink:
-            from pipeline.stream.flink_demo import flink_features
+            from adclick.pipeline.stream.flink_demo import flink_features
 
             stages = (("score",), ("alerts",))
             settings = stack.enter_context(flink_features(config, settings, before, work, console, threads))

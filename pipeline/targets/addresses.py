@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.config.platform import Target
-from pipeline.config.settings import Config
-from schema.errors import ConfigError
-from storage.bucket import is_s3_address
+from adclick.pipeline.config.platform import Target
+from adclick.pipeline.config.settings import Config
+from adclick.schema.errors import ConfigError
+from adclick.storage.bucket import is_s3_address
 
 
 def check_addresses(config: Config, target: Target) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config.platform import Target
-from pipeline.config.settings import load_config
-from pipeline.targets.addresses import check_addresses
-from pipeline.targets.schedule import Schedule, check_schedule
-from pipeline.targets.window import resolve_window
-from schema.errors import ConfigError
+from adclick.pipeline.config.platform import Target
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.targets.addresses import check_addresses
+from adclick.pipeline.targets.schedule import Schedule, check_schedule
+from adclick.pipeline.targets.window import resolve_window
+from adclick.schema.errors import ConfigError
 
 #: By target, how the file's name must end.
 _ENDINGS: dict[Target, tuple[str, ...]] = {"vertex": (".json",), "kubeflow": (".yaml", ".yml")}
@@ -43,8 +43,8 @@ def run_compile(
     settings = load_config(config)
     check_addresses(settings, target)
 
-    from pipeline.targets.compiler import as_json, as_yaml
-    from pipeline.targets.submission import compile_monthly, compile_run, write_files
+    from adclick.pipeline.targets.compiler import as_json, as_yaml
+    from adclick.pipeline.targets.submission import compile_monthly, compile_run, write_files
 
     if monthly:
         compiled = compile_monthly(settings, target, month=month, months=months)
@@ -76,7 +76,7 @@ def run_submit(config: Path, target: Target, *, month: str, months: int, console
     settings = load_config(config)
     check_addresses(settings, target)
 
-    from pipeline.targets.submission import submit_run
+    from adclick.pipeline.targets.submission import submit_run
 
     submitted = submit_run(settings, target, month=month, months=months)
     for line in submitted.passed_over.describe():
@@ -98,7 +98,7 @@ def run_schedule(
     check_schedule(schedule, target)
     check_addresses(settings, target)
 
-    from pipeline.targets.submission import submit_schedule
+    from adclick.pipeline.targets.submission import submit_schedule
 
     submitted = submit_schedule(settings, target, schedule, months=months)
     console.print(f"Scheduled {schedule.name} at {cron}: {submitted.address}", highlight=False)

@@ -27,11 +27,11 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.types.artifact import Artifact, PropertyType
 from tfx.types.channel import UnionChannel
 
-from components.month_inputs import can_take_months, month_key
-from pipeline.config.platform import DEFAULT_STEP, PlatformSettings, StepSettings, Target
-from pipeline.targets.pods import platform_spec
-from pipeline.targets.step import Found, Interface
-from schema.errors import ConfigError
+from adclick.components.month_inputs import can_take_months, month_key
+from adclick.pipeline.config.platform import DEFAULT_STEP, PlatformSettings, StepSettings, Target
+from adclick.pipeline.targets.pods import platform_spec
+from adclick.pipeline.targets.step import Found, Interface
+from adclick.schema.errors import ConfigError
 
 #: Every step's environment. Keras 3 everywhere: TensorFlow Transform would choose Keras 2 when it is imported first.
 STEP_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "0"}
@@ -43,7 +43,7 @@ _RETRY_PAUSE = "30s"
 _TRIED_ONCE = {"ExampleValidator", "DataGate", "ModelGate", "MonthlySubmission"}
 #: Longer parameters are settings.
 _LONG_PARAMETER = 200
-_STEP_MODULE = "pipeline.targets.step"
+_STEP_MODULE = "adclick.pipeline.targets.step"
 
 #: What Argo allows as a task's name.
 _STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
@@ -258,11 +258,11 @@ def _check_names(pipeline: Pipeline) -> None:
 #: By step, its inputs of many months that it finds by what one step of the newest month has read.
 _FOUND: Mapping[str, Mapping[str, Found]] = {
     "Transform": {
-        "earlier_analysis": Found("drift", "earlier_statistics", "analysis", "components.FeatureAnalysis"),
+        "earlier_analysis": Found("drift", "earlier_statistics", "analysis", "adclick.FeatureAnalysis"),
     },
     "ClickTrainer": {
         "earlier_examples": Found("copies", "earlier_examples", "examples", "tfx.Examples"),
-        "creatives": Found("copies", "earlier_examples", "creatives", "components.Creatives", also="examples"),
+        "creatives": Found("copies", "earlier_examples", "creatives", "adclick.Creatives", also="examples"),
     },
 }
 #: By such an input, the step and the output.
@@ -390,17 +390,17 @@ def _schemas_with_properties() -> Iterator[None]:
     """Lets TFX's compiler give our artifact types a schema that has their properties.
 
     Its own schema of a type that is not TFX's has none, and it refuses types with properties. The title is the name by
-    which the container's entry point imports the type; Vertex AI allows it one dot, see `components`.
+    which the container's entry point imports the type; Vertex AI allows it one dot, see `adclick`.
     """
     given = compiler_utils.get_artifact_schema
 
     def schema(artifact_type: type[Artifact]) -> str | bytes:
-        if not artifact_type.__module__.startswith("components."):
+        if not artifact_type.__module__.startswith("adclick."):
             return given(artifact_type)
         properties = {
             name: {"type": _PROPERTY_TYPES[value.type]} for name, value in (artifact_type.PROPERTIES or {}).items()
         }
-        title = f"components.{artifact_type.__name__}"
+        title = f"adclick.{artifact_type.__name__}"
         return str(yaml.safe_dump({"title": title, "type": "object", "properties": properties}, sort_keys=False))
 
     compiler_utils.get_artifact_schema = schema

@@ -17,9 +17,9 @@ from typing import Any
 import kfp_server_api
 import urllib3.exceptions
 
-from pipeline.config.platform import KubeflowSettings
-from pipeline.targets.schedule import Schedule
-from schema.errors import ConfigError, SubmissionRefused
+from adclick.pipeline.config.platform import KubeflowSettings
+from adclick.pipeline.targets.schedule import Schedule
+from adclick.schema.errors import ConfigError, SubmissionRefused
 
 TOKEN_VARIABLE = "ADCLICK_KUBEFLOW_TOKEN"
 TOKEN_FILE_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"

@@ -16,10 +16,10 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from pipeline.config.platform import Target
-from pipeline.config.schema_file import publish_schema
-from pipeline.config.settings import Config
-from pipeline.targets.window import LATEST
+from adclick.pipeline.config.platform import Target
+from adclick.pipeline.config.schema_file import publish_schema
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.targets.window import LATEST
 
 
 class MonthlySubmissionSpec(ComponentSpec):  # type: ignore[misc]
@@ -44,7 +44,7 @@ class MonthlySubmissionExecutor(base_executor.BaseExecutor):  # type: ignore[mis
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        from pipeline.targets.submission import submit_run
+        from adclick.pipeline.targets.submission import submit_run
 
         submitted = submit_run(
             Config.model_validate_json(exec_properties["config"]),

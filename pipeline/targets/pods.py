@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.platform import StepSettings
+from adclick.pipeline.config.platform import StepSettings
 
 
 def platform_spec(executors: Mapping[str, StepSettings]) -> dict[str, Any]:

@@ -20,17 +20,17 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types import standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import Copies, Creatives, Drift, Quarantine
-from components.code_version import code_version
-from components.month_inputs import join_months
-from pipeline.config.settings import Config
-from pipeline.drops import Drop, gaps
-from pipeline.runs.outcome import fill_record, find_held
-from pipeline.runs.record import RUN_ID, MonthRecord, RunRecord, find_record, write_record
-from pipeline.targets.step import inputs_of
-from pipeline.targets.window import Window
-from storage import filesystem
-from storage.model_versions import ModelVersions
+from adclick.components.artifacts import Copies, Creatives, Drift, Quarantine
+from adclick.components.code_version import code_version
+from adclick.components.month_inputs import join_months
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.drops import Drop, gaps
+from adclick.pipeline.runs.outcome import fill_record, find_held
+from adclick.pipeline.runs.record import RUN_ID, MonthRecord, RunRecord, find_record, write_record
+from adclick.pipeline.targets.step import inputs_of
+from adclick.pipeline.targets.window import Window
+from adclick.storage import filesystem
+from adclick.storage.model_versions import ModelVersions
 
 #: By input, the step whose output it is, the output's name, and its type.
 _INPUTS = {

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from pipeline.config.platform import Target
-from schema.errors import ConfigError
+from adclick.pipeline.config.platform import Target
+from adclick.schema.errors import ConfigError
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,?#-]+")
 _REMEDY = 'Give minute, hour, day of month, month and day of week, such as "0 6 2 * *": the 2nd of each month at 6:00.'

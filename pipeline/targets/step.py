@@ -1,6 +1,6 @@
 """A step's entry point in its container: stands between a platform's launcher and TFX's entry point.
 
-    python -m pipeline.targets.step --executor CLASS --interface JSON --input {{$}} [--settings FILE]
+    python -m adclick.pipeline.targets.step --executor CLASS --interface JSON --input {{$}} [--settings FILE]
         [--contents-apart] [BEAM ARGUMENTS]
 
 The executor input, as the launcher writes it, is brought into the form that TFX's entry point takes: inputs get the
@@ -27,9 +27,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.month_inputs import join_months, month_key
-from pipeline.runs.step_files import CONTENTS, INPUTS, POINTER, REFUSAL
-from schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused
+from adclick.components.month_inputs import join_months, month_key
+from adclick.pipeline.runs.step_files import CONTENTS, INPUTS, POINTER, REFUSAL
+from adclick.schema.errors import AdclickError, ConfigError, DataRefused, ModelRefused
 
 #: By exit code, the errors that trying again does not mend.
 REFUSALS = {error.exit_code: error for error in (ConfigError, DataRefused, ModelRefused)}
@@ -164,7 +164,7 @@ def _find(inputs: dict[str, Any], interface: Interface) -> None:
 
 def inputs_of(address: str) -> dict[str, Any]:
     """What the step had read that made the artifact whose content lies at `address`."""
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     with filesystem.open_read(filesystem.join(posixpath.dirname(address), INPUTS)) as stream:
         inputs: dict[str, Any] = json.loads(stream.read())
@@ -172,7 +172,7 @@ def inputs_of(address: str) -> dict[str, Any]:
 
 
 def _read_settings(address: str | None) -> dict[str, str]:
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     if address is None:
         return {}
@@ -224,7 +224,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.targets.step", description=__doc__, allow_abbrev=False)
+    program = "python -m adclick.pipeline.targets.step"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     parser.add_argument("--executor", required=True, metavar="CLASS", help="the executor's class")
     parser.add_argument("--interface", required=True, metavar="JSON", help="what the pipeline declares of the step")
     parser.add_argument("--input", required=True, metavar="JSON", help="the executor input of the platform")
@@ -240,8 +241,8 @@ def _execute_staged(
 
     A step that has no outputs reads but reports, by itself.
     """
-    from storage import filesystem
-    from storage.local_copy import Staging
+    from adclick.storage import filesystem
+    from adclick.storage.local_copy import Staging
 
     with Staging() as staging:
         given = json.loads(json.dumps(executor_input))
@@ -275,8 +276,8 @@ def _execute(
 
     from absl import flags
 
-    from components.s3_files import open_s3_to_tfx
-    from components.worker_errors import readable_worker_errors
+    from adclick.components.s3_files import open_s3_to_tfx
+    from adclick.components.worker_errors import readable_worker_errors
 
     open_s3_to_tfx()
     entry_point = importlib.import_module(_TFX_ENTRY_POINT)
@@ -294,7 +295,7 @@ def _execute(
 
 def _delete_markers(addresses: Sequence[str]) -> None:
     """Deletes the empty objects by which TensorFlow marks folders: Kubeflow's launcher takes them for files."""
-    from storage import bucket
+    from adclick.storage import bucket
 
     for address in addresses:
         if bucket.is_google_address(address):
@@ -303,7 +304,7 @@ def _delete_markers(addresses: Sequence[str]) -> None:
 
 def _point_to_contents(output_file: str, outputs: Sequence[Mapping[str, Any]]) -> None:
     """Gives the artifacts of the executor output their own addresses again, and says there where the contents are."""
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     with filesystem.open_read(output_file) as stream:
         document = json.loads(stream.read())
@@ -331,14 +332,14 @@ def _folder(given: Mapping[str, Any], outputs: Sequence[str], added: Sequence[st
 
 
 def _keep_inputs(folder: str, artifacts: Mapping[str, Any]) -> None:
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     with filesystem.open_write_atomic(filesystem.join(folder, INPUTS)) as stream:
         stream.write(json.dumps(artifacts, indent=1).encode())
 
 
 def _keep_refusal(folder: str | None, error: AdclickError) -> None:
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     if folder is not None and error.exit_code in REFUSALS:
         filesystem.make_folder(folder)
@@ -352,7 +353,7 @@ def _refuse_again(folder: str | None) -> None:
 
     A run that is submitted anew has folders of its own.
     """
-    from storage import filesystem
+    from adclick.storage import filesystem
 
     if folder is None:
         return

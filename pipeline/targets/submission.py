@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
-from components.ad_example_gen.drop_names import PassedOver
-from pipeline.config.platform import DEFAULT_STEP, Target
-from pipeline.config.settings import Config
-from pipeline.dag import create_pipeline
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from pipeline.runs.record import find_record, read_records, write_record
-from pipeline.targets.compiler import CompiledJob, check_steps, compile_job
-from pipeline.targets.monthly import MonthlySubmission, create_monthly_pipeline
-from pipeline.targets.recorder import make_recorder, submitted_record
-from pipeline.targets.schedule import Schedule
-from pipeline.targets.window import LATEST, Window, record_submission, resolve_window
-from pipeline.targets.workflow_size import workflow_bytes
-from schema.errors import ConfigError
-from storage import filesystem
+from adclick.components.ad_example_gen.drop_names import PassedOver
+from adclick.pipeline.config.platform import DEFAULT_STEP, Target
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.dag import create_pipeline
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.pipeline.runs.record import find_record, read_records, write_record
+from adclick.pipeline.targets.compiler import CompiledJob, check_steps, compile_job
+from adclick.pipeline.targets.monthly import MonthlySubmission, create_monthly_pipeline
+from adclick.pipeline.targets.recorder import make_recorder, submitted_record
+from adclick.pipeline.targets.schedule import Schedule
+from adclick.pipeline.targets.window import LATEST, Window, record_submission, resolve_window
+from adclick.pipeline.targets.workflow_size import workflow_bytes
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
 
 _MONTHLY_STEP = MonthlySubmission.__name__
 #: What of the config decides how a month is read.
@@ -160,11 +160,11 @@ def submit_run(config: Config, target: Target, *, month: str = LATEST, months: i
     job = compiled.job
     name = f"{config.serving.model_name} {window.drops[-1].name}"
     if target == "vertex":
-        from pipeline.targets import vertex
+        from adclick.pipeline.targets import vertex
 
         address = vertex.submit(job, config.platform.vertex, name)
     else:
-        from pipeline.targets import kubeflow
+        from adclick.pipeline.targets import kubeflow
 
         address = kubeflow.submit(job, config.platform.kubeflow, name, compiled.platform_spec)
     record_submission(config, window, address)
@@ -193,9 +193,9 @@ def submit_schedule(
     write_files(compiled)
     job = compiled.job
     if target == "vertex":
-        from pipeline.targets import vertex
+        from adclick.pipeline.targets import vertex
 
         return Submitted(vertex.create_schedule(job, config.platform.vertex, schedule))
-    from pipeline.targets import kubeflow
+    from adclick.pipeline.targets import kubeflow
 
     return Submitted(kubeflow.create_schedule(job, config.platform.kubeflow, schedule, compiled.platform_spec))

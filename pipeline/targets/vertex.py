@@ -17,9 +17,9 @@ from google.cloud.aiplatform_v1.services.schedule_service import ScheduleService
 from google.cloud.aiplatform_v1.types import CreatePipelineJobRequest, PipelineJob
 from google.cloud.aiplatform_v1.types import Schedule as VertexSchedule
 
-from pipeline.config.platform import VertexSettings
-from pipeline.targets.schedule import Schedule
-from schema.errors import ConfigError, SubmissionRefused
+from adclick.pipeline.config.platform import VertexSettings
+from adclick.pipeline.targets.schedule import Schedule
+from adclick.schema.errors import ConfigError, SubmissionRefused
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT_SECONDS = 60.0

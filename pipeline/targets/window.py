@@ -11,14 +11,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.ad_example_gen.drop_names import PassedOver
-from pipeline.config.schema_file import publish_schema, read_schema, schema_digest
-from pipeline.config.settings import Config
-from pipeline.drops import Drop, find_drops, find_passed_over
-from pipeline.runs.record import new_run_id
-from schema.errors import ConfigError
-from storage import filesystem
-from storage.push_directory import whole_versions
+from adclick.components.ad_example_gen.drop_names import PassedOver
+from adclick.pipeline.config.schema_file import publish_schema, read_schema, schema_digest
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.drops import Drop, find_drops, find_passed_over
+from adclick.pipeline.runs.record import new_run_id
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
+from adclick.storage.push_directory import whole_versions
 
 #: As a month: the newest that there is when the window is resolved.
 LATEST = "latest"

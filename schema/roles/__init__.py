@@ -6,16 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schema.roles.bucketised import Bucketised
-from schema.roles.categorical import Categorical
-from schema.roles.identifier import Identifier
-from schema.roles.ignored import Ignored
-from schema.roles.image import Image
-from schema.roles.label import Label
-from schema.roles.multi_valued import MultiValued
-from schema.roles.numeric import Numeric
-from schema.roles.text import Text
-from schema.roles.timestamp import Timestamp
+from adclick.schema.roles.bucketised import Bucketised
+from adclick.schema.roles.categorical import Categorical
+from adclick.schema.roles.identifier import Identifier
+from adclick.schema.roles.ignored import Ignored
+from adclick.schema.roles.image import Image
+from adclick.schema.roles.label import Label
+from adclick.schema.roles.multi_valued import MultiValued
+from adclick.schema.roles.numeric import Numeric
+from adclick.schema.roles.text import Text
+from adclick.schema.roles.timestamp import Timestamp
 
 #: In the order in which they are explained.
 Column = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schema.roles.role import Role
+from adclick.schema.roles.role import Role
 
 
 class Identifier(Role):

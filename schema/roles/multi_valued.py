@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schema.roles.categorical import Categorical
+from adclick.schema.roles.categorical import Categorical
 
 
 class MultiValued(Categorical):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schema.roles.role import RawType, Role
+from adclick.schema.roles.role import RawType, Role
 
 
 class Numeric(Role):

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import httpx
 
-from schema.model_name import DEFAULT_MODEL_NAME
-from serving.errors import Code, ServingError
-from serving.model_server.version_status import VersionStatus
+from adclick.schema.model_name import DEFAULT_MODEL_NAME
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.model_server.version_status import VersionStatus
 
 _FIRST_PAUSE_SECONDS = 0.05
 

@@ -27,7 +27,7 @@ _FILES = {
 
 def page_routes() -> list[Route]:
     """The routes of the page's files; anyone may ask for them: what they show is asked of the API."""
-    folder = resources.files("serving.console") / "static"
+    folder = resources.files("adclick.serving.console") / "static"
     return [
         Route(path, _File((folder / name).read_bytes(), media_type), methods=["GET"])
         for path, (name, media_type) in _FILES.items()

@@ -195,7 +195,7 @@ class Updater:
 
     def _verify(self, release: Release, least: int) -> None:
         """Verifies and tests a bundle in a process of its own: a model that crashes it crashes nothing else."""
-        root = Path(__file__).resolve().parents[(__package__ or "").count(".") + 1]
+        root = Path(__file__).absolute().parents[(__package__ or "").count(".") + 1]
         paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
         command = [sys.executable, "-m", f"{__package__}.command", "verify", "--bundle", str(self.slots.part)]
         for path in self.options.public_keys:

@@ -14,13 +14,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from serving.console.api import CONSOLE_ENDPOINTS
-from serving.console.pages import page_routes
-from serving.gateway.endpoints import ENDPOINTS
-from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint, OpenEndpoint
-from serving.gateway.exchange import exchange_of
-from serving.gateway.gateway import Gateway
-from serving.gateway.middleware import (
+from adclick.serving.console.api import CONSOLE_ENDPOINTS
+from adclick.serving.console.pages import page_routes
+from adclick.serving.gateway.endpoints import ENDPOINTS
+from adclick.serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint, OpenEndpoint
+from adclick.serving.gateway.exchange import exchange_of
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.middleware import (
     AuthenticationMiddleware,
     BodyMiddleware,
     ExchangeMiddleware,

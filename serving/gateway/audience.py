@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import Code, ServingError
-from serving.gateway.comparison import Comparison, breakdowns, compare
-from serving.gateway.embedding import ImageEmbedder
-from serving.gateway.errors import GatewayError, overloaded, refusal_of
-from serving.gateway.fields import Field
-from serving.gateway.held_out import HeldOutRows, Judged, Nothing
-from serving.gateway.routing import Target
-from serving.gateway.scoring import Scorer
-from serving.gateway.served import ServedModel
-from serving.gateway.snapshot import Snapshot
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.gateway.comparison import Comparison, breakdowns, compare
+from adclick.serving.gateway.embedding import ImageEmbedder
+from adclick.serving.gateway.errors import GatewayError, overloaded, refusal_of
+from adclick.serving.gateway.fields import Field
+from adclick.serving.gateway.held_out import HeldOutRows, Judged, Nothing
+from adclick.serving.gateway.routing import Target
+from adclick.serving.gateway.scoring import Scorer
+from adclick.serving.gateway.served import ServedModel
+from adclick.serving.gateway.snapshot import Snapshot
 
 Array = np.ndarray[Any, Any]
 

@@ -15,15 +15,15 @@ import httpx
 import numpy as np
 import orjson
 
-from serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError
-from serving.gateway.retries import Retries, ServerGone, is_gone
-from serving.gateway.routing import Target
-from serving.gateway.settings import BackendSettings
-from serving.model_server.configuration import ModelConfig, VersionPolicy
-from serving.model_server.dataplane import ModelServer
-from serving.model_server.model_set import ModelSpec
-from serving.model_server.version_status import VersionStatus
-from serving.model_server.waiting import finished
+from adclick.serving.errors import Code, DeadlineExceededError, InvalidArgumentError, ServingError
+from adclick.serving.gateway.retries import Retries, ServerGone, is_gone
+from adclick.serving.gateway.routing import Target
+from adclick.serving.gateway.settings import BackendSettings
+from adclick.serving.model_server.configuration import ModelConfig, VersionPolicy
+from adclick.serving.model_server.dataplane import ModelServer
+from adclick.serving.model_server.model_set import ModelSpec
+from adclick.serving.model_server.version_status import VersionStatus
+from adclick.serving.model_server.waiting import finished
 
 Array = np.ndarray[Any, Any]
 #: By signature, the type and the rank of each input.
@@ -189,7 +189,7 @@ class GrpcBackend:
         """As `Backend.run_all`."""
         from tensorflow_serving.apis import predict_pb2
 
-        from serving.model_server.tensor_proto import array_from_proto, proto_from_array
+        from adclick.serving.model_server.tensor_proto import array_from_proto, proto_from_array
 
         request = predict_pb2.PredictRequest(output_filter=outputs)
         self._fill(request.model_spec, version, None)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from schema.errors import ConfigError
-from serving.command_line import run_command_line
-from serving.errors import ServingError
-from serving.foreground import settle, stopping_on_signals
-from serving.script import run_script
+from adclick.schema.errors import ConfigError
+from adclick.serving.command_line import run_command_line
+from adclick.serving.errors import ServingError
+from adclick.serving.foreground import settle, stopping_on_signals
+from adclick.serving.script import run_script
 
 if TYPE_CHECKING:
-    from serving.gateway.pipeline_runs import PipelineRuns
+    from adclick.serving.gateway.pipeline_runs import PipelineRuns
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def serve(
 ) -> None:
     """Answer "will this user click this ad?" from a push directory, loading each new version as it appears."""
     if models_only:
-        from serving.model_server.command import main as model_server_main
+        from adclick.serving.model_server.command import main as model_server_main
 
         raise typer.Exit(model_server_main(context.args))
     if context.args:
@@ -111,7 +111,7 @@ def run_serve(
         ServingError: A port is in use, or the models cannot be served.
     """
     # With the settings come libraries that no other command needs.
-    from serving.gateway.settings import GatewaySettings, load_settings
+    from adclick.serving.gateway.settings import GatewaySettings, load_settings
 
     try:
         settings = load_settings(gateway_config) if gateway_config is not None else GatewaySettings()
@@ -132,10 +132,10 @@ def run_serve(
     _log_to_streams()
     # TensorFlow's import takes seconds, and speaks: not before the options are known to be right.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from serving.gateway.server import running_gateway
-    from serving.model_server.configuration import BatchingOptions, ModelConfig
-    from serving.model_server.dataplane import ServerOptions
-    from serving.model_server.server import Endpoints, create_model_server, listening
+    from adclick.serving.gateway.server import running_gateway
+    from adclick.serving.model_server.configuration import BatchingOptions, ModelConfig
+    from adclick.serving.model_server.dataplane import ServerOptions
+    from adclick.serving.model_server.server import Endpoints, create_model_server, listening
 
     gateway_port, rest_port, grpc_port = ports
     with ExitStack() as stack:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.gateway.errors import GatewayError, invalid
-from serving.gateway.fields import UNSET, Base64
-from serving.gateway.settings import CreativeSettings
-from storage.bucket import is_bucket_address
-from storage.bucket import read as read_object
+from adclick.serving.gateway.errors import GatewayError, invalid
+from adclick.serving.gateway.fields import UNSET, Base64
+from adclick.serving.gateway.settings import CreativeSettings
+from adclick.storage.bucket import is_bucket_address
+from adclick.storage.bucket import read as read_object
 
 Embedding = np.ndarray[Any, Any]
 #: Embeds images given by key or bytes; returns float32 [images, width].
@@ -204,7 +204,7 @@ class CreativeStore:
         return checked
 
     def _checked(self, encoded: bytes) -> Resolved:
-        from models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
+        from adclick.models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
 
         key = hashlib.sha256(encoded).hexdigest()[:_KEY_DIGITS].encode()
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from serving.gateway.device_state import REFUSAL_REASONS, TYPES, DeviceState, number_of
+from adclick.serving.gateway.device_state import REFUSAL_REASONS, TYPES, DeviceState, number_of
 
 _PREFIX = "adclick_edge_"
 #: Gauges of the last heartbeat, and what they mean.

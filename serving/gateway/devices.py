@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.errors import InvalidArgumentError
-from serving.gateway.device_state import DeviceState, Report, is_heartbeat
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.gateway.device_state import DeviceState, Report, is_heartbeat
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS reports (

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serving.errors import Code, ServingError
+from adclick.serving.errors import Code, ServingError
 
 logger = logging.getLogger(__name__)
 

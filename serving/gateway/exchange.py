@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
-from serving.gateway.sessions import Session
-from serving.gateway.snapshot import Snapshot
+from adclick.serving.gateway.sessions import Session
+from adclick.serving.gateway.snapshot import Snapshot
 
 _KEY = "adclick.exchange"
 

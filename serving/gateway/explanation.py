@@ -46,7 +46,7 @@ def overlay(encoded: bytes, heat: Array) -> bytes:
     """
     from PIL import Image
 
-    from models.images import open_upright
+    from adclick.models.images import open_upright
 
     picture = open_upright(encoded).convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")

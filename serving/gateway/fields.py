@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from schema.feature_table import FeatureTable
-from serving.gateway.errors import GatewayError, invalid
-from serving.gateway.settings import LimitSettings
+from adclick.schema.feature_table import FeatureTable
+from adclick.serving.gateway.errors import GatewayError, invalid
+from adclick.serving.gateway.settings import LimitSettings
 
 Array = np.ndarray[Any, Any]
 UNSET = msgspec.UNSET

@@ -10,27 +10,27 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.errors import InvalidArgumentError
-from serving.gateway.audience import AudienceScorer
-from serving.gateway.backends import Backend
-from serving.gateway.device_metrics import DeviceMetrics
-from serving.gateway.device_state import DeviceState
-from serving.gateway.devices import DeviceReports
-from serving.gateway.embedding import ImageEmbedder
-from serving.gateway.exchange import Exchange
-from serving.gateway.fields import RequestForm
-from serving.gateway.held_out import HeldOutRows
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.pipeline_runs import PipelineRuns
-from serving.gateway.reload import Reloader
-from serving.gateway.scoring import Scored, Scorer
-from serving.gateway.security import read_hash_key
-from serving.gateway.sessions import Sessions
-from serving.gateway.settings import GatewaySettings
-from serving.gateway.shadow import Shadow
-from serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
-from serving.gateway.telemetry import Telemetry
-from serving.gateway.traffic import Traffic
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.gateway.audience import AudienceScorer
+from adclick.serving.gateway.backends import Backend
+from adclick.serving.gateway.device_metrics import DeviceMetrics
+from adclick.serving.gateway.device_state import DeviceState
+from adclick.serving.gateway.devices import DeviceReports
+from adclick.serving.gateway.embedding import ImageEmbedder
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.fields import RequestForm
+from adclick.serving.gateway.held_out import HeldOutRows
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.pipeline_runs import PipelineRuns
+from adclick.serving.gateway.reload import Reloader
+from adclick.serving.gateway.scoring import Scored, Scorer
+from adclick.serving.gateway.security import read_hash_key
+from adclick.serving.gateway.sessions import Sessions
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.gateway.shadow import Shadow
+from adclick.serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
+from adclick.serving.gateway.telemetry import Telemetry
+from adclick.serving.gateway.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 

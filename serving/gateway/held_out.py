@@ -8,10 +8,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from models.held_out import HELD_OUT_FILE, HeldOut
-from serving.gateway.fields import RequestForm
-from serving.gateway.served import ServedModel, content_of, extra_path
-from serving.gateway.settings import LimitSettings
+from adclick.models.held_out import HELD_OUT_FILE, HeldOut
+from adclick.serving.gateway.fields import RequestForm
+from adclick.serving.gateway.served import ServedModel, content_of, extra_path
+from adclick.serving.gateway.settings import LimitSettings
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from serving.gateway.retries import ANSWERED, FAILED, REFUSED
+from adclick.serving.gateway.retries import ANSWERED, FAILED, REFUSED
 
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 

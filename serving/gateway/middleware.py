@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.gateway.errors import GatewayError, overloaded
-from serving.gateway.exchange import Exchange, begin, exchange_of
-from serving.gateway.gateway import Gateway
-from serving.gateway.security import authenticate, authenticate_device
-from serving.gateway.sessions import Sessions, check_token
+from adclick.serving.gateway.errors import GatewayError, overloaded
+from adclick.serving.gateway.exchange import Exchange, begin, exchange_of
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.security import authenticate, authenticate_device
+from adclick.serving.gateway.sessions import Sessions, check_token
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint
-from serving.gateway.errors import Error
-from serving.gateway.fields import RequestForm
+from adclick.serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint
+from adclick.serving.gateway.errors import Error
+from adclick.serving.gateway.fields import RequestForm
 
 _REFERENCE = "#/components/schemas/{name}"
 

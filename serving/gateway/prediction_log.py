@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.security import keyed_hash
-from serving.gateway.settings import LogSettings
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.security import keyed_hash
+from adclick.serving.gateway.settings import LogSettings
 
 logger = logging.getLogger(__name__)
 

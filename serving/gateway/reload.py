@@ -8,11 +8,11 @@ import logging
 import time
 from pathlib import Path
 
-from serving.errors import ServingError
-from serving.gateway.backends import Backend
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.settings import RELOADABLE, GatewaySettings, load_settings
-from serving.gateway.snapshot import Keys, Snapshot, Snapshots, next_snapshot, read_keys
+from adclick.serving.errors import ServingError
+from adclick.serving.gateway.backends import Backend
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.settings import RELOADABLE, GatewaySettings, load_settings
+from adclick.serving.gateway.snapshot import Keys, Snapshot, Snapshots, next_snapshot, read_keys
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from serving.errors import Code, ServingError
+from adclick.serving.errors import Code, ServingError
 
 Result = TypeVar("Result")
 

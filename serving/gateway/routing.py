@@ -6,7 +6,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from serving.gateway.settings import RoutingSettings
+from adclick.serving.gateway.settings import RoutingSettings
 
 
 @dataclass(frozen=True)

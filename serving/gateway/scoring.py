@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import Code, ServingError
-from serving.gateway.backends import Backend
-from serving.gateway.embedding import ImageEmbedder
-from serving.gateway.errors import GatewayError, no_probability, refusal_of
-from serving.gateway.fields import RequestForm
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.routing import Target
-from serving.gateway.served import CLICK_PROBABILITY, SCORE, SERVING_DEFAULT, ServedModel
-from serving.gateway.snapshot import Snapshot
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.gateway.backends import Backend
+from adclick.serving.gateway.embedding import ImageEmbedder
+from adclick.serving.gateway.errors import GatewayError, no_probability, refusal_of
+from adclick.serving.gateway.fields import RequestForm
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.routing import Target
+from adclick.serving.gateway.served import CLICK_PROBABILITY, SCORE, SERVING_DEFAULT, ServedModel
+from adclick.serving.gateway.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from serving.errors import InvalidArgumentError, NotFoundError
-from serving.gateway.errors import GatewayError
+from adclick.serving.errors import InvalidArgumentError, NotFoundError
+from adclick.serving.gateway.errors import GatewayError
 
 _PREFIX = "adclick_"
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}) (?P<digest>[0-9a-f]{64})")

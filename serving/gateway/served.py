@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from schema.feature_table import FeatureTable, Text, parse_feature_table
-from serving.errors import ServingError
-from serving.gateway.backends import Backend
-from serving.gateway.errors import no_model
-from serving.gateway.fields import RequestForm, fields_of
-from serving.gateway.routing import Target
-from serving.gateway.settings import LimitSettings
-from storage import bucket
-from storage.bucket import is_bucket_address
+from adclick.schema.feature_table import FeatureTable, Text, parse_feature_table
+from adclick.serving.errors import ServingError
+from adclick.serving.gateway.backends import Backend
+from adclick.serving.gateway.errors import no_model
+from adclick.serving.gateway.fields import RequestForm, fields_of
+from adclick.serving.gateway.routing import Target
+from adclick.serving.gateway.settings import LimitSettings
+from adclick.storage import bucket
+from adclick.storage.bucket import is_bucket_address
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.errors import InvalidArgumentError
-from serving.gateway.app import create_app
-from serving.gateway.backends import create_backend
-from serving.gateway.gateway import Gateway
-from serving.gateway.pipeline_runs import PipelineRuns
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.dataplane import ModelServer
-from serving.model_server.server import address_of, answering, listen
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.gateway.app import create_app
+from adclick.serving.gateway.backends import create_backend
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.pipeline_runs import PipelineRuns
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.dataplane import ModelServer
+from adclick.serving.model_server.server import address_of, answering, listen
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
-from serving.gateway.errors import GatewayError
+from adclick.serving.gateway.errors import GatewayError
 
 COOKIE = "adclick_session"
 TOKEN_HEADER = "x-csrf-token"

@@ -9,8 +9,8 @@ import yaml
 from limits import parse_many
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from schema.model_name import DEFAULT_MODEL_NAME
-from serving.errors import InvalidArgumentError, NotFoundError
+from adclick.schema.model_name import DEFAULT_MODEL_NAME
+from adclick.serving.errors import InvalidArgumentError, NotFoundError
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.scoring import Scored, Scorer
-from serving.gateway.snapshot import Snapshots
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.scoring import Scored, Scorer
+from adclick.serving.gateway.snapshot import Snapshots
 
 logger = logging.getLogger(__name__)
 

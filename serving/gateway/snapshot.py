@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from serving.gateway.backends import Backend
-from serving.gateway.creatives import CreativeMemory, CreativeStore
-from serving.gateway.routing import Router
-from serving.gateway.security import RateLimiter, read_api_keys
-from serving.gateway.served import ServedModel, ServedModels
-from serving.gateway.settings import GatewaySettings
+from adclick.serving.gateway.backends import Backend
+from adclick.serving.gateway.creatives import CreativeMemory, CreativeStore
+from adclick.serving.gateway.routing import Router
+from adclick.serving.gateway.security import RateLimiter, read_api_keys
+from adclick.serving.gateway.served import ServedModel, ServedModels
+from adclick.serving.gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ import numpy as np
 import orjson
 from starlette.types import Scope
 
-from serving.gateway.exchange import Exchange
-from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.prediction_log import Prediction, PredictionLog
-from serving.gateway.scoring import Scored
-from serving.gateway.security import keyed_hash, read_hash_key
-from serving.gateway.settings import LogSettings
-from serving.gateway.traffic import Traffic
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.metrics import GatewayMetrics
+from adclick.serving.gateway.prediction_log import Prediction, PredictionLog
+from adclick.serving.gateway.scoring import Scored
+from adclick.serving.gateway.security import keyed_hash, read_hash_key
+from adclick.serving.gateway.settings import LogSettings
+from adclick.serving.gateway.traffic import Traffic
 
 access_logger = logging.getLogger("adclick.access")
 

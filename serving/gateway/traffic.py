@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from serving.gateway.creatives import NONE, OK
+from adclick.serving.gateway.creatives import NONE, OK
 
 #: What asks a model; probes, metrics and the console itself are no traffic.
 ENDPOINTS = frozenset({"score", "score_batch", "explain"})

@@ -14,10 +14,16 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from serving.errors import DeadlineExceededError, InternalError, InvalidArgumentError, ServingError, UnavailableError
-from serving.model_server.configuration import BatchingOptions
-from serving.model_server.metrics import Metrics
-from serving.model_server.servable import Array, Servable
+from adclick.serving.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    ServingError,
+    UnavailableError,
+)
+from adclick.serving.model_server.configuration import BatchingOptions
+from adclick.serving.model_server.metrics import Metrics
+from adclick.serving.model_server.servable import Array, Servable
 
 logger = logging.getLogger(__name__)
 

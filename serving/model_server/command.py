@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
 
-from serving.script import run_script
+from adclick.serving.script import run_script
 
 #: What TensorFlow Serving exits with when its flags are wrong or it cannot start.
 _FAILED = 255
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILED
     # TensorFlow's import takes seconds, and speaks: not before the flags are known to be right.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    from serving.errors import ServingError
-    from serving.model_server.from_flags import run
+    from adclick.serving.errors import ServingError
+    from adclick.serving.model_server.from_flags import run
 
     try:
         run(flags)

@@ -14,8 +14,8 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.errors import InvalidArgumentError, NotFoundError
-from serving.model_server import protos
+from adclick.serving.errors import InvalidArgumentError, NotFoundError
+from adclick.serving.model_server import protos
 
 _PLATFORM = "tensorflow"
 _ABSOLUTE = re.compile(r"/|[a-zA-Z][0-9a-zA-Z.]*://")

@@ -14,19 +14,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from serving.errors import InternalError, InvalidArgumentError, NotFoundError, ServingError, UnimplementedError
-from serving.model_server import inference, json_answer, json_document, json_examples, json_tensor
-from serving.model_server.batching import Runner, SingleRunner, wait_for
-from serving.model_server.configuration import BatchingOptions, ModelConfig, parse_batching_options
-from serving.model_server.folders import MODEL_FILES
-from serving.model_server.lite import LITE_FILE, LiteServable
-from serving.model_server.metrics import Metrics
-from serving.model_server.model_set import LabelRules, ModelSet, ModelSpec
-from serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
-from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Call, LoadOptions, Servable, Signature
-from serving.model_server.version_status import VersionStatus
-from serving.model_server.warmup import warm_up
-from storage.local_copy import temporary_copy
+from adclick.serving.errors import InternalError, InvalidArgumentError, NotFoundError, ServingError, UnimplementedError
+from adclick.serving.model_server import inference, json_answer, json_document, json_examples, json_tensor
+from adclick.serving.model_server.batching import Runner, SingleRunner, wait_for
+from adclick.serving.model_server.configuration import BatchingOptions, ModelConfig, parse_batching_options
+from adclick.serving.model_server.folders import MODEL_FILES
+from adclick.serving.model_server.lite import LITE_FILE, LiteServable
+from adclick.serving.model_server.metrics import Metrics
+from adclick.serving.model_server.model_set import LabelRules, ModelSet, ModelSpec
+from adclick.serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
+from adclick.serving.model_server.servable import DEFAULT_SIGNATURE, Array, Call, LoadOptions, Servable, Signature
+from adclick.serving.model_server.version_status import VersionStatus
+from adclick.serving.model_server.warmup import warm_up
+from adclick.storage.local_copy import temporary_copy
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from schema.errors import AdclickError
-from storage import bucket
-from storage.bucket import is_s3_address
+from adclick.schema.errors import AdclickError
+from adclick.storage import bucket
+from adclick.storage.bucket import is_s3_address
 
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 

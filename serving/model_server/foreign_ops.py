@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-from serving.errors import NotFoundError
+from adclick.serving.errors import NotFoundError
 
 logger = logging.getLogger(__name__)
 

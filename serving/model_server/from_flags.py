@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-from serving.errors import InvalidArgumentError, ServingError
-from serving.foreground import settle, stopping_on_signals
-from serving.model_server.command import INERT
-from serving.model_server.configuration import (
+from adclick.serving.errors import InvalidArgumentError, ServingError
+from adclick.serving.foreground import settle, stopping_on_signals
+from adclick.serving.model_server.command import INERT
+from adclick.serving.model_server.configuration import (
     BatchingOptions,
     ModelConfig,
     check_base_path,
@@ -24,11 +24,11 @@ from serving.model_server.configuration import (
     read_ssl_options,
     read_text_proto,
 )
-from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.grpc_services import GrpcOptions
-from serving.model_server.repository import RetryPolicy
-from serving.model_server.servable import LoadOptions
-from serving.model_server.server import Endpoints, create_model_server, listening
+from adclick.serving.model_server.dataplane import ModelServer, ServerOptions
+from adclick.serving.model_server.grpc_services import GrpcOptions
+from adclick.serving.model_server.repository import RetryPolicy
+from adclick.serving.model_server.servable import LoadOptions
+from adclick.serving.model_server.server import Endpoints, create_model_server, listening
 
 logger = logging.getLogger(__name__)
 

@@ -22,12 +22,12 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.errors import Code, InvalidArgumentError, ServingError, UnavailableError
-from serving.model_server.configuration import SslOptions, model_configs
-from serving.model_server.dataplane import ModelServer, model_spec
-from serving.model_server.profiling import add_profiler_service
-from serving.model_server.servable import DEFAULT_SIGNATURE
-from serving.model_server.tensor_proto import array_from_proto, proto_from_array
+from adclick.serving.errors import Code, InvalidArgumentError, ServingError, UnavailableError
+from adclick.serving.model_server.configuration import SslOptions, model_configs
+from adclick.serving.model_server.dataplane import ModelServer, model_spec
+from adclick.serving.model_server.profiling import add_profiler_service
+from adclick.serving.model_server.servable import DEFAULT_SIGNATURE
+from adclick.serving.model_server.tensor_proto import array_from_proto, proto_from_array
 
 logger = logging.getLogger(__name__)
 

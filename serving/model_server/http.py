@@ -12,18 +12,18 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from serving.compatibility import message_with_all_fields
-from serving.errors import (
+from adclick.serving.compatibility import message_with_all_fields
+from adclick.serving.errors import (
     Code,
     InvalidArgumentError,
     ServingError,
     UnavailableError,
 )
-from serving.model_server.dataplane import ModelMetadata, ModelServer
-from serving.model_server.json_answer import error_json
-from serving.model_server.model_set import ModelSpec
-from serving.model_server.version_status import VersionStatus
-from serving.model_server.waiting import finished
+from adclick.serving.model_server.dataplane import ModelMetadata, ModelServer
+from adclick.serving.model_server.json_answer import error_json
+from adclick.serving.model_server.model_set import ModelSpec
+from adclick.serving.model_server.version_status import VersionStatus
+from adclick.serving.model_server.waiting import finished
 
 logger = logging.getLogger(__name__)
 

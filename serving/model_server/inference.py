@@ -15,8 +15,8 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
-from serving.errors import InvalidArgumentError, UnimplementedError
-from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable, type_name
+from adclick.serving.errors import InvalidArgumentError, UnimplementedError
+from adclick.serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable, type_name
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidArgumentError
-from serving.model_server.json_tensor import Format
-from serving.model_server.json_text import decimals, quoted
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.model_server.json_tensor import Format
+from adclick.serving.model_server.json_text import decimals, quoted
 
 Array = np.ndarray[Any, Any]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import orjson
 
-from serving.errors import InvalidArgumentError
-from serving.model_server.json_fault import first_fault
-from serving.model_server.json_text import debug_text
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.model_server.json_fault import first_fault
+from adclick.serving.model_server.json_text import debug_text
 
 # A JSON value as Python reads it. Its lists nest to any depth.
 Json = Any

@@ -9,8 +9,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import input_pb2
 
-from serving.errors import InvalidArgumentError
-from serving.model_server.json_document import (
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.model_server.json_document import (
     DoubledObject,
     Json,
     decode_base64,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidArgumentError, ServingError, UnimplementedError
-from serving.model_server.json_document import (
+from adclick.serving.errors import InvalidArgumentError, ServingError, UnimplementedError
+from adclick.serving.model_server.json_document import (
     Json,
     decode_base64,
     encode_text,
@@ -22,7 +22,7 @@ from serving.model_server.json_document import (
     is_base64,
     kind_of,
 )
-from serving.model_server.json_text import debug_text
+from adclick.serving.model_server.json_text import debug_text
 
 Array = np.ndarray[Any, Any]
 

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.errors import InternalError, InvalidArgumentError
-from serving.model_server.inference import PREDICT
-from serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable
+from adclick.serving.errors import InternalError, InvalidArgumentError
+from adclick.serving.model_server.inference import PREDICT
+from adclick.serving.model_server.servable import DEFAULT_SIGNATURE, Array, Servable
 
 LITE_FILE = "model.tflite"
 #: Where a converter keeps a model's `SignatureDef`s.

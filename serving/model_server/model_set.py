@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from serving.errors import (
+from adclick.serving.errors import (
     Code,
     DeadlineExceededError,
     FailedPreconditionError,
@@ -17,9 +17,9 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
-from serving.model_server.configuration import ModelConfig
-from serving.model_server.repository import LoadedVersion, ModelRepository
-from serving.model_server.version_status import State, VersionStatus
+from adclick.serving.model_server.configuration import ModelConfig
+from adclick.serving.model_server.repository import LoadedVersion, ModelRepository
+from adclick.serving.model_server.version_status import State, VersionStatus
 
 #: How often a caller that waits for a model is asked whether it still does, in seconds.
 _PATIENCE_SECONDS = 0.5

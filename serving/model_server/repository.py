@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
-from serving.errors import Code, NotFoundError, ServingError, UnavailableError
-from serving.model_server.configuration import ModelConfig
-from serving.model_server.folders import (
+from adclick.serving.errors import Code, NotFoundError, ServingError, UnavailableError
+from adclick.serving.model_server.configuration import ModelConfig
+from adclick.serving.model_server.folders import (
     MODEL_FILES,
     Fingerprint,
     VersionFolder,
@@ -21,8 +21,8 @@ from serving.model_server.folders import (
     fingerprint,
     list_versions,
 )
-from serving.model_server.servable import Servable
-from serving.model_server.version_status import State, VersionStatus
+from adclick.serving.model_server.servable import Servable
+from adclick.serving.model_server.version_status import State, VersionStatus
 
 logger = logging.getLogger(__name__)
 

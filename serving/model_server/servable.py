@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import RunOptions
 from tensorflow.python.client import pywrap_tf_session
 
-from serving.errors import (
+from adclick.serving.errors import (
     Code,
     DataLossError,
     FailedPreconditionError,
@@ -23,11 +23,11 @@ from serving.errors import (
     NotFoundError,
     ServingError,
 )
-from serving.model_server.configuration import BatchingOptions
-from serving.model_server.folders import MODEL_FILES
-from serving.model_server.foreign_ops import with_foreign_ops
-from serving.model_server.tensor_proto import array_from_proto
-from storage.literal_path import literal_path
+from adclick.serving.model_server.configuration import BatchingOptions
+from adclick.serving.model_server.folders import MODEL_FILES
+from adclick.serving.model_server.foreign_ops import with_foreign_ops
+from adclick.serving.model_server.tensor_proto import array_from_proto
+from adclick.storage.literal_path import literal_path
 
 DEFAULT_SIGNATURE = "serving_default"
 #: Gradients take seconds to make ready, and explanations are asked for seldom.

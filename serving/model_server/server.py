@@ -17,15 +17,15 @@ from typing import Any
 import grpc
 import uvicorn
 
-from schema.model_name import DEFAULT_MODEL_NAME
-from serving.errors import UnavailableError
-from serving.foreground import settle, stopping_on_signals
-from serving.model_server.batching import BatchingRunner, Runner, SingleRunner
-from serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
-from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.grpc_services import GrpcOptions, create_server
-from serving.model_server.http import create_app
-from serving.model_server.metrics import Metrics
+from adclick.schema.model_name import DEFAULT_MODEL_NAME
+from adclick.serving.errors import UnavailableError
+from adclick.serving.foreground import settle, stopping_on_signals
+from adclick.serving.model_server.batching import BatchingRunner, Runner, SingleRunner
+from adclick.serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
+from adclick.serving.model_server.dataplane import ModelServer, ServerOptions
+from adclick.serving.model_server.grpc_services import GrpcOptions, create_server
+from adclick.serving.model_server.http import create_app
+from adclick.serving.model_server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.errors import InvalidArgumentError
+from adclick.serving.errors import InvalidArgumentError
 
 Array = np.ndarray[Any, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from serving.errors import Code
+from adclick.serving.errors import Code
 
 
 class State(Enum):

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
-from serving.errors import DeadlineExceededError
+from adclick.serving.errors import DeadlineExceededError
 
 Result = TypeVar("Result")
 

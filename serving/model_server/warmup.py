@@ -11,11 +11,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.errors import DataLossError, InvalidArgumentError, ServingError, UnimplementedError
-from serving.model_server import inference
-from serving.model_server.metrics import Metrics
-from serving.model_server.servable import DEFAULT_SIGNATURE, Servable
-from serving.model_server.tensor_proto import array_from_proto
+from adclick.serving.errors import DataLossError, InvalidArgumentError, ServingError, UnimplementedError
+from adclick.serving.model_server import inference
+from adclick.serving.model_server.metrics import Metrics
+from adclick.serving.model_server.servable import DEFAULT_SIGNATURE, Servable
+from adclick.serving.model_server.tensor_proto import array_from_proto
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stream.clicks import Evidence
-from stream.events import iso_time, microseconds_since_1970
+from adclick.stream.clicks import Evidence
+from adclick.stream.events import iso_time, microseconds_since_1970
 
 State = Literal["open", "closed"]
 

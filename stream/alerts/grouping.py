@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from schema.times import microseconds_of
-from stream.alerts.alert import Alert, alert_id
-from stream.clicks import Click, Evidence, ScoredClick
-from stream.settings import AlertsSettings
-from stream.state.store import StateStore
+from adclick.schema.times import microseconds_of
+from adclick.stream.alerts.alert import Alert, alert_id
+from adclick.stream.clicks import Click, Evidence, ScoredClick
+from adclick.stream.settings import AlertsSettings
+from adclick.stream.state.store import StateStore
 
 #: Keys of the store that are an entity's; those of features begin with other bytes.
 _PREFIX = b"\xffalert\x00"

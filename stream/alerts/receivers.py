@@ -19,9 +19,9 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from schema.errors import ConfigError
-from schema.times import microseconds_of
-from stream.settings import AlertmanagerSettings, AlertsSettings, WebhookSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.times import microseconds_of
+from adclick.stream.settings import AlertmanagerSettings, AlertsSettings, WebhookSettings
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from stream.features.feature import Add, Fields, State, Value, WindowFeature
-from stream.features.tiles import tiles_of, window_in_words
+from adclick.stream.features.feature import Add, Fields, State, Value, WindowFeature
+from adclick.stream.features.tiles import tiles_of, window_in_words
 
 
 class Distinct(WindowFeature):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from schema.times import microseconds_of
+from adclick.schema.times import microseconds_of
 
 #: The fields of an event by name.
 Fields = Mapping[str, str | float]

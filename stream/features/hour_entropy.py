@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from stream.features.feature import Add, Fields, State, Value, WindowFeature
-from stream.features.tiles import gone_tiles, tiles_of, window_in_words
+from adclick.stream.features.feature import Add, Fields, State, Value, WindowFeature
+from adclick.stream.features.tiles import gone_tiles, tiles_of, window_in_words
 
 _HOUR = 3_600_000_000
 

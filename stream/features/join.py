@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stream.features.feature import SECONDS_TO_CLICK, Fields
+from adclick.stream.features.feature import SECONDS_TO_CLICK, Fields
 
 
 class ImpressionJoin:

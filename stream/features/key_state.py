@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from stream.features.feature import Feature, Fields
-from stream.features.tiles import tiles_of
+from adclick.stream.features.feature import Feature, Fields
+from adclick.stream.features.tiles import tiles_of
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder()

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stream.features.count import Count
-from stream.features.distinct import Distinct
-from stream.features.feature import Feature
-from stream.features.hour_entropy import HourEntropy
-from stream.features.share_with_impression import ShareWithImpression
-from stream.features.sums import Mean, Sum
-from stream.features.time_since_last import TimeSinceLast
-from stream.features.time_to_click import TimeToClick
+from adclick.stream.features.count import Count
+from adclick.stream.features.distinct import Distinct
+from adclick.stream.features.feature import Feature
+from adclick.stream.features.hour_entropy import HourEntropy
+from adclick.stream.features.share_with_impression import ShareWithImpression
+from adclick.stream.features.sums import Mean, Sum
+from adclick.stream.features.time_since_last import TimeSinceLast
+from adclick.stream.features.time_to_click import TimeToClick
 
 KINDS: tuple[type[Feature], ...] = (
     Count,

@@ -6,15 +6,15 @@ import hashlib
 from collections import Counter
 from typing import Any
 
-from schema.errors import ConfigError
-from stream.events import Event
-from stream.features.distinct import Distinct
-from stream.features.feature import SECONDS_TO_CLICK
-from stream.features.join import ImpressionJoin
-from stream.features.key_state import features_by_key, key_bytes, last_touched, state_bytes, state_from_bytes
-from stream.features.time_to_click import TimeToClick
-from stream.settings import StreamSettings
-from stream.state.store import StateStore
+from adclick.schema.errors import ConfigError
+from adclick.stream.events import Event
+from adclick.stream.features.distinct import Distinct
+from adclick.stream.features.feature import SECONDS_TO_CLICK
+from adclick.stream.features.join import ImpressionJoin
+from adclick.stream.features.key_state import features_by_key, key_bytes, last_touched, state_bytes, state_from_bytes
+from adclick.stream.features.time_to_click import TimeToClick
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.store import StateStore
 
 # Behind all keys of features, whose numbers are small.
 _DECLARATION = b"\xff\xffdeclaration"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stream.features.feature import in_words
-from stream.features.join import ImpressionJoin
-from stream.features.key_state import features_by_key
-from stream.features.time_to_click import TimeToClick
-from stream.settings import StreamSettings
+from adclick.stream.features.feature import in_words
+from adclick.stream.features.join import ImpressionJoin
+from adclick.stream.features.key_state import features_by_key
+from adclick.stream.features.time_to_click import TimeToClick
+from adclick.stream.settings import StreamSettings
 
 
 def plan(settings: StreamSettings) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stream.features.feature import SECONDS_TO_CLICK, Add, Fields, State, Value, WindowFeature
-from stream.features.tiles import gone_tiles, tiles_of, window_in_words
+from adclick.stream.features.feature import SECONDS_TO_CLICK, Add, Fields, State, Value, WindowFeature
+from adclick.stream.features.tiles import gone_tiles, tiles_of, window_in_words
 
 
 class ShareWithImpression(WindowFeature):

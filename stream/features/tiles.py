@@ -5,7 +5,7 @@ As in Chronon's and Tecton's aggregations; what is looked at is the same however
 
 from __future__ import annotations
 
-from stream.features.feature import State, in_words
+from adclick.stream.features.feature import State, in_words
 
 #: A window has at most so many tiles.
 TILES = 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stream.features.feature import Add, Fields, State, Value, WindowFeature
+from adclick.stream.features.feature import Add, Fields, State, Value, WindowFeature
 
 
 class TimeSinceLast(WindowFeature):

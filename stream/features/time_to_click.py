@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stream.features.feature import Feature
+from adclick.stream.features.feature import Feature
 
 
 class TimeToClick(Feature):

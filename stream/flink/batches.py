@@ -15,13 +15,13 @@ from zlib import crc32
 
 import msgspec
 
-from stream.clicks import Click, featured_bytes
-from stream.events import Event
-from stream.features.feature import SECONDS_TO_CLICK
-from stream.features.join import ImpressionJoin
-from stream.features.key_state import features_by_key, key_bytes, state_bytes, state_from_bytes
-from stream.features.time_to_click import TimeToClick
-from stream.settings import StreamSettings
+from adclick.stream.clicks import Click, featured_bytes
+from adclick.stream.events import Event
+from adclick.stream.features.feature import SECONDS_TO_CLICK
+from adclick.stream.features.join import ImpressionJoin
+from adclick.stream.features.key_state import features_by_key, key_bytes, state_bytes, state_from_bytes
+from adclick.stream.features.time_to_click import TimeToClick
+from adclick.stream.settings import StreamSettings
 
 #: Into so many buckets keys are parted, by a checksum. More than tasks, that these get about the same; few, since each
 #: bucket's state is written by a request of its own.

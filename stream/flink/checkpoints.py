@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from schema.errors import ConfigError
-from storage import filesystem
-from stream.settings import StreamSettings
+from adclick.schema.errors import ConfigError
+from adclick.storage import filesystem
+from adclick.stream.settings import StreamSettings
 
 
 def checkpoint_folder(settings: StreamSettings, default: Path) -> str:
@@ -40,10 +40,10 @@ def check_beginning(settings: StreamSettings, folder: str, topics: list[str]) ->
         ConfigError: It is not.
         BrokerUnreachable: The broker does not answer.
     """
-    from stream.flink.job import consumer_group
-    from stream.kafka.topics import partitions_of
-    from stream.metrics import StreamMetrics
-    from stream.stages.reading import PartitionReader
+    from adclick.stream.flink.job import consumer_group
+    from adclick.stream.kafka.topics import partitions_of
+    from adclick.stream.metrics import StreamMetrics
+    from adclick.stream.stages.reading import PartitionReader
 
     group = consumer_group(settings)
     reader = PartitionReader(settings.kafka, group, partitions_of(settings.kafka, topics), StreamMetrics())

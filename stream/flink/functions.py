@@ -15,10 +15,10 @@ from pyflink.datastream import OutputTag
 from pyflink.datastream.functions import KeyedProcessFunction, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapState, MapStateDescriptor, StateTtlConfig, ValueStateDescriptor
 
-from schema.feature_table import FeatureTable
-from stream.columns import readers_of
-from stream.events import Channel, Event, Kind, RejectedEvent
-from stream.flink.batches import (
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.columns import readers_of
+from adclick.stream.events import Channel, Event, Kind, RejectedEvent
+from adclick.stream.flink.batches import (
     MOST_CACHED,
     Batch,
     Batches,
@@ -27,11 +27,11 @@ from stream.flink.batches import (
     event_bytes,
     event_from_bytes,
 )
-from stream.flink.silence import EndsOfPartitions, Silence, ends_by_broker
-from stream.kafka.connection import consumer_options
-from stream.ordering import EventOrder
-from stream.rejection import read_event, rejected_bytes, rejection_headers
-from stream.settings import StreamSettings
+from adclick.stream.flink.silence import EndsOfPartitions, Silence, ends_by_broker
+from adclick.stream.kafka.connection import consumer_options
+from adclick.stream.ordering import EventOrder
+from adclick.stream.rejection import read_event, rejected_bytes, rejection_headers
+from adclick.stream.settings import StreamSettings
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 #: What is no event: its bytes, and the headers that go beside them, in their order.

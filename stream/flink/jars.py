@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.java import PinnedJars
+from adclick.stream.java import PinnedJars
 
 #: The version of PyFlink's package, and of the cluster that it submits to.
 FLINK_VERSION = "2.2.1"

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from stream.columns import readers_of
-from stream.events import Channel, Kind
-from stream.features.key_state import features_by_key
-from stream.flink.plan import retention
-from stream.kafka.topics import partitions_of
-from stream.settings import KafkaSettings, StreamSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.columns import readers_of
+from adclick.stream.events import Channel, Kind
+from adclick.stream.features.key_state import features_by_key
+from adclick.stream.flink.plan import retention
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.settings import KafkaSettings, StreamSettings
 
 _SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"
 _LOGIN_MODULES = {
@@ -151,7 +151,7 @@ def build(environment: Any, job: FlinkJob) -> None:
     from pyflink.table import Schema, StreamTableEnvironment, TableDescriptor
     from pyflink.table.types import DataTypes
 
-    from stream.flink import functions
+    from adclick.stream.flink import functions
 
     settings, topics = job.settings, job.settings.topics
     properties = {f"properties.{name}": value for name, value in kafka_properties(settings.kafka).items()}

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from schema.errors import AdclickError
-from stream.flink.package import flink_home
-from stream.flink.rest import ClusterUnreachable, FlinkCluster
-from stream.java import java_program
+from adclick.schema.errors import AdclickError
+from adclick.stream.flink.package import flink_home
+from adclick.stream.flink.rest import ClusterUnreachable, FlinkCluster
+from adclick.stream.java import java_program
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 30.0

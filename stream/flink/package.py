@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 
 def flink_home() -> Path:

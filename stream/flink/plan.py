@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from schema.times import microseconds_of
-from stream.features.feature import in_words
-from stream.flink.batches import BUCKETS
-from stream.settings import StreamSettings
+from adclick.schema.times import microseconds_of
+from adclick.stream.features.feature import in_words
+from adclick.stream.flink.batches import BUCKETS
+from adclick.stream.settings import StreamSettings
 
 
 def tasks(settings: StreamSettings) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from schema.errors import AdclickError, ConfigError
-from stream.flink.jars import FLINK_VERSION
+from adclick.schema.errors import AdclickError, ConfigError
+from adclick.stream.flink.jars import FLINK_VERSION
 
 _ANSWER_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2

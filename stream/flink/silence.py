@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from stream.events import Channel
+from adclick.stream.events import Channel
 
 #: Finds those of some channels, each with the offset that is to come next, that are at their end.
 AtEnd = Callable[[Mapping[Channel, int]], set[Channel]]

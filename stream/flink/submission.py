@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from schema.errors import AdclickError
-from stream.flink.jars import JARS
-from stream.flink.job import FlinkJob, build, job_name
-from stream.flink.package import flink_home
-from stream.flink.rest import FlinkCluster
-from stream.java import java_program
-from stream.settings import FlinkSettings
+from adclick.schema.errors import AdclickError
+from adclick.stream.flink.jars import JARS
+from adclick.stream.flink.job import FlinkJob, build, job_name
+from adclick.stream.flink.package import flink_home
+from adclick.stream.flink.rest import FlinkCluster
+from adclick.stream.java import java_program
+from adclick.stream.settings import FlinkSettings
 
 _MOST_CAUSES = 20
 

@@ -14,17 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import FeatureTable
-from stream.columns import click_reader, impression_reader, model_columns
-from stream.events import Event, RejectedEvent
-from stream.features.operator import FeatureOperator
-from stream.history.drop_writer import DropWriter
-from stream.history.event_files import EventFiles, find_event_files
-from stream.history.verdicts import VerdictColumns, Verdicts, read_verdict_files, read_verdict_messages
-from stream.ordering import EventOrder
-from stream.settings import StreamSettings
-from stream.state.rocksdb import RocksState
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.columns import click_reader, impression_reader, model_columns
+from adclick.stream.events import Event, RejectedEvent
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.history.drop_writer import DropWriter
+from adclick.stream.history.event_files import EventFiles, find_event_files
+from adclick.stream.history.verdicts import VerdictColumns, Verdicts, read_verdict_files, read_verdict_messages
+from adclick.stream.ordering import EventOrder
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.rocksdb import RocksState
 
 _BATCH = 2_000
 _EVENTS_PER_COMMIT = 50_000
@@ -268,7 +268,7 @@ def verdicts_of(stream: StreamSettings, features: FeatureTable) -> Verdicts | No
         read_verdict_files(verdicts, _files(history.verdicts, "verdicts"), columns)
     if topic is not None:
         # Kafka's client: most histories are of files alone.
-        from stream.stages.reading import messages_until_now
+        from adclick.stream.stages.reading import messages_until_now
 
         read_verdict_messages(verdicts, messages_until_now(stream.kafka, {topic.name}, "verdicts"), columns)
     return verdicts

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from schema.errors import ConfigError
-from stream.events import Event, iso_time
+from adclick.schema.errors import ConfigError
+from adclick.stream.events import Event, iso_time
 
 
 class DropWriter:

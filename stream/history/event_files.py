@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from schema.errors import ConfigError, DataRefused
-from stream.events import Event, EventReader, RejectedEvent
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.stream.events import Event, EventReader, RejectedEvent
 
 _FORMS = (".jsonl", ".ndjson", ".json", ".csv")
 

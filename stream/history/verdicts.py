@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from schema.errors import DataRefused
-from stream.history.event_files import csv_records, form_of, open_events
+from adclick.schema.errors import DataRefused
+from adclick.stream.history.event_files import csv_records, form_of, open_events
 
 
 @dataclass

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from schema.errors import AdclickError, ConfigError
-from stream.settings import KafkaSettings
+from adclick.schema.errors import AdclickError, ConfigError
+from adclick.stream.settings import KafkaSettings
 
 #: How long an answer of the broker is waited for where a person waits, in seconds.
 ANSWER_SECONDS = 30.0

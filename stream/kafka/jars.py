@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.java import PinnedJars
+from adclick.stream.java import PinnedJars
 
 KAFKA_VERSION = "4.3.1"
 

@@ -17,9 +17,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from schema.errors import AdclickError
-from stream.java import java_program
-from stream.kafka.jars import JARS
+from adclick.schema.errors import AdclickError
+from adclick.stream.java import java_program
+from adclick.stream.kafka.jars import JARS
 
 _START_SECONDS = 120
 _STOP_SECONDS = 30

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schema.errors import ConfigError
-from schema.times import microseconds_of
-from stream.kafka.connection import ANSWER_SECONDS, Administration, error_text
-from stream.settings import KafkaSettings, TopicSettings, TopicsSettings
+from adclick.schema.errors import ConfigError
+from adclick.schema.times import microseconds_of
+from adclick.stream.kafka.connection import ANSWER_SECONDS, Administration, error_text
+from adclick.stream.settings import KafkaSettings, TopicSettings, TopicsSettings
 
 
 @dataclass(frozen=True)

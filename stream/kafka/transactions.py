@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from schema.errors import ConfigError
-from stream.kafka.connection import BrokerUnreachable, error_text, patiently, producer_options
-from stream.settings import KafkaSettings
+from adclick.schema.errors import ConfigError
+from adclick.stream.kafka.connection import BrokerUnreachable, error_text, patiently, producer_options
+from adclick.stream.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.sample_traffic.clicks import DAY, HOUR, SECOND, Clicks, Ints, clicks_of
-from stream.sample_traffic.population import WEBVIEW, Population, human_delay, spread
+from adclick.stream.sample_traffic.clicks import DAY, HOUR, SECOND, Clicks, Ints, clicks_of
+from adclick.stream.sample_traffic.population import WEBVIEW, Population, human_delay, spread
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stream.sample_traffic.clicks import DAY, HOUR, Clicks, Ints, clicks_of
-from stream.sample_traffic.population import BOT, Population, human_delay, spread
+from adclick.stream.sample_traffic.clicks import DAY, HOUR, Clicks, Ints, clicks_of
+from adclick.stream.sample_traffic.population import BOT, Population, human_delay, spread
 
 
 def _visits(rng: np.random.Generator, people: Population, user: Ints, kind: str, time: Ints, office: bool) -> Clicks:

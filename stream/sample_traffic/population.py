@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.sample_traffic.clicks import DAY, HOUR, SECOND, Floats, Ints
+from adclick.stream.sample_traffic.clicks import DAY, HOUR, SECOND, Floats, Ints
 
 BROWSERS = (
     "chrome_android",

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from schema.errors import ConfigError
-from stream.events import iso_time
-from stream.sample_traffic.clicks import DAY, FRAUD, KINDS, SECOND, Clicks, Ints, together
-from stream.sample_traffic.fraud import FRAUDS, NEWCOMER, Wave
-from stream.sample_traffic.honest import crawlers, flash_sales, offices, unclicked, users
-from stream.sample_traffic.population import BROWSERS, COUNTRIES, Population, draw_population
+from adclick.schema.errors import ConfigError
+from adclick.stream.events import iso_time
+from adclick.stream.sample_traffic.clicks import DAY, FRAUD, KINDS, SECOND, Clicks, Ints, together
+from adclick.stream.sample_traffic.fraud import FRAUDS, NEWCOMER, Wave
+from adclick.stream.sample_traffic.honest import crawlers, flash_sales, offices, unclicked, users
+from adclick.stream.sample_traffic.population import BROWSERS, COUNTRIES, Population, draw_population
 
 #: Marks a folder as sample traffic and says from which arguments.
 MARKER = ".adclick-sample-traffic.json"

@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from schema.errors import ConfigError
-from stream.alerts.alert import alert_bytes
-from stream.alerts.grouping import Alerts
-from stream.clicks import read_scored
-from stream.kafka.topics import partitions_of
-from stream.kafka.transactions import TransactionAborted, TransactionalProducer
-from stream.metrics import StreamMetrics
-from stream.settings import StreamSettings
-from stream.stages.reading import Partition, PartitionReader
-from stream.state.store import StateStore
+from adclick.schema.errors import ConfigError
+from adclick.stream.alerts.alert import alert_bytes
+from adclick.stream.alerts.grouping import Alerts
+from adclick.stream.clicks import read_scored
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.kafka.transactions import TransactionAborted, TransactionalProducer
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.reading import Partition, PartitionReader
+from adclick.stream.state.store import StateStore
 
 _IDLE_SECONDS = 0.1
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 
-from stream.alerts.receivers import Receiver, Undelivered
-from stream.kafka.connection import consumer_options
-from stream.metrics import StreamMetrics
-from stream.settings import StreamSettings
+from adclick.stream.alerts.receivers import Receiver, Undelivered
+from adclick.stream.kafka.connection import consumer_options
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
 

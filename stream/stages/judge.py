@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stream.clicks import Click, ScoredClick
-from stream.metrics import StreamMetrics
+from adclick.stream.clicks import Click, ScoredClick
+from adclick.stream.metrics import StreamMetrics
 
 if TYPE_CHECKING:
-    from stream.scoring import ClickScorer
+    from adclick.stream.scoring import ClickScorer
 
 
 class Judge:

@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from stream.clicks import read_click, scored_bytes
-from stream.kafka.connection import consumer_options, error_text, patiently
-from stream.kafka.topics import partitions_of
-from stream.kafka.transactions import TransactionAborted, TransactionalProducer
-from stream.metrics import StreamMetrics
-from stream.settings import StreamSettings
-from stream.stages.judge import Judge
-from stream.stages.reading import EARLIEST, Lag
+from adclick.stream.clicks import read_click, scored_bytes
+from adclick.stream.kafka.connection import consumer_options, error_text, patiently
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.kafka.transactions import TransactionAborted, TransactionalProducer
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.judge import Judge
+from adclick.stream.stages.reading import EARLIEST, Lag
 
 logger = logging.getLogger(__name__)
 

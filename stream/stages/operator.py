@@ -18,24 +18,24 @@ from typing import Any
 
 import msgspec
 
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from stream.alerts.alert import Alert, alert_bytes
-from stream.alerts.grouping import Alerts
-from stream.clicks import Click, ScoredClick, featured_bytes, scored_bytes
-from stream.columns import readers_of
-from stream.events import Event, Kind, Place, RejectedEvent
-from stream.features.operator import FeatureOperator
-from stream.history.backfill import HISTORY_POSITION
-from stream.kafka.topics import partitions_of
-from stream.kafka.transactions import TransactionAborted, TransactionalProducer
-from stream.metrics import StreamMetrics
-from stream.ordering import EventOrder
-from stream.rejection import read_event, rejected_bytes, rejection_headers
-from stream.settings import StreamSettings
-from stream.stages.judge import Judge
-from stream.stages.reading import Partition, PartitionReader
-from stream.state.store import StateStore
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.alerts.alert import Alert, alert_bytes
+from adclick.stream.alerts.grouping import Alerts
+from adclick.stream.clicks import Click, ScoredClick, featured_bytes, scored_bytes
+from adclick.stream.columns import readers_of
+from adclick.stream.events import Event, Kind, Place, RejectedEvent
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.history.backfill import HISTORY_POSITION
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.kafka.transactions import TransactionAborted, TransactionalProducer
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.ordering import EventOrder
+from adclick.stream.rejection import read_event, rejected_bytes, rejection_headers
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.judge import Judge
+from adclick.stream.stages.reading import Partition, PartitionReader
+from adclick.stream.state.store import StateStore
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from stream.kafka.connection import BrokerUnreachable, consumer_options, error_text, patiently
-from stream.kafka.topics import partitions_of
-from stream.metrics import StreamMetrics
-from stream.settings import KafkaSettings
+from adclick.stream.kafka.connection import BrokerUnreachable, consumer_options, error_text, patiently
+from adclick.stream.kafka.topics import partitions_of
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 

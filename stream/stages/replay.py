@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from schema.feature_table import FeatureTable
-from stream.clicks import Click, read_click
-from stream.columns import readers_of
-from stream.events import Event
-from stream.features.operator import FeatureOperator
-from stream.ordering import EventOrder
-from stream.settings import StreamSettings
-from stream.stages.reading import messages_until_now
-from stream.state.store import StateStore
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.clicks import Click, read_click
+from adclick.stream.columns import readers_of
+from adclick.stream.events import Event
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.ordering import EventOrder
+from adclick.stream.settings import StreamSettings
+from adclick.stream.stages.reading import messages_until_now
+from adclick.stream.state.store import StateStore
 
 _EXAMPLES = 5
 

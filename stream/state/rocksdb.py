@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schema.errors import ConfigError
+from adclick.schema.errors import ConfigError
 
 _POSITION = b"\xff\xffposition"
 _MEGABYTE = 1 << 20

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from adclick.pipeline.config.settings import load_config
+from adclick.schema.curated import check_schema, load_schema
 from benchmarks.click_log import COLUMNS, IMAGE, LABEL, MONTH, write_click_log, write_project
-from pipeline.config.settings import load_config
-from schema.curated import check_schema, load_schema
 
 ROLES = {
     "impression_id": "identifier",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from adclick.schema.feature_table import Categorical, Numeric, parse_feature_table
 from benchmarks.click_log import LABEL
 from benchmarks.columns import Run, compare, write_log
-from schema.feature_table import Categorical, Numeric, parse_feature_table
 
 
 def test_a_log_has_the_columns_that_were_asked_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adclick.schema.errors import ConfigError
 from benchmarks.prepared import Impressions, fingerprint, inputs_by_kind, order_of_content, random_split
 from benchmarks.quality import (
     LOGISTIC_REGRESSION,
@@ -22,7 +23,6 @@ from benchmarks.quality import (
     results,
     summarise,
 )
-from schema.errors import ConfigError
 
 METRICS = dict.fromkeys(
     (

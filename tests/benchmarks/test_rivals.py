@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adclick.schema.errors import AdclickError, ConfigError
 from benchmarks import rival_environment
 from benchmarks.rivals import train
-from schema.errors import AdclickError, ConfigError
 
 
 def test_vocabulary_keeps_what_was_seen_often_enough() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pipeline.runs.step_files import CONTENTS
+from adclick.pipeline.runs.step_files import CONTENTS
 from tests.cluster.proof import NODE, RUN_SECONDS, Proof, broken_csv, side_by_side
 from tests.end_to_end.harness import Project, held_out_examples
 

@@ -90,7 +90,7 @@ class Proof:
     def adclick(self, *arguments: str | Path) -> str:
         """What a command of adclick prints that runs on this machine and reaches the bucket."""
         environment = {**os.environ, **self.storage.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
-        command = [sys.executable, "-m", "pipeline.cli.app", *map(str, arguments)]
+        command = [sys.executable, "-m", "adclick", *map(str, arguments)]
         return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
 

@@ -20,18 +20,18 @@ from PIL import Image
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.component import AdExampleGen
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.drop_files import drop_fingerprint
-from components.ad_example_gen.executor import AdExampleGenExecutor
-from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
-from components.artifacts import Creatives, Quarantine
-from components.example_files import creative_files, split_files
-from components.splits import SPLITS
-from models.creatives import Creative, read_creatives
-from models.images import decode_and_resize
-from schema.errors import DataRefused
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.component import AdExampleGen
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.drop_files import drop_fingerprint
+from adclick.components.ad_example_gen.executor import AdExampleGenExecutor
+from adclick.components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from adclick.components.artifacts import Creatives, Quarantine
+from adclick.components.example_files import creative_files, split_files
+from adclick.components.splits import SPLITS
+from adclick.models.creatives import Creative, read_creatives
+from adclick.models.images import decode_and_resize
+from adclick.schema.errors import DataRefused
 
 BEAM_ARGUMENTS = ["--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner", "--sdk_container_image=none"]
 SIZE = 16

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.columns import TypedColumn, typed_column
-from schema.feature_table import Column
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.columns import TypedColumn, typed_column
+from adclick.schema.feature_table import Column
 
 MISSING = ("", "null")
 BAD = object()

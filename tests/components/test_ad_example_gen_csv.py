@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.sources.csv_records import (
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.sources.csv_records import (
     Block,
     Dialect,
     FieldError,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.chunks import (
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.chunks import (
     DropFile,
     ReadOptions,
     TypedChunk,
@@ -24,10 +24,10 @@ from components.ad_example_gen.chunks import (
     read_chunk,
     unknown_columns,
 )
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources.source import DataFile
-from schema.errors import DataRefused
-from schema.feature_table import parse_feature_table
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources.source import DataFile
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import parse_feature_table
 
 FEATURES = parse_feature_table(
     {"stadt": {"role": "categorical", "source": "Größe"}, "image": {"role": "image"}, "clicked": {"role": "label"}}

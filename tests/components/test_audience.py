@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.click_evaluator.audience import audience_rows, draw, merge_draws
-from models.held_out import AUDIENCE_ROWS
+from adclick.components.click_evaluator.audience import audience_rows, draw, merge_draws
+from adclick.models.held_out import AUDIENCE_ROWS
 from tests.models.tiny_model import FEATURES, as_example
 
 ROWS = 60_000

@@ -15,10 +15,10 @@ from google.protobuf import json_format
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from components.click_evaluator.executor import ClickEvaluatorExecutor
-from components.worker_errors import readable_worker_errors
-from models.description import THRESHOLDS_FILE, read_description, write_description
-from models.evaluation import (
+from adclick.components.click_evaluator.executor import ClickEvaluatorExecutor
+from adclick.components.worker_errors import readable_worker_errors
+from adclick.models.description import THRESHOLDS_FILE, read_description, write_description
+from adclick.models.evaluation import (
     BASELINE,
     CANDIDATE,
     CHANGE,
@@ -29,11 +29,11 @@ from models.evaluation import (
     read_refusals,
     read_undecided,
 )
-from models.held_out import HELD_OUT_FILE, HeldOut
-from models.settings import EvaluationSettings, ThresholdSettings
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from schema.errors import ModelRefused
-from serving.model_server.servable import Servable
+from adclick.models.held_out import HELD_OUT_FILE, HeldOut
+from adclick.models.settings import EvaluationSettings, ThresholdSettings
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.schema.errors import ModelRefused
+from adclick.serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, TinyModel, as_example
 
 #: The histogram of AUC: so many bins of the logit, from -16.2 to 16.2.

@@ -11,12 +11,12 @@ import tensorflow_transform as tft
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 
-from components.artifacts import FeatureAnalysis
-from components.click_statistics_gen.component import ClickStatisticsGenExecutor
-from components.click_transform.component import ClickTransformExecutor
-from models.transform_graph import TransformGraph
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from schema.curated import build_schema, write_schema
+from adclick.components.artifacts import FeatureAnalysis
+from adclick.components.click_statistics_gen.component import ClickStatisticsGenExecutor
+from adclick.components.click_transform.component import ClickTransformExecutor
+from adclick.models.transform_graph import TransformGraph
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.schema.curated import build_schema, write_schema
 from tests.models.tiny_model import FEATURES, as_example, make_creatives, make_rows
 
 ROWS = make_rows(1_200, make_creatives(4, seed=1), seed=9)

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 from tfx.types import standard_artifacts
 
-from components.artifacts import Copies
-from components.copy_detector.component import CopyDetectorExecutor, read_copies
-from components.copy_detector.copies import Part, common, copied_rows
-from components.copy_detector.report import CopyReport
-from components.copy_detector.row_hashes import ROW_HASHES, read_row_hashes, write_row_hashes
+from adclick.components.artifacts import Copies
+from adclick.components.copy_detector.component import CopyDetectorExecutor, read_copies
+from adclick.components.copy_detector.copies import Part, common, copied_rows
+from adclick.components.copy_detector.report import CopyReport
+from adclick.components.copy_detector.row_hashes import ROW_HASHES, read_row_hashes, write_row_hashes
 
 Values = npt.NDArray[np.int64]
 _RATES = np.random.default_rng(0).beta(1, 9, 1_000_003)

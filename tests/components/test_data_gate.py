@@ -10,13 +10,13 @@ import pytest
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import standard_artifacts
 
-from components.ad_example_gen.settings import IngestionSettings
-from components.artifacts import Drift
-from components.data_gate.component import DataBlessing, DataGateExecutor
-from components.data_gate.limits import IngestionCounts, notes, quarantine_refusal, refusals
-from components.drift_detector.component import DRIFT_FILE
-from components.drift_detector.distances import DriftReport, FeatureDrift
-from schema.errors import DataRefused
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.components.artifacts import Drift
+from adclick.components.data_gate.component import DataBlessing, DataGateExecutor
+from adclick.components.data_gate.limits import IngestionCounts, notes, quarantine_refusal, refusals
+from adclick.components.drift_detector.component import DRIFT_FILE
+from adclick.components.drift_detector.distances import DriftReport, FeatureDrift
+from adclick.schema.errors import DataRefused
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.drift_detector.distances import FeatureDrift, jensen_shannon, l_infinity, measure_drift
-from schema.curated import DRIFT_STOPS_RUN
+from adclick.components.drift_detector.distances import FeatureDrift, jensen_shannon, l_infinity, measure_drift
+from adclick.schema.curated import DRIFT_STOPS_RUN
 
 
 def statistics(**columns: list[object]) -> statistics_pb2.DatasetFeatureStatistics:

@@ -13,18 +13,18 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.ad_example_gen.executor import AdExampleGenExecutor
-from components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
-from components.artifacts import Creatives, FeatureAnalysis, Quarantine
-from components.click_statistics_gen.component import ClickStatisticsGenExecutor
-from components.click_trainer.component import ClickTrainerExecutor
-from components.click_transform.component import ClickTransformExecutor
-from components.example_files import evaluation_files, training_files, validation_files
-from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import record_datasets
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from schema.curated import build_schema, write_schema
-from schema.feature_table import FeatureTable
+from adclick.components.ad_example_gen.executor import AdExampleGenExecutor
+from adclick.components.ad_example_gen.settings import CsvSettings, IngestionSettings, SplitSettings
+from adclick.components.artifacts import Creatives, FeatureAnalysis, Quarantine
+from adclick.components.click_statistics_gen.component import ClickStatisticsGenExecutor
+from adclick.components.click_trainer.component import ClickTrainerExecutor
+from adclick.components.click_transform.component import ClickTransformExecutor
+from adclick.components.example_files import evaluation_files, training_files, validation_files
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.training_data import record_datasets
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.schema.curated import build_schema, write_schema
+from adclick.schema.feature_table import FeatureTable
 
 FEATURES = FeatureTable.model_validate(
     {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.ad_example_gen.missing_images import CAUSES, MissingImages
-from models.images import why_corrupt
+from adclick.components.ad_example_gen.missing_images import CAUSES, MissingImages
+from adclick.models.images import why_corrupt
 
 
 @pytest.mark.parametrize(

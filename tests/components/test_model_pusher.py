@@ -13,9 +13,9 @@ from google.protobuf import json_format
 from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 
-from components.model_pusher.component import ModelPusherExecutor, push
-from models.description import read_description
-from storage.push_directory import whole_versions
+from adclick.components.model_pusher.component import ModelPusherExecutor, push
+from adclick.models.description import read_description
+from adclick.storage.push_directory import whole_versions
 from tests.models.tiny_model import TinyModel
 
 SECONDS = 120.0

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.artifacts import Pictures
-from components.recognition.pictures import (
+from adclick.components.artifacts import Pictures
+from adclick.components.recognition.pictures import (
     LEAST_CREATIVES,
     PictureCounts,
     read_held_out,
@@ -18,9 +18,9 @@ from components.recognition.pictures import (
     read_training,
     write_pictures,
 )
-from models.creatives import OK, Creative
-from models.recognition.settings import RecognitionSettings
-from schema.errors import DataRefused
+from adclick.models.creatives import OK, Creative
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.schema.errors import DataRefused
 
 SETTINGS = RecognitionSettings(size=32, evaluation_creatives=10)
 

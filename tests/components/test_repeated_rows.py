@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.ad_example_gen.repeated_rows import IdentifiedRows, describe_conflict, find_repeated
+from adclick.components.ad_example_gen.repeated_rows import IdentifiedRows, describe_conflict, find_repeated
 
 #: Identifier, contents, time, whether it is clicked.
 Row = tuple[int, int, int, bool]

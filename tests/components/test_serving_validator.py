@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components.serving_validator.agreement import disagreements
-from components.serving_validator.warmup import write_warmup_requests
-from models.extension import pixels_as_png
-from serving.model_server.metrics import Metrics
-from serving.model_server.servable import Servable
-from serving.model_server.warmup import warm_up
+from adclick.components.serving_validator.agreement import disagreements
+from adclick.components.serving_validator.warmup import write_warmup_requests
+from adclick.models.extension import pixels_as_png
+from adclick.serving.model_server.metrics import Metrics
+from adclick.serving.model_server.servable import Servable
+from adclick.serving.model_server.warmup import warm_up
 from tests.models.tiny_model import FEATURES, TinyModel
 
 

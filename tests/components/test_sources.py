@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.chunks import (
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.chunks import (
     ReadOptions,
     TypedChunk,
     first_values,
@@ -27,14 +27,14 @@ from components.ad_example_gen.chunks import (
     plan_chunks,
     read_chunk,
 )
-from components.ad_example_gen.drop_files import list_drop
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources import SOURCES, source_of
-from components.ad_example_gen.sources.decompression import plain_size
-from components.ad_example_gen.sources.parquet_files import as_texts
-from components.ad_example_gen.sources.source import DataFile
-from schema.errors import DataRefused
-from schema.feature_table import parse_feature_table
+from adclick.components.ad_example_gen.drop_files import list_drop
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources import SOURCES, source_of
+from adclick.components.ad_example_gen.sources.decompression import plain_size
+from adclick.components.ad_example_gen.sources.parquet_files import as_texts
+from adclick.components.ad_example_gen.sources.source import DataFile
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import parse_feature_table
 
 FEATURES = parse_feature_table(
     {

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from components.ad_example_gen.settings import SplitSettings
-from components.ad_example_gen.split_times import MINUTE, SplitTimes, choose_split_times
+from adclick.components.ad_example_gen.settings import SplitSettings
+from adclick.components.ad_example_gen.split_times import MINUTE, SplitTimes, choose_split_times
 
 _ROWS_BY_MINUTE = st.dictionaries(st.integers(0, 10_000), st.integers(1, 50), max_size=40)
 _SHARE = st.floats(0.01, 0.98)

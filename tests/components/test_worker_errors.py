@@ -6,9 +6,9 @@ import traceback
 
 import pytest
 
-from components.worker_errors import readable_worker_errors
-from schema.errors import AdclickError, DataRefused
-from storage.bucket import BucketDenied, BucketUnavailable
+from adclick.components.worker_errors import readable_worker_errors
+from adclick.schema.errors import AdclickError, DataRefused
+from adclick.storage.bucket import BucketDenied, BucketUnavailable
 
 
 @pytest.mark.parametrize("kind", [DataRefused, BucketDenied, BucketUnavailable])

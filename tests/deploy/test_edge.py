@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.edge.errors import EdgeError
+from adclick.serving.edge.errors import EdgeError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_its_wheel_holds_the_runtime_alone_and_works_without_adclick(tmp_path: P
     # source, a .pth file does so, and .pth files of such a folder count not.
     (site_packages,) = clean.glob("lib/*/site-packages")
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    program = "import sys, importlib.util as find; sys.exit(find.find_spec('serving') is not None)"
+    program = "import sys, importlib.util as find; sys.exit(find.find_spec('adclick') is not None)"
     assert subprocess.run([str(clean / "bin/python"), "-c", program], cwd="/", check=False).returncode == 0
     (tmp_path / "none").write_bytes(b"none")
     done = subprocess.run(

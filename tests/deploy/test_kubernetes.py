@@ -11,8 +11,8 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli.app import app
-from schema.errors import ConfigError, DataRefused, ModelRefused
+from adclick.pipeline.cli.app import app
+from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
 from tests.deploy.conftest import DEPLOY, run_tool
 
 FOLDER = DEPLOY / "kubernetes"

@@ -7,10 +7,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from schema.times import microseconds_of
-from stream.flink.jars import FLINK_VERSION
-from stream.kafka.topics import wanted_topics
-from stream.settings import FlinkSettings, KafkaSettings, TopicsSettings
+from adclick.schema.times import microseconds_of
+from adclick.stream.flink.jars import FLINK_VERSION
+from adclick.stream.kafka.topics import wanted_topics
+from adclick.stream.settings import FlinkSettings, KafkaSettings, TopicsSettings
 from tests.deploy.conftest import DEPLOY
 from tests.deploy.test_kubernetes import VERSIONS, Manifests, assert_understood, build, may_reach, of  # noqa: F401
 

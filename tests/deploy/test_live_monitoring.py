@@ -29,7 +29,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from serving.gateway.security import create_api_key
+from adclick.serving.gateway.security import create_api_key
 from tests.deploy.conftest import DEPLOY, ROOT, documents
 from tests.deploy.test_prometheus import alerts
 from tests.models.tiny_model import TinyModel

@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from prometheus_client import CollectorRegistry
 
-from serving.gateway.device_metrics import DeviceMetrics
-from serving.gateway.device_state import DeviceState
-from stream.metrics import StreamMetrics
+from adclick.serving.gateway.device_metrics import DeviceMetrics
+from adclick.serving.gateway.device_state import DeviceState
+from adclick.stream.metrics import StreamMetrics
 from tests.deploy.conftest import DEPLOY, ROOT, assert_passes
 
 FOLDER = DEPLOY / "prometheus"

@@ -16,13 +16,13 @@ import sys
 
 #: What `run`, `predict`, `explain`, `batch-predict` and `report` load; first what sets the libraries' environment.
 _LOADED = (
-    "pipeline.cli.app",
-    "pipeline.runs.local",
-    "pipeline.runs.summary",
-    "pipeline.report.write",
-    "pipeline.prediction.single",
-    "pipeline.prediction.explanation",
-    "pipeline.prediction.batch",
+    "adclick.pipeline.cli.app",
+    "adclick.pipeline.runs.local",
+    "adclick.pipeline.runs.summary",
+    "adclick.pipeline.report.write",
+    "adclick.pipeline.prediction.single",
+    "adclick.pipeline.prediction.explanation",
+    "adclick.pipeline.prediction.batch",
 )
 _LONGEST_COMMAND = 1 << 20
 
@@ -56,7 +56,7 @@ def _become(streams: list[int], arguments: list[str], folder: str) -> None:
             os.close(stream)
         os.chdir(folder)
         sys.argv = ["adclick", *arguments]
-        importlib.import_module("pipeline.cli.app").script()
+        importlib.import_module("adclick.pipeline.cli.app").script()
     finally:
         os._exit(1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.splits import SPLITS
+from adclick.components.splits import SPLITS
 from tests.beam import job_service, worker_pool
 from tests.end_to_end.harness import ADCLICK, Project, environment, small_project
 from tests.flink import flink_cluster, job_server_jar, wait_until

@@ -16,9 +16,9 @@ import httpx
 import pytest
 import yaml
 
-from serving.client.client import ModelServerClient
-from serving.client.gateway_client import GatewayClient
-from storage import google_storage
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.client.gateway_client import GatewayClient
+from adclick.storage import google_storage
 from tests.buckets import reached
 from tests.end_to_end.harness import ADCLICK, Done, Project, adclick, environment, small_project
 from tests.end_to_end.test_life_of_a_pipeline import available, is_ready, wait_for

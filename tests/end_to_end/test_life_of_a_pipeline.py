@@ -20,10 +20,10 @@ import tensorflow as tf
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from models.held_out import AUDIENCE_ROWS, HELD_OUT_FILE, HeldOut
-from serving.client.client import ModelServerClient
-from serving.client.gateway_client import GatewayClient
-from serving.model_server.servable import Servable
+from adclick.models.held_out import AUDIENCE_ROWS, HELD_OUT_FILE, HeldOut
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.client.gateway_client import GatewayClient
+from adclick.serving.model_server.servable import Servable
 from tests.end_to_end.harness import ADCLICK, Project, adclick, environment, held_out_examples
 
 COMPONENTS = 2 * 4 + 8

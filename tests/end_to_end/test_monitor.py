@@ -18,18 +18,18 @@ import tensorflow as tf
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from models.requests import requests_from_examples
-from pipeline.config.settings import load_config
-from pipeline.monitor.command import run_monitor
-from pipeline.runs.data import held_out_files
-from pipeline.runs.record import read_records
-from pipeline.runs.traffic_findings import find_finding
-from schema.curated import load_schema, write_schema
-from schema.errors import ConfigError, DataRefused, SkewFound
-from serving.client.gateway_client import GatewayClient
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import RunningServer, running_server
+from adclick.models.requests import requests_from_examples
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.monitor.command import run_monitor
+from adclick.pipeline.runs.data import held_out_files
+from adclick.pipeline.runs.record import read_records
+from adclick.pipeline.runs.traffic_findings import find_finding
+from adclick.schema.curated import load_schema, write_schema
+from adclick.schema.errors import ConfigError, DataRefused, SkewFound
+from adclick.serving.client.gateway_client import GatewayClient
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.end_to_end.harness import Project, adclick, small_project
 
 WINDOW = 3_600

@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.export import CLICK_PROBABILITY
-from models.requests import requests_from_examples
-from pipeline.config.settings import load_config
-from pipeline.prediction.explanation import fields_of_instance
-from serving.client.client import ModelServerClient
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import running_server
+from adclick.models.export import CLICK_PROBABILITY
+from adclick.models.requests import requests_from_examples
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.prediction.explanation import fields_of_instance
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import running_server
 from tests.end_to_end.harness import Project, adclick
 from tests.names import column_names
 

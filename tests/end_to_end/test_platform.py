@@ -17,12 +17,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from pipeline.config.settings import Config, load_config
-from pipeline.monitor.baseline import load_baseline
-from pipeline.runs.step_files import POINTER
-from pipeline.targets.schedule import Schedule
-from pipeline.targets.submission import compile_run, submit_run, submit_schedule
-from pipeline.targets.window import resolve_window
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.monitor.baseline import load_baseline
+from adclick.pipeline.runs.step_files import POINTER
+from adclick.pipeline.targets.schedule import Schedule
+from adclick.pipeline.targets.submission import compile_run, submit_run, submit_schedule
+from adclick.pipeline.targets.window import resolve_window
 from tests.deploy.image_environment import make_image_environment
 from tests.end_to_end.harness import Project, adclick, held_out_examples
 from tests.gcs import running_storage

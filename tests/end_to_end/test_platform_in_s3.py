@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.runs.step_files import CONTENTS, POINTER
-from storage import s3
+from adclick.pipeline.runs.step_files import CONTENTS, POINTER
+from adclick.storage import s3
 from tests.buckets import reached
 from tests.end_to_end.harness import Project, adclick, held_out_examples
 from tests.pipeline.targets.fakes import FakeKubeflow, serving

@@ -88,7 +88,8 @@ def test_a_device_knows_the_creatives_by_the_version(project: Project, version: 
         *("--key", tmp_path / "keys" / "private.pem", "--output", tmp_path / "screens.bundle"),
     )
     assert exported.code == 0, exported.text
-    command = [sys.executable, "-m", "serving.edge.command", "check", "--bundle", str(tmp_path / "screens.bundle")]
+    device = [sys.executable, "-m", "adclick.serving.edge.command"]
+    command = [*device, "check", "--bundle", str(tmp_path / "screens.bundle")]
     checked = subprocess.run(
         [*command, "--public-key", str(tmp_path / "keys" / "public.pem"), *map(str, images)],
         capture_output=True,

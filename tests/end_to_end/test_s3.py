@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from serving.client.gateway_client import GatewayClient
-from storage import s3
+from adclick.serving.client.gateway_client import GatewayClient
+from adclick.storage import s3
 from tests.buckets import reached
 from tests.end_to_end.harness import Done, Project, adclick
 from tests.end_to_end.test_google_cloud_storage import both_servers

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.splits import EVALUATION
+from adclick.components.splits import EVALUATION
 from tests.end_to_end.harness import Project, adclick
 
 pytestmark = pytest.mark.end_to_end
@@ -49,7 +49,7 @@ def test_the_model_carries_the_thresholds_of_alerts(version: Path) -> None:
 def test_at_the_threshold_fraud_is_caught_and_the_honest_are_left_alone(project: Project, version: Path) -> None:
     import tensorflow as tf
 
-    from serving.model_server.servable import Servable
+    from adclick.serving.model_server.servable import Servable
 
     files = sorted((project.output / "pipeline_root" / "AdExampleGen-2026-10").glob(f"examples/*/Split-{EVALUATION}/*"))
     examples = [record.numpy() for record in tf.data.TFRecordDataset(list(map(str, files)))]

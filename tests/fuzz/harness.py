@@ -20,7 +20,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from pipeline.cli import app as cli
+from adclick.pipeline.cli import app as cli
 from tests.fuzz.projects import Project
 
 #: Of a run that ends well, that refuses its config or its input, its data, or its model.
@@ -188,7 +188,7 @@ def _log(folder: Path) -> str:
 
 def _check_rows(output: Path) -> None:
     """Every row of every month is an example of one split, quarantined, or a duplicate."""
-    from pipeline.runs.record import read_records
+    from adclick.pipeline.runs.record import read_records
 
     for record in read_records(str(output)):
         for drop in record.drops:
@@ -200,11 +200,11 @@ def _check_served(config: Path) -> None:
     """The pushed version answers over REST with the probabilities that the trained model was evaluated with."""
     from tfx.utils import path_utils
 
-    from components.serving_validator.agreement import disagreements
-    from models.training_data import record_datasets
-    from pipeline.config.settings import load_config
-    from pipeline.runs.data import held_out_files
-    from pipeline.runs.record import read_records
+    from adclick.components.serving_validator.agreement import disagreements
+    from adclick.models.training_data import record_datasets
+    from adclick.pipeline.config.settings import load_config
+    from adclick.pipeline.runs.data import held_out_files
+    from adclick.pipeline.runs.record import read_records
 
     settings = load_config(config)
     (record,) = read_records(settings.output)
@@ -223,8 +223,8 @@ def _forget(*, everything: bool) -> None:
 
     A run freezes what is there when it starts, libraries above all, so that to collect the rest costs little.
     """
-    if "models.loading" in sys.modules:
-        sys.modules["models.loading"].forget_models()
+    if "adclick.models.loading" in sys.modules:
+        sys.modules["adclick.models.loading"].forget_models()
     if not everything:
         gc.collect()
         return

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.adam import Adam
+from adclick.models.adam import Adam
 
 
 def test_its_steps_are_those_of_keras() -> None:

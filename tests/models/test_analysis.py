@@ -12,11 +12,11 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
+from adclick.models.analysis import Analysis, boundaries, merge, read_analysis, vocabulary, write_analysis
+from adclick.models.features import bucket_name, transformed_name
+from adclick.models.transform_graph import TransformGraph, write_transform_graph
+from adclick.schema.feature_table import parse_feature_table
 from benchmarks.stock.preprocessing import FEATURES_KEY, preprocessing_fn
-from models.analysis import Analysis, boundaries, merge, read_analysis, vocabulary, write_analysis
-from models.features import bucket_name, transformed_name
-from models.transform_graph import TransformGraph, write_transform_graph
-from schema.feature_table import parse_feature_table
 from tests.models.tiny_model import FEATURES, analysis_of, as_example, make_creatives, make_rows, schema_of
 
 ROWS = make_rows(2_000, make_creatives(4, seed=1), seed=5)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.attribution import Attribution
-from models.effects import Effects, EffectTable
-from models.features import CategoryField, InputLayout
-from models.network import ClickNetwork
-from models.requests import requests_from_examples
-from models.settings import NetworkSettings, TrainingSettings
-from schema.feature_table import parse_feature_table
-from serving.model_server.servable import Servable
+from adclick.models.attribution import Attribution
+from adclick.models.effects import Effects, EffectTable
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.network import ClickNetwork
+from adclick.models.requests import requests_from_examples
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.schema.feature_table import parse_feature_table
+from adclick.serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, TinyModel
 
 SIZES = {"a": 3, "b": 4, "c": 2}

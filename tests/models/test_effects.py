@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.effects import Effects, ascent, estimate_effects, refit_effects
+from adclick.models.effects import Effects, ascent, estimate_effects, refit_effects
 
 SIZES = [40, 6, 5, 300, 1]
 Floats = np.ndarray[Any, Any]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.evaluation import build_eval_config
-from models.settings import EvaluationSettings, ThresholdSettings
-from schema.errors import ConfigError
+from adclick.models.evaluation import build_eval_config
+from adclick.models.settings import EvaluationSettings, ThresholdSettings
+from adclick.schema.errors import ConfigError
 from tests.models.tiny_model import FEATURES
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.explanation import model_importance, permutation_importance
+from adclick.models.explanation import model_importance, permutation_importance
 from tests.models.tiny_model import FEATURES, TinyModel
 
 Array = np.ndarray[Any, Any]

@@ -13,13 +13,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.description import read_description
-from models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
-from models.extension import extend_creatives, pixels_as_png
-from models.requests import requests_from_examples
-from models.settings import NetworkSettings, TrainingSettings
-from models.trainer import train
-from serving.model_server.servable import Servable
+from adclick.models.description import read_description
+from adclick.models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
+from adclick.models.extension import extend_creatives, pixels_as_png
+from adclick.models.requests import requests_from_examples
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.trainer import train
+from adclick.serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 TOLERANCE = 1e-6

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.creatives import OK, Creative
-from models.features import CategoryField, InputLayout
-from models.fitting import Fit, fields_of_one_creative, fit, predict
-from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore
-from schema.errors import DataRefused, ModelRefused
+from adclick.models.creatives import OK, Creative
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.fitting import Fit, fields_of_one_creative, fit, predict
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.training_data import Columns, CreativeStore
+from adclick.schema.errors import DataRefused, ModelRefused
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 ADS, CREATIVES = 150, 100

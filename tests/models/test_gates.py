@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.gates import Bounds, Measurement, Verdict, clicks_to_decide, describe_undecided, judge
-from models.metrics.counts import jackknife
+from adclick.models.gates import Bounds, Measurement, Verdict, clicks_to_decide, describe_undecided, judge
+from adclick.models.metrics.counts import jackknife
 
 FREEDOM = 19
 

@@ -7,8 +7,8 @@ import gzip
 import numpy as np
 import pytest
 
-from models.held_out import QUANTILE_SHARES, Estimate, HeldOut, place_among
-from models.metrics.counts import FOLDS, count, quantiles
+from adclick.models.held_out import QUANTILE_SHARES, Estimate, HeldOut, place_among
+from adclick.models.metrics.counts import FOLDS, count, quantiles
 
 
 def test_it_is_read_as_it_was_written() -> None:

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from models.creatives import OK, Creative
-from models.effects import Effects, estimate_effects
-from models.features import CategoryField, InputLayout
-from models.image_effects import creative_residuals, learn_image_effects
-from models.network import ClickNetwork
-from models.settings import NetworkSettings, TrainingSettings
-from models.training_data import Columns, CreativeStore
+from adclick.models.creatives import OK, Creative
+from adclick.models.effects import Effects, estimate_effects
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.image_effects import creative_residuals, learn_image_effects
+from adclick.models.network import ClickNetwork
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.training_data import Columns, CreativeStore
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 CREATIVES, SITES = 300, 5

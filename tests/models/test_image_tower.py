@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.network import build_image_tower
-from models.settings import ImageTowerSettings
-from schema.errors import ConfigError
-from serving.model_server.servable import Servable
+from adclick.models.network import build_image_tower
+from adclick.models.settings import ImageTowerSettings
+from adclick.schema.errors import ConfigError
+from adclick.serving.model_server.servable import Servable
 
 SIZE = 32
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)

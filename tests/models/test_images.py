@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models.images import CorruptImage, OversizedImage, decode_and_resize, inspect_image, to_decodable
+from adclick.models.images import CorruptImage, OversizedImage, decode_and_resize, inspect_image, to_decodable
 
 SIZE = 16
 PIXELS = 1_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from models.loading import load_model
+from adclick.models.loading import load_model
 
 
 def save(folder: Path, value: float) -> None:

@@ -16,23 +16,23 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from components.example_files import example_decoder
-from models.analysis import Analyzer, read_analysis, write_analysis
-from models.description import read_description
-from models.explanation import model_importance
-from models.export import CLICK_PROBABILITY
-from models.extension import extend_creatives
-from models.requests import requests_from_examples
-from models.scoring import Scorer
-from models.settings import TrainingSettings
-from models.trainer import train
-from models.transform_graph import write_transform_graph
-from schema.curated import build_schema
-from schema.feature_table import MultiValued, RawType
-from serving.client.client import ModelServerClient
-from serving.model_server.servable import Servable
-from serving.model_server.server import running_server
-from serving.model_server.tensor_proto import array_from_proto, proto_from_array
+from adclick.components.example_files import example_decoder
+from adclick.models.analysis import Analyzer, read_analysis, write_analysis
+from adclick.models.description import read_description
+from adclick.models.explanation import model_importance
+from adclick.models.export import CLICK_PROBABILITY
+from adclick.models.extension import extend_creatives
+from adclick.models.requests import requests_from_examples
+from adclick.models.scoring import Scorer
+from adclick.models.settings import TrainingSettings
+from adclick.models.trainer import train
+from adclick.models.transform_graph import write_transform_graph
+from adclick.schema.curated import build_schema
+from adclick.schema.feature_table import MultiValued, RawType
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.model_server.servable import Servable
+from adclick.serving.model_server.server import running_server
+from adclick.serving.model_server.tensor_proto import array_from_proto, proto_from_array
 from tests.models.tiny_model import (
     FEATURES,
     IMAGE_SIZE,

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.settings import IngestionSettings
-from models.images import decode_and_resize, open_upright, read_orientation, to_decodable
-from models.orientation import orientation
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.images import decode_and_resize, open_upright, read_orientation, to_decodable
+from adclick.models.orientation import orientation
 
 SIZE = 32
 #: How a camera that was held so stores the picture.

@@ -16,12 +16,19 @@ import pytest
 import tensorflow as tf
 from PIL import Image, features
 
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.settings import IngestionSettings
-from models.images import CorruptImage, check_whole, decode_and_resize, decode_bytes, inspect_image, scaling_ratio
-from serving.gateway.creatives import CreativeMemory, CreativeStore
-from serving.gateway.fields import Base64
-from serving.gateway.settings import CreativeSettings
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.images import (
+    CorruptImage,
+    check_whole,
+    decode_and_resize,
+    decode_bytes,
+    inspect_image,
+    scaling_ratio,
+)
+from adclick.serving.gateway.creatives import CreativeMemory, CreativeStore
+from adclick.serving.gateway.fields import Base64
+from adclick.serving.gateway.settings import CreativeSettings
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.description import read_description
-from models.export import BASELINE_LOGIT, CLICK_PROBABILITY, CONTRIBUTIONS, LOGIT, WORD_CONTRIBUTIONS, WORDS
-from models.features import TextField
-from models.requests import requests_from_examples
-from models.text import strongest_words, text_effects, tokenise, word_effects
-from models.text_effects import estimate_text_effects
-from models.text_store import TextStore
-from serving.model_server.servable import Servable
+from adclick.models.description import read_description
+from adclick.models.export import BASELINE_LOGIT, CLICK_PROBABILITY, CONTRIBUTIONS, LOGIT, WORD_CONTRIBUTIONS, WORDS
+from adclick.models.features import TextField
+from adclick.models.requests import requests_from_examples
+from adclick.models.text import strongest_words, text_effects, tokenise, word_effects
+from adclick.models.text_effects import estimate_text_effects
+from adclick.models.text_store import TextStore
+from adclick.serving.model_server.servable import Servable
 from tests.models.text_model import FEATURES, NEW, headlines, impressions, train_text_model
 
 FIELD = TextField("headline", 8_192, 20)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.features import CategoryField, InputLayout
-from models.network import CATEGORIES
-from models.trainer import TrainingData, load_training_data
-from models.training_data import Columns, CreativeStore, Hiding, batches
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.network import CATEGORIES
+from adclick.models.trainer import TrainingData, load_training_data
+from adclick.models.training_data import Columns, CreativeStore, Hiding, batches
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 ROWS = 103

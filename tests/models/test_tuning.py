@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import tuning
-from models.features import CategoryField, InputLayout
-from models.settings import ModelSettings, NetworkSettings, TrainingSettings
-from models.training_data import Columns
-from models.tuning import (
+from adclick.models import tuning
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.settings import ModelSettings, NetworkSettings, TrainingSettings
+from adclick.models.training_data import Columns
+from adclick.models.tuning import (
     Fold,
     Trial,
     TuningData,
@@ -27,7 +27,7 @@ from models.tuning import (
     settings_with,
     split_for_tuning,
 )
-from schema.feature_table import parse_feature_table
+from adclick.schema.feature_table import parse_feature_table
 
 FEATURES = parse_feature_table(
     {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.fitting import Fit
-from models.preprocessing import read_vocabularies
-from models.settings import NetworkSettings, TrainingSettings
-from models.trainer import train
+from adclick.models.fitting import Fit
+from adclick.models.preprocessing import read_vocabularies
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.trainer import train
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, NETWORK, TinyModel, as_example, transform_of
 
 #: So small a step moves nothing.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.settings import NetworkSettings, TrainingSettings
-from models.trainer import train
-from schema.feature_table import parse_feature_table
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.trainer import train
+from adclick.schema.feature_table import parse_feature_table
 from tests.models.tiny_model import as_example, transform_of
 
 Array = np.ndarray[Any, Any]

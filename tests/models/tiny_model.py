@@ -14,14 +14,14 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
-from components.example_files import example_decoder
-from models.analysis import Analysis, Analyzer
-from models.creatives import OK, Creative, write_record
-from models.requests import TENSOR_TYPES
-from models.settings import NetworkSettings, TrainingSettings
-from models.trainer import train
-from models.transform_graph import TransformGraph, write_transform_graph
-from schema.feature_table import FeatureTable, parse_feature_table
+from adclick.components.example_files import example_decoder
+from adclick.models.analysis import Analysis, Analyzer
+from adclick.models.creatives import OK, Creative, write_record
+from adclick.models.requests import TENSOR_TYPES
+from adclick.models.settings import NetworkSettings, TrainingSettings
+from adclick.models.trainer import train
+from adclick.models.transform_graph import TransformGraph, write_transform_graph
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
 
 IMAGE_SIZE = 16
 FEATURES = parse_feature_table(

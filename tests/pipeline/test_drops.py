@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components.ad_example_gen.drop_files import list_drop
-from pipeline.drops import find_drops, find_passed_over, gaps
-from schema.errors import ConfigError
+from adclick.components.ad_example_gen.drop_files import list_drop
+from adclick.pipeline.drops import find_drops, find_passed_over, gaps
+from adclick.schema.errors import ConfigError
 
 
 @pytest.fixture

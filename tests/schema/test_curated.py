@@ -15,9 +15,9 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tensorflow_transform.tf_metadata import schema_utils
 
-from schema.curated import build_schema, check_schema, load_schema, write_schema
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable, parse_feature_table
+from adclick.schema.curated import build_schema, check_schema, load_schema, write_schema
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
 
 COLUMNS: dict[str, object] = {
     "impression_id": {"role": "identifier"},

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schema.feature_table import Categorical, Ignored, MultiValued, RawType, parse_feature_table
+from adclick.schema.feature_table import Categorical, Ignored, MultiValued, RawType, parse_feature_table
 from tests.names import column_names
 
 COLUMNS: dict[str, dict[str, object]] = {

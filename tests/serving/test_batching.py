@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError, UnavailableError
-from serving.model_server.batching import BatchingRunner, SingleRunner, wait_for
-from serving.model_server.configuration import BatchingOptions
-from serving.model_server.servable import Servable
+from adclick.serving.errors import DeadlineExceededError, InvalidArgumentError, ServingError, UnavailableError
+from adclick.serving.model_server.batching import BatchingRunner, SingleRunner, wait_for
+from adclick.serving.model_server.configuration import BatchingOptions
+from adclick.serving.model_server.servable import Servable
 
 
 class Gate(tf.Module):

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serving.client.client import ModelServerClient, ModelServerError
-from serving.errors import Code
+from adclick.serving.client.client import ModelServerClient, ModelServerError
+from adclick.serving.errors import Code
 
 PREDICTIONS = (200, json.dumps({"predictions": [0.5]}).encode())
 BUSY = (503, json.dumps({"error": "try later"}).encode())

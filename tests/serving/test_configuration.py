@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serving.errors import InvalidArgumentError, NotFoundError
-from serving.model_server.configuration import (
+from adclick.serving.errors import InvalidArgumentError, NotFoundError
+from adclick.serving.model_server.configuration import (
     Choice,
     ModelConfig,
     VersionPolicy,

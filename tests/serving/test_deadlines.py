@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.errors import Code, ServingError
-from serving.model_server.batching import BatchingRunner, Runner, SingleRunner
-from serving.model_server.configuration import BatchingOptions, ModelConfig
-from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.model_set import ModelSpec
-from serving.model_server.servable import Servable
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.model_server.batching import BatchingRunner, Runner, SingleRunner
+from adclick.serving.model_server.configuration import BatchingOptions, ModelConfig
+from adclick.serving.model_server.dataplane import ModelServer, ServerOptions
+from adclick.serving.model_server.model_set import ModelSpec
+from adclick.serving.model_server.servable import Servable
 
 X = {"x": np.array([1.0], np.float32)}
 

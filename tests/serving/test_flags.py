@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-from serving.errors import InvalidArgumentError
-from serving.model_server import command, from_flags
-from serving.model_server.repository import RetryPolicy
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.model_server import command, from_flags
+from adclick.serving.model_server.repository import RetryPolicy
 
 #: Those of TensorFlow Serving 2.20, main.cc.
 FLAGS = [

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.errors import Code, ServingError
-from serving.model_server.foreign_ops import with_foreign_ops
-from serving.model_server.servable import Servable
+from adclick.serving.errors import Code, ServingError
+from adclick.serving.model_server.foreign_ops import with_foreign_ops
+from adclick.serving.model_server.servable import Servable
 
 
 def test_an_operation_that_no_package_brings_is_named(tmp_path: Path) -> None:

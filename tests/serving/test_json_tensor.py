@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import InvalidArgumentError, ServingError
-from serving.model_server.json_answer import json_from_tensors
-from serving.model_server.json_document import parse_request
-from serving.model_server.json_examples import input_from_json
-from serving.model_server.json_tensor import Format, signature_name, tensors_from_json
+from adclick.serving.errors import InvalidArgumentError, ServingError
+from adclick.serving.model_server.json_answer import json_from_tensors
+from adclick.serving.model_server.json_document import parse_request
+from adclick.serving.model_server.json_examples import input_from_json
+from adclick.serving.model_server.json_tensor import Format, signature_name, tensors_from_json
 
 ONE = {"x": "float32"}
 TWO = {"age": "float32", "site": "string"}

@@ -15,13 +15,13 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.errors import InvalidArgumentError
-from serving.model_server.configuration import BatchingOptions, ModelConfig
-from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.lite import LITE_FILE, LiteServable
-from serving.model_server.model_set import ModelSpec
-from serving.model_server.servable import LoadOptions
-from serving.model_server.server import Endpoints, create_model_server, listening
+from adclick.serving.errors import InvalidArgumentError
+from adclick.serving.model_server.configuration import BatchingOptions, ModelConfig
+from adclick.serving.model_server.dataplane import ModelServer, ServerOptions
+from adclick.serving.model_server.lite import LITE_FILE, LiteServable
+from adclick.serving.model_server.model_set import ModelSpec
+from adclick.serving.model_server.servable import LoadOptions
+from adclick.serving.model_server.server import Endpoints, create_model_server, listening
 
 
 @pytest.fixture(scope="module")

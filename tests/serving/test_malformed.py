@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from adclick.serving.model_server.server import RunningServer, running_server
 from benchmarks.malformed import grpc_requests, rest_requests
-from serving.model_server.server import RunningServer, running_server
 from tests.serving.test_model_server import ROW_SCORE, publish, row
 
 REQUESTS = 600

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.client.client import ModelServerClient, ModelServerError
-from serving.errors import (
+from adclick.serving.client.client import ModelServerClient, ModelServerError
+from adclick.serving.errors import (
     Code,
     DataLossError,
     FailedPreconditionError,
@@ -31,11 +31,11 @@ from serving.errors import (
     ServingError,
     UnavailableError,
 )
-from serving.model_server.configuration import ModelConfig
-from serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
-from serving.model_server.servable import Servable
-from serving.model_server.server import Endpoints, RunningServer, running_server, serve
-from serving.model_server.version_status import State, VersionStatus
+from adclick.serving.model_server.configuration import ModelConfig
+from adclick.serving.model_server.repository import LoadedVersion, ModelRepository, RetryPolicy
+from adclick.serving.model_server.servable import Servable
+from adclick.serving.model_server.server import Endpoints, RunningServer, running_server, serve
+from adclick.serving.model_server.version_status import State, VersionStatus
 
 POLL_SECONDS = 0.05
 #: For whatever is waited for: on a machine ten times as busy as it should be, too.

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.errors import Code, DeadlineExceededError, FailedPreconditionError, NotFoundError, ServingError
-from serving.model_server.batching import BatchingRunner
-from serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
-from serving.model_server.dataplane import ModelServer, ServerOptions
-from serving.model_server.folders import list_versions
-from serving.model_server.metrics import Metrics
-from serving.model_server.model_set import ModelSpec
-from serving.model_server.repository import RetryPolicy
+from adclick.serving.errors import Code, DeadlineExceededError, FailedPreconditionError, NotFoundError, ServingError
+from adclick.serving.model_server.batching import BatchingRunner
+from adclick.serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
+from adclick.serving.model_server.dataplane import ModelServer, ServerOptions
+from adclick.serving.model_server.folders import list_versions
+from adclick.serving.model_server.metrics import Metrics
+from adclick.serving.model_server.model_set import ModelSpec
+from adclick.serving.model_server.repository import RetryPolicy
 from tests.serving.conformance.models import save_half_plus
 
 ALL = VersionPolicy(Choice.ALL)

@@ -48,7 +48,7 @@ MAINS = {
 def run(body: str, ending: str, folder: Path) -> subprocess.CompletedProcess[str]:
     code = f"""
 import atexit, concurrent.futures, multiprocessing, os, sys, tempfile, threading, time
-from serving.script import run_script
+from adclick.serving.script import run_script
 
 def main():
     atexit.register(print, "the end")
@@ -90,7 +90,8 @@ def test_what_reads_may_have_gone(tmp_path: Path) -> None:
     for ending in ("sys.exit(main())", "run_script(main)"):
         reader, writer = os.pipe()
         os.close(reader)
-        program = f"import sys; from serving.script import run_script; main = lambda: print('for nobody'); {ending}"
+        main = "main = lambda: print('for nobody')"
+        program = f"import sys; from adclick.serving.script import run_script; {main}; {ending}"
         done = subprocess.run(
             [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env=ENVIRONMENT, timeout=_SECONDS
         )

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.settings import IngestionSettings
-from components.model_pusher.component import push
-from models.creatives import MISSING
-from pipeline.drops import find_drops, find_passed_over
-from schema.errors import ConfigError
-from storage import bucket, filesystem, google_storage
-from storage.push_directory import whole_versions
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.components.model_pusher.component import push
+from adclick.models.creatives import MISSING
+from adclick.pipeline.drops import find_drops, find_passed_over
+from adclick.schema.errors import ConfigError
+from adclick.storage import bucket, filesystem, google_storage
+from adclick.storage.push_directory import whole_versions
 from tests.buckets import check_lists_as_a_drop, check_reads_as_a_folder, reached
 from tests.gcs import ACCOUNT, Storage, running_storage
 

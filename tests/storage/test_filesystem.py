@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import filesystem
+from adclick.storage import filesystem
 
 
 def test_lists_files_directly_in_the_folder_by_pattern(tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from schema.errors import ConfigError
-from storage import folder_lock
-from storage.folder_lock import FolderLock, Holder, alone_in, holder_of
+from adclick.schema.errors import ConfigError
+from adclick.storage import folder_lock
+from adclick.storage.folder_lock import FolderLock, Holder, alone_in, holder_of
 
 SECONDS = 60.0
 HOLD = """
 import os, sys, time
-from storage.folder_lock import FolderLock
+from adclick.storage.folder_lock import FolderLock
 with FolderLock(sys.argv[1], command="run") as lock:
     lock.name_run("20261101T000000Z")
     if sys.argv[2] == "forks":

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.model_server.servable import Servable
-from storage import google_storage
-from storage.literal_path import literal_path
+from adclick.serving.model_server.servable import Servable
+from adclick.storage import google_storage
+from adclick.storage.literal_path import literal_path
 from tests.buckets import reached
 from tests.gcs import Storage, running_storage
 

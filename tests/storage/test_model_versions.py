@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components.model_pusher.component import push
-from schema.errors import ConfigError
-from storage.model_versions import ModelVersions
+from adclick.components.model_pusher.component import push
+from adclick.schema.errors import ConfigError
+from adclick.storage.model_versions import ModelVersions
 
 
 @pytest.fixture

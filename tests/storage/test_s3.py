@@ -13,17 +13,17 @@ import pytest
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.ad_example_gen.creatives import read_creative
-from components.ad_example_gen.settings import IngestionSettings
-from components.model_pusher.component import push
-from components.s3_files import open_s3_to_tfx
-from models.creatives import MISSING
-from pipeline.drops import find_drops, find_passed_over
-from schema.errors import ConfigError
-from storage import bucket, filesystem, s3
-from storage.literal_path import literal_path
-from storage.local_copy import Staging, local_copy, temporary_copy
-from storage.model_versions import ModelVersions
+from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.components.model_pusher.component import push
+from adclick.components.s3_files import open_s3_to_tfx
+from adclick.models.creatives import MISSING
+from adclick.pipeline.drops import find_drops, find_passed_over
+from adclick.schema.errors import ConfigError
+from adclick.storage import bucket, filesystem, s3
+from adclick.storage.literal_path import literal_path
+from adclick.storage.local_copy import Staging, local_copy, temporary_copy
+from adclick.storage.model_versions import ModelVersions
 from tests.buckets import check_lists_as_a_drop, check_reads_as_a_folder
 from tests.gcs import free_port
 from tests.s3 import S3, running_s3

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from schema.errors import ConfigError
-from stream.kafka.local_broker import LocalBroker, local_broker
-from stream.settings import KafkaSettings, TopicSettings, TopicsSettings
+from adclick.schema.errors import ConfigError
+from adclick.stream.kafka.local_broker import LocalBroker, local_broker
+from adclick.stream.settings import KafkaSettings, TopicSettings, TopicsSettings
 
 _NUMBERS = itertools.count()
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.settings import Config, load_config
-from stream.events import iso_time
-from stream.kafka.topics import check_topics
-from stream.runner import Stage
-from stream.settings import KafkaSettings, StreamSettings, TopicSettings, TopicsSettings
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.stream.events import iso_time
+from adclick.stream.kafka.topics import check_topics
+from adclick.stream.runner import Stage
+from adclick.stream.settings import KafkaSettings, StreamSettings, TopicSettings, TopicsSettings
 
 #: 2026-11-01, in microseconds since 1970.
 BEGIN = 1_793_491_200_000_000

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from stream.kafka.local_broker import LocalBroker
-from stream.settings import KafkaSettings
-from stream.state.store import MemoryState
+from adclick.stream.kafka.local_broker import LocalBroker
+from adclick.stream.settings import KafkaSettings
+from adclick.stream.state.store import MemoryState
 from tests.stream.stages import WAIT_SECONDS, Project, documents, drive, make_project, produce, traffic, written
 from tests.stream.test_stages import Topics, operator_of
 
@@ -27,7 +27,7 @@ CLICKS = EVENTS // 2
 @contextmanager
 def started(project: Project, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """`adclick stream run`, killed -9 at the end."""
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "run", "--config", str(project.file)]
+    command = [sys.executable, "-m", "adclick", "stream", "run", "--config", str(project.file)]
     with project.file.with_suffix(".log").open("ab") as log:
         process = subprocess.Popen([*command, "--metrics-port", "0", *options], stderr=log)
         try:

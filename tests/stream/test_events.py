@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import Event, EventReader, RejectedEvent, iso_time
-from stream.settings import EventSettings
+from adclick.stream.events import Event, EventReader, RejectedEvent, iso_time
+from adclick.stream.settings import EventSettings
 
 READER = EventReader("clicks", EventSettings(id="click_id"), ("ip", "user", "cost"), {"cost"}, max_bytes=200)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.events import Event
-from stream.ordering import EventOrder
+from adclick.stream.events import Event
+from adclick.stream.ordering import EventOrder
 
 CHANNELS = [("impressions", 0), ("clicks", 0), ("clicks", 1)]
 

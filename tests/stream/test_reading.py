@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from stream.kafka.local_broker import LocalBroker
-from stream.kafka.topics import check_topics
-from stream.metrics import StreamMetrics
-from stream.settings import KafkaSettings, TopicsSettings
-from stream.stages.reading import PartitionReader
+from adclick.stream.kafka.local_broker import LocalBroker
+from adclick.stream.kafka.topics import check_topics
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.settings import KafkaSettings, TopicsSettings
+from adclick.stream.stages.reading import PartitionReader
 from tests.stream.stages import WAIT_SECONDS
 
 Topics = Callable[..., TopicsSettings]

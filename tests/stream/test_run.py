@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from stream.alerts.alert import alert_id
-from stream.settings import KafkaSettings, TopicsSettings
+from adclick.stream.alerts.alert import alert_id
+from adclick.stream.settings import KafkaSettings, TopicsSettings
 from tests.gcs import free_port
 from tests.stream.stages import (
     WAIT_SECONDS,
@@ -40,7 +40,7 @@ def running(project: Project, *options: str) -> Iterator[tuple[subprocess.Popen[
     """`adclick stream run` as a process of its own, and the port of its metrics; ended in order."""
     port = free_port()
     log = project.file.with_suffix(f".{port}.log")
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "run", "--config", str(project.file)]
+    command = [sys.executable, "-m", "adclick", "stream", "run", "--config", str(project.file)]
     with log.open("w") as stream:
         process = subprocess.Popen([*command, "--metrics-port", str(port), *options], stderr=stream, text=True)
         try:
@@ -119,7 +119,7 @@ def test_clicks_are_judged_a_wave_raises_one_alert_and_what_is_no_event_is_set_a
     verdicts = tmp_path / "verdicts.csv"
     found_to_be = {name: int(one["fields"]["ip"] == "6.6.6.6") for name, one in by_id.items()}
     verdicts.write_text("click_id,is_fraud\n" + "".join(f"{name},{what}\n" for name, what in found_to_be.items()))
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "monitor", "--config", str(project.file)]
+    command = [sys.executable, "-m", "adclick", "stream", "monitor", "--config", str(project.file)]
     options = ["--verdicts", str(verdicts), "--json", "-"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=WAIT_SECONDS)
     assert done.returncode in (0, 6), done.stderr
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_said(
     tmp_path: Path, kafka: KafkaSettings, own_topics: Topics, options: tuple[str, ...], remedy: str
 ) -> None:
     project = make_project(tmp_path, kafka, own_topics())
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "run", "--config", str(project.file), *options]
+    command = [sys.executable, "-m", "adclick", "stream", "run", "--config", str(project.file), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
     assert done.returncode == 2 and remedy in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said(
 def test_a_version_without_a_threshold_is_said(tmp_path: Path, kafka: KafkaSettings, own_topics: Topics) -> None:
     project = make_project(tmp_path, kafka, own_topics(), model=False)
     write_fraud_model(Path(project.config.push_base), 7, threshold=None)
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "run", "--config", str(project.file)]
+    command = [sys.executable, "-m", "adclick", "stream", "run", "--config", str(project.file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
     assert done.returncode == 2 and "no threshold for a false-positive rate of 0.001" in done.stderr, done.stderr
     assert json.loads((Path(project.config.push_base) / "7/assets.extra/adclick.json").read_text())

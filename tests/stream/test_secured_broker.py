@@ -14,12 +14,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from schema.errors import ConfigError
-from stream.kafka.connection import BrokerUnreachable, client_options
-from stream.kafka.local_broker import LocalBroker
-from stream.kafka.topics import check_topics
-from stream.settings import KafkaSettings, TopicsSettings
-from stream.state.store import MemoryState
+from adclick.schema.errors import ConfigError
+from adclick.stream.kafka.connection import BrokerUnreachable, client_options
+from adclick.stream.kafka.local_broker import LocalBroker
+from adclick.stream.kafka.topics import check_topics
+from adclick.stream.settings import KafkaSettings, TopicsSettings
+from adclick.stream.state.store import MemoryState
 from tests.gcs import free_port
 from tests.stream.stages import WAIT_SECONDS, documents, drive, make_project
 from tests.stream.test_stages import operator_of

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from schema.errors import SkewFound
-from stream.kafka.local_broker import lasting_port
-from stream.metrics import StreamMetrics
-from stream.scoring import ClickScorer
-from stream.settings import KafkaSettings, TopicsSettings
-from stream.stages.alerter import AlertStage
-from stream.stages.judge import Judge
-from stream.stages.members import ScorerStage
-from stream.stages.operator import OperatorStage
-from stream.state.store import MemoryState
+from adclick.pipeline.cli.app import app
+from adclick.schema.errors import SkewFound
+from adclick.stream.kafka.local_broker import lasting_port
+from adclick.stream.metrics import StreamMetrics
+from adclick.stream.scoring import ClickScorer
+from adclick.stream.settings import KafkaSettings, TopicsSettings
+from adclick.stream.stages.alerter import AlertStage
+from adclick.stream.stages.judge import Judge
+from adclick.stream.stages.members import ScorerStage
+from adclick.stream.stages.operator import OperatorStage
+from adclick.stream.state.store import MemoryState
 from tests.stream.stages import BEGIN, Project, documents, drive, make_project, produce, traffic, write_fraud_model
 
 pytestmark = pytest.mark.end_to_end
@@ -81,7 +81,7 @@ def test_a_new_version_judges_from_then_on(
 @contextmanager
 def model_server(project: Project, port: int) -> Iterator[None]:
     """A server of TensorFlow Serving's API as a process of its own, over gRPC; killed -9 at the end."""
-    command = [sys.executable, "-m", "serving.model_server.command", f"--port={port}", "--rest_api_port=0"]
+    command = [sys.executable, "-m", "adclick.serving.model_server.command", f"--port={port}", "--rest_api_port=0"]
     name, base = project.config.serving.model_name, project.config.push_base
     process = subprocess.Popen([*command, f"--model_name={name}", f"--model_base_path={base}"])
     try:

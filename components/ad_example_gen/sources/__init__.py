@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from components.ad_example_gen.sources.csv_files import CsvFiles
-from components.ad_example_gen.sources.parquet_files import ParquetFiles
-from components.ad_example_gen.sources.source import Source
+from adclick.components.ad_example_gen.sources.csv_files import CsvFiles
+from adclick.components.ad_example_gen.sources.parquet_files import ParquetFiles
+from adclick.components.ad_example_gen.sources.source import Source
 
 #: The first is what a file is whose name says nothing.
 SOURCES: tuple[Source, ...] = (CsvFiles(), ParquetFiles())

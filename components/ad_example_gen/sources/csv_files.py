@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from components.ad_example_gen import reasons
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources.csv_records import (
+from adclick.components.ad_example_gen import reasons
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources.csv_records import (
     Block,
     Dialect,
     FieldError,
@@ -16,8 +16,8 @@ from components.ad_example_gen.sources.csv_records import (
     read_header,
     split_fields,
 )
-from components.ad_example_gen.sources.decompression import COMPRESSIONS, compression_of
-from components.ad_example_gen.sources.source import (
+from adclick.components.ad_example_gen.sources.decompression import COMPRESSIONS, compression_of
+from adclick.components.ad_example_gen.sources.source import (
     Chunk,
     DataFile,
     DropFile,
@@ -27,10 +27,10 @@ from components.ad_example_gen.sources.source import (
     as_declared,
     check_columns,
 )
-from components.ad_example_gen.sources.text_encoding import UTF_8
-from components.ad_example_gen.sources.text_streams import check_utf_8, open_text
-from schema.errors import DataRefused
-from schema.feature_table import FeatureTable
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8
+from adclick.components.ad_example_gen.sources.text_streams import check_utf_8, open_text
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import FeatureTable
 
 _PLAIN = (".csv", ".tsv", ".txt")
 _BOM = b"\xef\xbb\xbf"

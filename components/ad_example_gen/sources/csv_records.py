@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from components.ad_example_gen.reasons import (
+from adclick.components.ad_example_gen.reasons import (
     FIELD_TOO_LONG,
     MALFORMED_QUOTE,
     UNTERMINATED_QUOTE,

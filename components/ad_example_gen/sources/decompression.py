@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from schema.errors import DataRefused
-from storage import filesystem
+from adclick.schema.errors import DataRefused
+from adclick.storage import filesystem
 
 #: No log expands further; what does so would keep a run busy for as long as it likes.
 _MOST_EXPANSION = 1_000

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources.source import (
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources.source import (
     Bools,
     Chunk,
     DataFile,
@@ -29,9 +29,9 @@ from components.ad_example_gen.sources.source import (
     as_declared,
     check_columns,
 )
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import FeatureTable
-from storage import filesystem
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import FeatureTable
+from adclick.storage import filesystem
 
 #: Rows are decoded so many at a time; a chunk numbers its parts by them.
 _BATCH_ROWS = 4_096

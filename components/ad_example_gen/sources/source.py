@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources.csv_records import Bools, Ints
-from components.ad_example_gen.sources.text_encoding import UTF_8
-from schema.errors import DataRefused
-from schema.feature_table import FeatureTable
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources.csv_records import Bools, Ints
+from adclick.components.ad_example_gen.sources.text_encoding import UTF_8
+from adclick.schema.errors import DataRefused
+from adclick.schema.feature_table import FeatureTable
 
 __all__ = ["Bools", "Ints"]
 

@@ -6,10 +6,10 @@ import codecs
 import re
 from typing import BinaryIO, Protocol
 
-from components.ad_example_gen.sources.decompression import DecompressingStream, compression_of
-from components.ad_example_gen.sources.text_encoding import MARK_UNDECODABLE, UTF_8, marked_encoding
-from schema.errors import ConfigError, DataRefused
-from storage import filesystem
+from adclick.components.ad_example_gen.sources.decompression import DecompressingStream, compression_of
+from adclick.components.ad_example_gen.sources.text_encoding import MARK_UNDECODABLE, UTF_8, marked_encoding
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.storage import filesystem
 
 #: So much of a file shows whether it is of two or four bytes a character: a delimiter or a line end has zeros then.
 _MARK_BYTES = 512

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.console.api import compare, form, models, place, runs, session, traffic
-from serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.console.api import compare, form, models, place, runs, session, traffic
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
 
 CONSOLE_ENDPOINTS: tuple[ApiEndpoint, ...] = (
     session.SESSION,

@@ -7,13 +7,13 @@ from typing import Annotated
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serving.gateway.audience import MOST_ADS
-from serving.gateway.comparison import RESAMPLES, Rate
-from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
-from serving.gateway.endpoints.score import CreativeStatus
-from serving.gateway.errors import invalid
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.audience import MOST_ADS
+from adclick.serving.gateway.comparison import RESAMPLES, Rate
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
+from adclick.serving.gateway.endpoints.score import CreativeStatus
+from adclick.serving.gateway.errors import invalid
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
 
 _METHOD = (
     f"95 % percentile bootstrap over the audience's rows, {RESAMPLES:,} resamples, the same rows for all ads. It holds "

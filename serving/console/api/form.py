@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer
-from serving.gateway.exchange import Exchange
-from serving.gateway.fields import Field
-from serving.gateway.gateway import Gateway
-from serving.gateway.held_out import Nothing
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.fields import Field
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.held_out import Nothing
 
 _MOST_VALUES = 1_000
 _MOST_EXAMPLES = 20

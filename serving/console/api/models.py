@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from models.metrics import METRICS
-from schema.errors import AdclickError
-from serving.console.api.runs import NOT_AT_HAND
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.held_out import Facts, HeldOutRows, Nothing
-from serving.gateway.pipeline_runs import PipelineRuns, RunView, TrafficView
-from serving.gateway.snapshot import Snapshot
-from storage.model_versions import ModelVersions, RollBack
+from adclick.models.metrics import METRICS
+from adclick.schema.errors import AdclickError
+from adclick.serving.console.api.runs import NOT_AT_HAND
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.held_out import Facts, HeldOutRows, Nothing
+from adclick.serving.gateway.pipeline_runs import PipelineRuns, RunView, TrafficView
+from adclick.serving.gateway.snapshot import Snapshot
+from adclick.storage.model_versions import ModelVersions, RollBack
 
 _MOST_VERSIONS = 50
 _MOST_RUNS = 1_000

@@ -8,14 +8,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from models.held_out import place_among
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.errors import GatewayError, invalid
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.held_out import Nothing
-from serving.gateway.served import ServedModel
-from serving.gateway.snapshot import Snapshot
+from adclick.models.held_out import place_among
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.errors import GatewayError, invalid
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.held_out import Nothing
+from adclick.serving.gateway.served import ServedModel
+from adclick.serving.gateway.snapshot import Snapshot
 
 
 class PlaceRequest(Struct, forbid_unknown_fields=True):

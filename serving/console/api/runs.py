@@ -10,12 +10,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from schema.errors import AdclickError
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.errors import GatewayError
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.pipeline_runs import RunView
+from adclick.schema.errors import AdclickError
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.errors import GatewayError
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.pipeline_runs import RunView
 
 _MOST_RUNS = 200
 #: A report is a page of its own, without scripts, whose styles stand in it; shown in a frame of the console.

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from serving.gateway.endpoints.endpoint import JSON, ApiEndpoint
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.sessions import COOKIE
+from adclick.serving.gateway.endpoints.endpoint import JSON, ApiEndpoint
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.sessions import COOKIE
 
 
 class SessionAnswer(Struct):

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.traffic import Figures, Point
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.traffic import Figures, Point
 
 
 class Series(Struct):

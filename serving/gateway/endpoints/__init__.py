@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.gateway.endpoints import (
+from adclick.serving.gateway.endpoints import (
     docs,
     edge_devices,
     edge_reports,
@@ -16,7 +16,7 @@ from serving.gateway.endpoints import (
     score_batch,
     version,
 )
-from serving.gateway.endpoints.endpoint import Endpoint
+from adclick.serving.gateway.endpoints.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     score.ENDPOINT,

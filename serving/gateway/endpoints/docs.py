@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from serving.gateway.endpoints.endpoint import OpenEndpoint
-from serving.gateway.endpoints.openapi import document
-from serving.gateway.gateway import Gateway
-from serving.gateway.openapi import documentation_page
+from adclick.serving.gateway.endpoints.endpoint import OpenEndpoint
+from adclick.serving.gateway.endpoints.openapi import document
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.openapi import documentation_page
 
 
 def answer(gateway: Gateway) -> Response:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.errors import GatewayError
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.errors import GatewayError
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
 
 
 class Devices(Struct):

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from serving.gateway.device_state import Report
-from serving.gateway.endpoints.endpoint import ApiEndpoint, RequestId
-from serving.gateway.errors import GatewayError, invalid, overloaded
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.device_state import Report
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, RequestId
+from adclick.serving.gateway.errors import GatewayError, invalid, overloaded
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
 
 _MOST_REPORTS = 1_000
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from serving.gateway.exchange import Exchange
-from serving.gateway.fields import RequestForm
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.fields import RequestForm
+from adclick.serving.gateway.gateway import Gateway
 
 JSON = "application/json"
 

@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serving.errors import ServingError
-from serving.gateway.backends import Array
-from serving.gateway.creatives import Resolved
-from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
-from serving.gateway.endpoints.score import CreativeStatus
-from serving.gateway.errors import GatewayError, invalid, refusal_of
-from serving.gateway.exchange import Exchange
-from serving.gateway.explanation import EXPLANATION, HEAT_MAP, WORDS, is_shown, overlay, probability_of
-from serving.gateway.gateway import Gateway
-from serving.gateway.served import EXPLAIN
+from adclick.serving.errors import ServingError
+from adclick.serving.gateway.backends import Array
+from adclick.serving.gateway.creatives import Resolved
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
+from adclick.serving.gateway.endpoints.score import CreativeStatus
+from adclick.serving.gateway.errors import GatewayError, invalid, refusal_of
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.explanation import EXPLANATION, HEAT_MAP, WORDS, is_shown, overlay, probability_of
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.served import EXPLAIN
 
 
 class Png(Struct):

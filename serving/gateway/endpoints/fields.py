@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
 
 
 class FieldAnswer(Struct):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
+from adclick.serving.gateway.gateway import Gateway
 
 
 def answer(gateway: Gateway) -> Response:

@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
-from serving.gateway.gateway import Gateway
-from serving.gateway.openapi import openapi_document
+from adclick.serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.openapi import openapi_document
 
 
 def document(gateway: Gateway) -> dict[str, Any]:
     """The document of now; without the fields while no model is loaded."""
     # The list holds this endpoint, too.
-    from serving.gateway.endpoints import ENDPOINTS
+    from adclick.serving.gateway.endpoints import ENDPOINTS
 
     snapshot = gateway.snapshots.current
     model = snapshot.models.current(snapshot.router.targets[0])

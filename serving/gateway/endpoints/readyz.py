@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.endpoints.endpoint import JSON, OpenEndpoint
+from adclick.serving.gateway.gateway import Gateway
 
 
 def answer(gateway: Gateway) -> Response:

@@ -8,11 +8,11 @@ import numpy as np
 import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
-from serving.gateway.scoring import Scored
-from serving.gateway.settings import GatewaySettings
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
+from adclick.serving.gateway.scoring import Scored
+from adclick.serving.gateway.settings import GatewaySettings
 
 CreativeStatus = Annotated[
     Literal["ok", "none", "unknown_key", "not_fetched", "timed_out", "too_large", "not_an_image"],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
-from serving.gateway.endpoints.score import RankedAds, model_answer, ranked_ads
-from serving.gateway.exchange import Exchange
-from serving.gateway.gateway import Gateway
+from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
+from adclick.serving.gateway.endpoints.score import RankedAds, model_answer, ranked_ads
+from adclick.serving.gateway.exchange import Exchange
+from adclick.serving.gateway.gateway import Gateway
 
 
 class ContextScores(Struct):

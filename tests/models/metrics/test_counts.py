@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from models.metrics.counts import FOLDS, SliceCounts, add, count, estimate, jackknife, thresholds
-from schema.errors import ModelRefused
+from adclick.models.metrics.counts import FOLDS, SliceCounts, add, count, estimate, jackknife, thresholds
+from adclick.schema.errors import ModelRefused
 
 ROWS = 40_000
 

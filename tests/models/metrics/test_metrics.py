@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.evaluation import build_eval_config
-from models.metrics import METRICS, of_models, shown
-from models.metrics.counts import FOLDS, count, estimate
-from models.settings import EvaluationSettings, ThresholdSettings
+from adclick.models.evaluation import build_eval_config
+from adclick.models.metrics import METRICS, of_models, shown
+from adclick.models.metrics.counts import FOLDS, count, estimate
+from adclick.models.settings import EvaluationSettings, ThresholdSettings
 from tests.models.tiny_model import FEATURES
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from models.evaluation import build_eval_config
-from models.metrics.counts import FOLDS, count, estimate, jackknife
-from models.settings import EvaluationSettings, ThresholdSettings
+from adclick.models.evaluation import build_eval_config
+from adclick.models.metrics.counts import FOLDS, count, estimate, jackknife
+from adclick.models.settings import EvaluationSettings, ThresholdSettings
 from tests.models.tiny_model import FEATURES
 
 NAMES = {0.01: "recall_at_1_percent_false_positives", 0.001: "recall_at_0_1_percent_false_positives"}

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from models.recognition.field_camera import DISTORTIONS, FOCAL_LENGTH, SENSOR, capture, lookup
-from pipeline.sample_data.images import draw_looks, render
+from adclick.models.recognition.field_camera import DISTORTIONS, FOCAL_LENGTH, SENSOR, capture, lookup
+from adclick.pipeline.sample_data.images import draw_looks, render
 
 
 @pytest.fixture(scope="module")

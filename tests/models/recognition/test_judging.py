@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.recognition.judging import (
+from adclick.models.recognition.judging import (
     Candidate,
     Judgement,
     Recognition,
@@ -22,7 +22,7 @@ from models.recognition.judging import (
     share,
     threshold_at,
 )
-from models.recognition.settings import RecognitionSettings
+from adclick.models.recognition.settings import RecognitionSettings
 
 SETTINGS = RecognitionSettings()
 

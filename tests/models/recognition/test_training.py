@@ -10,14 +10,14 @@ import numpy.typing as npt
 import pytest
 import tensorflow as tf
 
-from models.recognition.camera import DISTORTIONS, captured
-from models.recognition.conversion import FORMS, ConvertedRecogniser, Form, convert
-from models.recognition.edits import are_different, edited
-from models.recognition.settings import RecognitionSettings
-from models.recognition.training import build_embedder, captures, train_embedder
-from pipeline.sample_data.images import draw_looks, render
-from schema.errors import ConfigError, ModelRefused
-from serving.edge.frame import prepare
+from adclick.models.recognition.camera import DISTORTIONS, captured
+from adclick.models.recognition.conversion import FORMS, ConvertedRecogniser, Form, convert
+from adclick.models.recognition.edits import are_different, edited
+from adclick.models.recognition.settings import RecognitionSettings
+from adclick.models.recognition.training import build_embedder, captures, train_embedder
+from adclick.pipeline.sample_data.images import draw_looks, render
+from adclick.schema.errors import ConfigError, ModelRefused
+from adclick.serving.edge.frame import prepare
 
 SETTINGS = RecognitionSettings(size=32, dimension=16, width=8, steps=40, batch_size=12)
 

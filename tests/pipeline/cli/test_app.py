@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
 
-from pipeline.cli import app as cli
-from pipeline.console import Steps, name_width, one_line, plain_console, result_console, watching
-from pipeline.onboarding import run_init
-from schema.errors import (
+from adclick.pipeline.cli import app as cli
+from adclick.pipeline.console import Steps, name_width, one_line, plain_console, result_console, watching
+from adclick.pipeline.onboarding import run_init
+from adclick.schema.errors import (
     AdclickError,
     ConfigError,
     DataRefused,
@@ -53,7 +53,7 @@ COMMANDS = [
 @pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])
 def test_help_needs_no_heavy_import(arguments: list[str]) -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from pipeline.cli.app import app; "
+        "import sys; from typer.testing import CliRunner; from adclick.pipeline.cli.app import app; "
         f"result = CliRunner().invoke(app, {arguments!r}); "
         "heavy = {'tensorflow', 'tfx', 'apache_beam', 'pandas', 'sklearn', 'numpy'} & set(sys.modules); "
         "print(result.exit_code, sorted(heavy), len(result.output) > 200)"
@@ -110,7 +110,7 @@ def test_a_wrong_month_or_schema_is_named_before_tensorflow_is_loaded(
         (tmp_path / "schema.pbtxt").write_text(schema)
     code = f"""
 import sys
-from pipeline.cli import app as cli
+from adclick.pipeline.cli import app as cli
 sys.argv = ["adclick", "run", "--config", {str(tmp_path / "config.yaml")!r}, "--month", {month!r}]
 try:
     cli.main()
@@ -147,7 +147,7 @@ def test_noise_goes_to_the_log_even_from_below_python(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from pipeline.console import noise_to
+from adclick.pipeline.console import noise_to
 try:
     with noise_to(Path({str(log)!r})) as real:
         os.write(2, b"from C\\n")
@@ -258,12 +258,12 @@ def test_styles_are_given_without_markup() -> None:
 
 def test_an_environment_that_lacks_a_package_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{}")
-    lacking = "import sys; sys.modules['stream'] = None; from pipeline.cli.app import main; main()"
+    lacking = "import sys; sys.modules['adclick.stream'] = None; from adclick.pipeline.cli.app import main; main()"
     command = [sys.executable, "-c", lacking, "run", "--config", str(tmp_path / "config.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
-    assert "no package 'stream'" in done.stderr and "make setup" in done.stderr
+    assert "no package 'adclick.stream'" in done.stderr and "make setup" in done.stderr
 
 
 def test_a_module_that_an_installed_package_lacks_is_a_bug() -> None:
-    assert refusal_of_import(ModuleNotFoundError("no such module", name="schema.no_such_module")) is None
+    assert refusal_of_import(ModuleNotFoundError("no such module", name="adclick.schema.no_such_module")) is None

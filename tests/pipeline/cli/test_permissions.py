@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from components.ad_example_gen.chunks import open_drop_file
-from components.ad_example_gen.settings import CsvSettings
-from components.ad_example_gen.sources.source import DataFile
-from components.worker_errors import readable_worker_errors
-from pipeline.config.settings import check_local_output, load_config
-from pipeline.drops import find_drops
-from pipeline.onboarding import inference, run_init, writer
-from schema.errors import ConfigError
-from schema.feature_table import parse_feature_table
+from adclick.components.ad_example_gen.chunks import open_drop_file
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.components.ad_example_gen.sources.source import DataFile
+from adclick.components.worker_errors import readable_worker_errors
+from adclick.pipeline.config.settings import check_local_output, load_config
+from adclick.pipeline.drops import find_drops
+from adclick.pipeline.onboarding import inference, run_init, writer
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import parse_feature_table
 
 NOBODY = 65_534
 #: Imported here: as another user Python may not find its own files.

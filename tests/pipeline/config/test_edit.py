@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from pipeline.config.edit import edit_yaml
+from adclick.pipeline.config.edit import edit_yaml
 
 CONFIG = """\
 # First.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.reference import READMES, with_reference
+from adclick.pipeline.config.reference import READMES, with_reference
 
 
 @pytest.mark.parametrize(("readme", "reference"), READMES.items(), ids=["config", "gateway"])
 def test_the_readme_is_up_to_date(readme: Path, reference: Callable[[], str]) -> None:
     text = readme.read_text(encoding="utf-8")
-    assert with_reference(text, reference()) == text, "run: .venv/bin/python -m pipeline.config.reference"
+    assert with_reference(text, reference()) == text, "run: .venv/bin/python -m adclick.pipeline.config.reference"
 
 
 @pytest.mark.parametrize(("reference", "most"), zip(READMES.values(), (40, 30), strict=True), ids=["config", "gateway"])

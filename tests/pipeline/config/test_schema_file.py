@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema_file import publish_schema, read_schema
-from pipeline.config.settings import load_config
-from pipeline.onboarding import run_init
-from schema.errors import ConfigError
+from adclick.pipeline.config.schema_file import publish_schema, read_schema
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.onboarding import run_init
+from adclick.schema.errors import ConfigError
 
 
 @pytest.fixture

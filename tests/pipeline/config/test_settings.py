@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.config.settings import check_local_output, load_config
-from schema.errors import ConfigError
+from adclick.pipeline.config.settings import check_local_output, load_config
+from adclick.schema.errors import ConfigError
 
 CONFIG: dict[str, Any] = {
     "data": {"root": "drops"},

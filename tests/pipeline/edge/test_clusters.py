@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pipeline.edge.clusters import with_clusters
-from serving.edge.bundle import read_bundle, write_bundle
-from serving.edge.catalogue import ROWS_AT_ONCE, Catalogue, Clusters, Creative, quantise
-from serving.edge.errors import BundleRefused
+from adclick.pipeline.edge.clusters import with_clusters
+from adclick.serving.edge.bundle import read_bundle, write_bundle
+from adclick.serving.edge.catalogue import ROWS_AT_ONCE, Catalogue, Clusters, Creative, quantise
+from adclick.serving.edge.errors import BundleRefused
 
 COUNT = ROWS_AT_ONCE + 1_000
 

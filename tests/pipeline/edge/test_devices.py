@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from pipeline.edge.devices import run_devices
-from schema.errors import ConfigError
-from serving.gateway.device_state import Report
-from serving.gateway.devices import DeviceReports
+from adclick.pipeline.cli.app import app
+from adclick.pipeline.edge.devices import run_devices
+from adclick.schema.errors import ConfigError
+from adclick.serving.gateway.device_state import Report
+from adclick.serving.gateway.devices import DeviceReports
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from pipeline.edge.export import create_key_files, run_export, write_recogniser
-from pipeline.edge.template import template_recogniser
-from schema.errors import ConfigError
-from serving.edge.bundle import read_bundle
-from serving.edge.keys import read_public_key
-from serving.edge.watch import Eye
+from adclick.pipeline.cli.app import app
+from adclick.pipeline.edge.export import create_key_files, run_export, write_recogniser
+from adclick.pipeline.edge.template import template_recogniser
+from adclick.schema.errors import ConfigError
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.watch import Eye
 from tests.serving.edge.pictures import picture
 
 
@@ -112,7 +112,7 @@ def test_the_public_key_signs_nothing_and_no_recogniser_is_told(project: Path, t
 
 @pytest.mark.end_to_end
 def test_the_demonstration_raises_the_alert(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.cli.app", "edge", "demo", "--output", str(tmp_path / "demo")]
+    command = [sys.executable, "-m", "adclick", "edge", "demo", "--output", str(tmp_path / "demo")]
     done = subprocess.run([*command, "--seconds", "8"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "alert open: unknown picture on demo-screen" in done.stdout and "alert closed" in done.stdout

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from pipeline.edge.export import create_key_files
-from pipeline.edge.publish import run_publish
-from schema.errors import ConfigError
-from serving.edge.bundle import write_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.channel import read_channel
-from serving.edge.keys import read_private_key
+from adclick.pipeline.cli.app import app
+from adclick.pipeline.edge.export import create_key_files
+from adclick.pipeline.edge.publish import run_publish
+from adclick.schema.errors import ConfigError
+from adclick.serving.edge.bundle import write_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.channel import read_channel
+from adclick.serving.edge.keys import read_private_key
 
 
 @pytest.fixture(scope="module")

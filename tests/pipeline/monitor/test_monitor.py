@@ -14,16 +14,16 @@ from google.protobuf import text_format
 from scipy.spatial.distance import jensenshannon
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline.config.monitoring import MonitoringSettings
-from pipeline.monitor.baseline import Baseline, CategoricalBaseline, NumericBaseline
-from pipeline.monitor.checks import Check, check, performance
-from pipeline.monitor.clicks import ClickJoin, Named, impression_keys, read_named, request_keys
-from pipeline.monitor.command import find_files
-from pipeline.monitor.distances import jensen_shannon, l_infinity
-from pipeline.monitor.traffic import Traffic, read_log
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import FeatureTable, parse_feature_table
-from schema.times import moment_of, seconds_of
+from adclick.pipeline.config.monitoring import MonitoringSettings
+from adclick.pipeline.monitor.baseline import Baseline, CategoricalBaseline, NumericBaseline
+from adclick.pipeline.monitor.checks import Check, check, performance
+from adclick.pipeline.monitor.clicks import ClickJoin, Named, impression_keys, read_named, request_keys
+from adclick.pipeline.monitor.command import find_files
+from adclick.pipeline.monitor.distances import jensen_shannon, l_infinity
+from adclick.pipeline.monitor.traffic import Traffic, read_log
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import FeatureTable, parse_feature_table
+from adclick.schema.times import moment_of, seconds_of
 
 FEATURES = parse_feature_table(
     {

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipeline.config.settings import Config, load_config
-from pipeline.monitor.scored_clicks import document_of, logged_batch, print_stream_report, report_of
-from schema.errors import DataRefused
-from stream.clicks import Click, ScoredClick
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.monitor.scored_clicks import document_of, logged_batch, print_stream_report, report_of
+from adclick.schema.errors import DataRefused
+from adclick.stream.clicks import Click, ScoredClick
 
 BEGIN = 1_793_491_200_000_000
 

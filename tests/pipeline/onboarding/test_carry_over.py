@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.onboarding import InitResult, run_init
-from pipeline.onboarding.carry_over import LEAST_CARRIED, most_carried
+from adclick.pipeline.onboarding import InitResult, run_init
+from adclick.pipeline.onboarding.carry_over import LEAST_CARRIED, most_carried
 
 ROWS = 6_000
 

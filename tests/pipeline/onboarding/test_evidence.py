@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.onboarding.evidence import LEAST_CLICKS, weigh
+from adclick.pipeline.onboarding.evidence import LEAST_CLICKS, weigh
 
 ROWS = 8_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.onboarding.header import decide_header
+from adclick.pipeline.onboarding.header import decide_header
 
 RANDOM = np.random.default_rng(1)
 ROWS = 150

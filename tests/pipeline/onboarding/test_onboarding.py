@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config.settings import Config, load_config
-from pipeline.onboarding import InitResult, run_init
-from pipeline.onboarding.sampling import sample
-from schema.curated import check_schema, load_schema
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from schema.roles.label import Label
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.onboarding import InitResult, run_init
+from adclick.pipeline.onboarding.sampling import sample
+from adclick.schema.curated import check_schema, load_schema
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.schema.roles.label import Label
 
 ROWS = 1_500
 Columns = dict[str, Sequence[Any]]

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from components.ad_example_gen.settings import CsvSettings
-from models.extension import pixels_as_png
-from pipeline.prediction.batch import SUMMARY_FILE, BatchPrediction, run_batch_predict
-from pipeline.prediction.single import instance_from_csv
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import parse_feature_table
-from serving.client.client import ModelServerClient
-from serving.model_server.server import running_server
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.models.extension import pixels_as_png
+from adclick.pipeline.prediction.batch import SUMMARY_FILE, BatchPrediction, run_batch_predict
+from adclick.pipeline.prediction.single import instance_from_csv
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import parse_feature_table
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.model_server.server import running_server
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, make_creatives
 
 TOLERANCE = 1e-6

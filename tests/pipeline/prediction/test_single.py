@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.ad_example_gen.settings import CsvSettings
-from pipeline.prediction.single import instance_from_csv, instance_from_json
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import parse_feature_table
+from adclick.components.ad_example_gen.settings import CsvSettings
+from adclick.pipeline.prediction.single import instance_from_csv, instance_from_json
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import parse_feature_table
 
 FEATURES = parse_feature_table(
     {

@@ -16,22 +16,22 @@ import pytest
 from rich.console import Console
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.drift_detector.distances import DriftReport, FeatureDrift
-from pipeline.report.behaviour import calibrate, measure_lifts
-from pipeline.report.facts import (
+from adclick.components.drift_detector.distances import DriftReport, FeatureDrift
+from adclick.pipeline.report.behaviour import calibrate, measure_lifts
+from adclick.pipeline.report.facts import (
     Anomaly,
     Month,
     QuarantineExample,
     RunReport,
 )
-from pipeline.report.gather import gather
-from pipeline.report.ingestion import shortened
-from pipeline.report.page import headline, render
-from pipeline.report.plots import nice_ticks, scale_of
-from pipeline.report.statistics import describe_features
-from pipeline.report.write import report_at_end
-from pipeline.runs.record import DropRecord, MetricRecord, RunRecord, SliceRecord, wilson_interval, write_record
-from schema.feature_table import parse_feature_table
+from adclick.pipeline.report.gather import gather
+from adclick.pipeline.report.ingestion import shortened
+from adclick.pipeline.report.page import headline, render
+from adclick.pipeline.report.plots import nice_ticks, scale_of
+from adclick.pipeline.report.statistics import describe_features
+from adclick.pipeline.report.write import report_at_end
+from adclick.pipeline.runs.record import DropRecord, MetricRecord, RunRecord, SliceRecord, wilson_interval, write_record
+from adclick.schema.feature_table import parse_feature_table
 
 HOSTILE = '<script>alert("x")</script>'
 

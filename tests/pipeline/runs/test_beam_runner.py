@@ -16,10 +16,16 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.utils.subprocess_server import JavaJarServer
 
-from pipeline.config.settings import Config
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS, WORKER_POOL, BeamRunner, beam_arguments, fetch_job_server
-from schema.errors import ConfigError
-from schema.feature_table import parse_feature_table
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.runs.beam_runner import (
+    LOCAL_BEAM_ARGUMENTS,
+    WORKER_POOL,
+    BeamRunner,
+    beam_arguments,
+    fetch_job_server,
+)
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import parse_feature_table
 
 FEATURES = parse_feature_table('{"clicked": {"role": "label"}, "time": {"role": "timestamp"}}')
 CLOUD = (

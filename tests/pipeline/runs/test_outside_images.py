@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from components.ad_example_gen.outside_images import DropFolder, states_now, write_states
-from pipeline.drops import Drop
-from pipeline.runs.outside_images import with_outside_images
-from pipeline.runs.record import MonthRecord, RunRecord
+from adclick.components.ad_example_gen.outside_images import DropFolder, states_now, write_states
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.runs.outside_images import with_outside_images
+from adclick.pipeline.runs.record import MonthRecord, RunRecord
 
 
 def test_a_folder_covers_what_lies_in_it_without_a_link(tmp_path: Path) -> None:

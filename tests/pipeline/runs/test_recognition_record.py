@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from models.recognition.judging import Candidate, Judgement, Share
-from pipeline.report.command import run_report
-from pipeline.runs.recognition_record import RecognitionRecord, read_recognition_record, write_recognition_record
-from pipeline.runs.status import run_status
+from adclick.models.recognition.judging import Candidate, Judgement, Share
+from adclick.pipeline.report.command import run_report
+from adclick.pipeline.runs.recognition_record import (
+    RecognitionRecord,
+    read_recognition_record,
+    write_recognition_record,
+)
+from adclick.pipeline.runs.status import run_status
 from tests.end_to_end.browser import DESKTOP, PHONE, look_at, needs_browser
 
 

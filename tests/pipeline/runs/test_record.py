@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.runs.record import RunRecord, read_record, read_records, write_record
-from storage.folder_lock import FolderLock
+from adclick.pipeline.runs.record import RunRecord, read_record, read_records, write_record
+from adclick.storage.folder_lock import FolderLock
 
 
 def test_a_run_that_nobody_is_at_work_on_was_killed(tmp_path: Path) -> None:

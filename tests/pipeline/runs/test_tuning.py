@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import yaml
 
-from models import tuning
-from models.features import CategoryField, InputLayout
-from models.settings import ModelSettings, NetworkSettings, TrainingSettings
-from models.trainer import TrainingData
-from models.training_data import Columns
-from models.tuning import HeldOutTest, Trial
-from pipeline.config.settings import load_config
-from pipeline.runs import data as run_data
-from pipeline.runs.record import DropRecord, RunRecord, write_record
-from pipeline.runs.tuning import changed_values, run_tune
-from schema.errors import ConfigError, DataRefused, ModelRefused
+from adclick.models import tuning
+from adclick.models.features import CategoryField, InputLayout
+from adclick.models.settings import ModelSettings, NetworkSettings, TrainingSettings
+from adclick.models.trainer import TrainingData
+from adclick.models.training_data import Columns
+from adclick.models.tuning import HeldOutTest, Trial
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.runs import data as run_data
+from adclick.pipeline.runs.record import DropRecord, RunRecord, write_record
+from adclick.pipeline.runs.tuning import changed_values, run_tune
+from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
 
 CONFIG = """\
 # Mine.

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from models.soft_metrics import expected_calibration_error, soft_metrics
-from pipeline.config.settings import load_config
-from pipeline.sample_data.generator import write_sample_data
-from schema.curated import check_schema, load_schema
-from schema.errors import ConfigError
+from adclick.models.soft_metrics import expected_calibration_error, soft_metrics
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.sample_data.generator import write_sample_data
+from adclick.schema.curated import check_schema, load_schema
+from adclick.schema.errors import ConfigError
 
 SIZE = {"rows": 4_000, "creatives": 40, "months": 2}
 

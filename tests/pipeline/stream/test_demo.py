@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.settings import load_config
-from stream.sample_traffic.writer import write_sample_traffic
+from adclick.pipeline.config.settings import load_config
+from adclick.stream.sample_traffic.writer import write_sample_traffic
 from tests.stream.stages import WAIT_SECONDS, write_fraud_model
 
 
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "demo", *options]
+    command = [sys.executable, "-m", "adclick", "stream", "demo", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=2 * WAIT_SECONDS)
 
 

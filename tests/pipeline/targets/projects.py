@@ -7,17 +7,17 @@ from typing import Any
 
 import yaml
 
-import pipeline.sample_data
-from pipeline.config.settings import Config
-from pipeline.drops import Drop
-from pipeline.targets.window import Window
+import adclick.pipeline.sample_data
+from adclick.pipeline.config.settings import Config
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.targets.window import Window
 
 IMAGE = "registry.example/adclick@sha256:0123"
 
 
 def sample_config(platform: dict[str, Any] | None = None, **changes: Any) -> Config:
     """The sample data's config, in a bucket, with a `platform` section."""
-    document = yaml.safe_load((Path(pipeline.sample_data.__file__).parent / "config.yaml").read_text())
+    document = yaml.safe_load((Path(adclick.pipeline.sample_data.__file__).parent / "config.yaml").read_text())
     document["data"]["root"] = "gs://bucket/drops"
     document["output"] = "gs://bucket/output"
     return Config.model_validate({**document, **changes, "platform": {"image": IMAGE, **(platform or {})}})

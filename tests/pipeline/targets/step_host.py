@@ -36,7 +36,7 @@ def main() -> None:
     # The steps' environment holds while their modules are imported, as it does in a container.
     os.environ["TF_USE_LEGACY_KERAS"] = "0"
     importlib.import_module("tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor")
-    importlib.import_module("components.worker_errors")
+    importlib.import_module("adclick.components.worker_errors")
     for line in sys.stdin:
         step = json.loads(line)
         child = os.fork()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.settings import load_config
-from pipeline.onboarding import run_init
-from pipeline.targets.addresses import check_addresses
-from schema.errors import ConfigError
+from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.onboarding import run_init
+from adclick.pipeline.targets.addresses import check_addresses
+from adclick.schema.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_local_folders_are_refused_before_anything_heavy_is_loaded(config: Path,
     arguments = ["adclick", *arguments, "--config", str(config), "--target", "kubeflow"]
     code = f"""
 import sys
-from pipeline.cli import app as cli
+from adclick.pipeline.cli import app as cli
 sys.argv = {arguments!r}
 try:
     cli.main()

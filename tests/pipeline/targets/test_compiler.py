@@ -20,21 +20,21 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import import_utils
 
-from components.artifacts import Creatives
-from components.copy_detector.component import CopyDetectorExecutor
-from components.month_inputs import can_take_months, join_months, month_key
-from pipeline.config.platform import TARGETS, StepSettings, Target
-from pipeline.dag import create_pipeline
-from pipeline.drops import Drop
-from pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from pipeline.runs.record import write_record
-from pipeline.targets import compiler
-from pipeline.targets.compiler import CompiledJob, as_json, as_yaml, platform_name
-from pipeline.targets.recorder import make_recorder, submitted_record
-from pipeline.targets.step import Interface
-from pipeline.targets.submission import beam_arguments, compile_monthly, compile_run
-from pipeline.targets.window import Window
-from schema.errors import ConfigError
+from adclick.components.artifacts import Creatives
+from adclick.components.copy_detector.component import CopyDetectorExecutor
+from adclick.components.month_inputs import can_take_months, join_months, month_key
+from adclick.pipeline.config.platform import TARGETS, StepSettings, Target
+from adclick.pipeline.dag import create_pipeline
+from adclick.pipeline.drops import Drop
+from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
+from adclick.pipeline.runs.record import write_record
+from adclick.pipeline.targets import compiler
+from adclick.pipeline.targets.compiler import CompiledJob, as_json, as_yaml, platform_name
+from adclick.pipeline.targets.recorder import make_recorder, submitted_record
+from adclick.pipeline.targets.step import Interface
+from adclick.pipeline.targets.submission import beam_arguments, compile_monthly, compile_run
+from adclick.pipeline.targets.window import Window
+from adclick.schema.errors import ConfigError
 from tests.pipeline.targets.projects import IMAGE, sample_config, window_of
 from tests.pipeline.targets.walker import parse_spec
 
@@ -142,13 +142,13 @@ def test_every_artifact_type_is_one_that_the_container_can_import(job: dict[str,
                 path = kubeflow_v2_entrypoint_utils._retrieve_class_path(schema)
                 assert issubclass(import_utils.import_class_by_path(path), Artifact)
                 titles.add(title)
-    assert "components.Creatives" in titles and "tfx.Examples" in titles
+    assert "adclick.Creatives" in titles and "tfx.Examples" in titles
 
 
 def test_steps_run_the_containers_entry_point_with_their_environment(job: dict[str, Any]) -> None:
     for container in executors(job).values():
         assert container["image"] == IMAGE
-        assert container["command"] == ["python", "-m", "pipeline.targets.step"]
+        assert container["command"] == ["python", "-m", "adclick.pipeline.targets.step"]
         assert container["args"].count("{{$}}") == 1
         assert {"name": "TF_USE_LEGACY_KERAS", "value": "0"} in container["env"]
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import pytest
 from tfx.dsl.components.base import base_executor
 
-from pipeline.targets import step
-from pipeline.targets.step import content_address
+from adclick.pipeline.targets import step
+from adclick.pipeline.targets.step import content_address
 
 RECORDS = sorted((Path(__file__).parent / "executor_inputs").glob("*.json"))
 RECORDED = [

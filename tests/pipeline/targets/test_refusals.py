@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from tfx.dsl.components.base import base_executor
 
-from pipeline.runs.platform_refusals import with_refusal
-from pipeline.runs.record import RunRecord
-from pipeline.targets import step
-from pipeline.targets.recorder import submitted_record
-from pipeline.targets.step import Interface
-from schema.errors import DataRefused
+from adclick.pipeline.runs.platform_refusals import with_refusal
+from adclick.pipeline.runs.record import RunRecord
+from adclick.pipeline.targets import step
+from adclick.pipeline.targets.recorder import submitted_record
+from adclick.pipeline.targets.step import Interface
+from adclick.schema.errors import DataRefused
 from tests.pipeline.targets.projects import sample_config, window_of
 
 RUN = "5d3f0e9a-run"

@@ -13,11 +13,11 @@ from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.month_inputs import join_months
-from pipeline.runs.step_files import CONTENTS, INPUTS, POINTER, REFUSAL
-from pipeline.targets import step
-from pipeline.targets.step import Found, Interface, adapted, artifact_address, content_address
-from schema.errors import DataRefused
+from adclick.components.month_inputs import join_months
+from adclick.pipeline.runs.step_files import CONTENTS, INPUTS, POINTER, REFUSAL
+from adclick.pipeline.targets import step
+from adclick.pipeline.targets.step import Found, Interface, adapted, artifact_address, content_address
+from adclick.schema.errors import DataRefused
 
 INTERFACE = Interface({"examples": "tfx.Examples"}, {"model": "tfx.Model"}, ("rows",))
 
@@ -138,9 +138,9 @@ def test_months_are_found_by_the_step_that_read_them(tmp_path: Path) -> None:
     (tmp_path / "Copy" / CONTENTS / INPUTS).write_text(json.dumps(read))
     found = {
         "earlier_examples": Found("copies", "earlier_examples", "examples", "tfx.Examples"),
-        "creatives": Found("copies", "earlier_examples", "creatives", "components.Creatives", also="examples"),
+        "creatives": Found("copies", "earlier_examples", "creatives", "adclick.Creatives", also="examples"),
     }
-    interface = Interface({"examples": "tfx.Examples", "copies": "components.Copies"}, {}, (), found)
+    interface = Interface({"examples": "tfx.Examples", "copies": "adclick.Copies"}, {}, (), found)
     given = {
         "examples": {"artifacts": [{"uri": f"{tmp_path}/Gen-12/examples", "metadata": {"span": 12}}]},
         "copies": {"artifacts": [{"uri": f"{tmp_path}/Copy/copies"}]},
@@ -158,7 +158,7 @@ def test_months_are_found_by_the_step_that_read_them(tmp_path: Path) -> None:
     assert [each["uri"] for each in joined["creatives"]] == [
         f"{tmp_path}/Gen-{number:02}/.contents/creatives" for number in range(13)
     ]
-    assert {each["type"]["instanceSchema"] for each in joined["creatives"]} == {"title: components.Creatives"}
+    assert {each["type"]["instanceSchema"] for each in joined["creatives"]} == {"title: adclick.Creatives"}
 
 
 def test_a_step_that_refused_refuses_again_without_doing_its_work(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pipeline.config.platform import KubeflowSettings, VertexSettings
-from pipeline.targets import kubeflow, vertex
-from pipeline.targets.compiler import as_yaml
-from pipeline.targets.schedule import Schedule, check_schedule
-from pipeline.targets.submission import compile_run
-from schema.errors import ConfigError, SubmissionRefused
+from adclick.pipeline.config.platform import KubeflowSettings, VertexSettings
+from adclick.pipeline.targets import kubeflow, vertex
+from adclick.pipeline.targets.compiler import as_yaml
+from adclick.pipeline.targets.schedule import Schedule, check_schedule
+from adclick.pipeline.targets.submission import compile_run
+from adclick.schema.errors import ConfigError, SubmissionRefused
 from tests.pipeline.targets.fakes import FakeKubeflow, FakeVertex, serving
 from tests.pipeline.targets.projects import sample_config, window_of
 

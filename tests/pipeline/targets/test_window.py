@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import pipeline.sample_data
-from pipeline.config.settings import Config, load_config
-from pipeline.targets.window import record_submission, resolve_window
-from schema.errors import ConfigError
+import adclick.pipeline.sample_data
+from adclick.pipeline.config.settings import Config, load_config
+from adclick.pipeline.targets.window import record_submission, resolve_window
+from adclick.schema.errors import ConfigError
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def config(tmp_path: Path) -> Config:
         folder.mkdir(parents=True)
         (folder / "impressions.csv").write_text("impression_id,clicked\n1,0\n")
     for name in ("config.yaml", "schema.pbtxt"):
-        shutil.copy(Path(pipeline.sample_data.__file__).with_name(name), tmp_path)
+        shutil.copy(Path(adclick.pipeline.sample_data.__file__).with_name(name), tmp_path)
     return load_config(tmp_path / "config.yaml")
 
 

@@ -44,7 +44,7 @@ class ModelServerProcess:
 def started(*flags: str, wait_path: str = "") -> Iterator[ModelServerProcess]:
     """Starts the server on free ports; the `with` block begins when it answers 200 at a path."""
     rest_port, grpc_port = free_port(), free_port()
-    command = [sys.executable, "-m", "serving.model_server.command", f"--port={grpc_port}"]
+    command = [sys.executable, "-m", "adclick.serving.model_server.command", f"--port={grpc_port}"]
     process = subprocess.Popen([*command, f"--rest_api_port={rest_port}", *flags], stderr=subprocess.DEVNULL, text=True)
     try:
         with (

@@ -286,7 +286,7 @@ class TestBatching:
 
 class TestStarting:
     def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "serving.model_server.command", *flags]
+        command = [sys.executable, "-m", "adclick.serving.model_server.command", *flags]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     @pytest.mark.parametrize(
@@ -392,5 +392,5 @@ class TestStarting:
 
 def refused(*flags: str) -> int:
     """The exit code of a server that does not start."""
-    command = [sys.executable, "-m", "serving.model_server.command", f"--port={free_port()}", *flags]
+    command = [sys.executable, "-m", "adclick.serving.model_server.command", f"--port={free_port()}", *flags]
     return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode

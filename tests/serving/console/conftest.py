@@ -12,12 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from components.click_evaluator.audience import audience_rows
-from models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
-from serving.client.client import ModelServerClient
-from serving.gateway.pipeline_runs import PipelineRuns
-from serving.gateway.server import running_gateway
-from serving.model_server.server import RunningServer, running_server
+from adclick.components.click_evaluator.audience import audience_rows
+from adclick.models.held_out import HELD_OUT_FILE, QUANTILE_SHARES, Estimate, HeldOut
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.gateway.pipeline_runs import PipelineRuns
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.models.tiny_model import TinyModel, as_example
 from tests.serving.gateway.conftest import settings_for
 

@@ -11,11 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
-from models.extension import pixels_as_png
-from models.held_out import HELD_OUT_FILE, HeldOut
-from serving.client.client import ModelServerClient
-from serving.gateway.comparison import ROWS_FOR_INTERVAL, compare
-from serving.model_server.server import RunningServer
+from adclick.models.extension import pixels_as_png
+from adclick.models.held_out import HELD_OUT_FILE, HeldOut
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.gateway.comparison import ROWS_FOR_INTERVAL, compare
+from adclick.serving.model_server.server import RunningServer
 from tests.models.tiny_model import TinyModel
 from tests.serving.console.conftest import BEFORE, JUDGED, ROWS, model_row
 from tests.serving.gateway.conftest import BACKENDS

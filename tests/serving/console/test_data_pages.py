@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from pipeline.prediction.runs_at_hand import RunsAtHand
+from adclick.pipeline.prediction.runs_at_hand import RunsAtHand
 from tests.end_to_end.browser import CHROMIUM, needs_browser
 from tests.serving.console.conftest import BEFORE, JUDGED
 from tests.serving.console.test_models_and_runs import output

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.prediction.runs_at_hand import RunsAtHand, runs_beside
-from pipeline.runs.record import MonthRecord, RunRecord, StepRecord, run_file, write_record
-from pipeline.runs.traffic_findings import TrafficFinding, write_finding
-from storage.folder_lock import FolderLock
-from storage.model_versions import ModelVersions
+from adclick.pipeline.prediction.runs_at_hand import RunsAtHand, runs_beside
+from adclick.pipeline.runs.record import MonthRecord, RunRecord, StepRecord, run_file, write_record
+from adclick.pipeline.runs.traffic_findings import TrafficFinding, write_finding
+from adclick.storage.folder_lock import FolderLock
+from adclick.storage.model_versions import ModelVersions
 from tests.serving.console.conftest import BEFORE, JUDGED, ROWS
 
 Start = Callable[..., httpx.Client]

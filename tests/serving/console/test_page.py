@@ -13,8 +13,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from models.extension import pixels_as_png
-from serving.gateway.security import create_api_key
+from adclick.models.extension import pixels_as_png
+from adclick.serving.gateway.security import create_api_key
 from tests.end_to_end.browser import CHROMIUM, needs_browser
 from tests.models.tiny_model import TinyModel
 

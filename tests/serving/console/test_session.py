@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from serving.gateway.security import create_api_key
-from serving.gateway.sessions import COOKIE, Sessions
+from adclick.serving.gateway.security import create_api_key
+from adclick.serving.gateway.sessions import COOKIE, Sessions
 
 Start = Callable[..., httpx.Client]
 

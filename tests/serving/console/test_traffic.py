@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.gateway.traffic import DAY_MINUTES, LIVE_SECONDS, Traffic
+from adclick.serving.gateway.traffic import DAY_MINUTES, LIVE_SECONDS, Traffic
 from tests.serving.console.conftest import BEFORE, JUDGED
 
 SECONDS = 120.0

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pipeline.edge.template import template_recogniser
-from serving.edge.bundle import write_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.frame import prepare
-from serving.edge.keys import create_keys, read_private_key
-from serving.edge.recogniser import Recogniser
+from adclick.pipeline.edge.template import template_recogniser
+from adclick.serving.edge.bundle import write_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.frame import prepare
+from adclick.serving.edge.keys import create_keys, read_private_key
+from adclick.serving.edge.recogniser import Recogniser
 from tests.serving.edge.pictures import picture
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,7 +78,7 @@ def start(bundle_file: Path, keys: tuple[Path, Path]) -> Any:
     def run(command: str, *arguments: str, bundle: Path = bundle_file, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "serving.edge.command", command, "--bundle", str(bundle)),
+                *(sys.executable, "-m", "adclick.serving.edge.command", command, "--bundle", str(bundle)),
                 *("--public-key", str(keys[1]), *arguments),
             ],
             cwd=ROOT,

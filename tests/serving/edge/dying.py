@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from serving.edge import slots as slots_module
-from serving.edge.bundle import read_bundle
-from serving.edge.keys import read_public_key
-from serving.edge.slots import Refusal, Slots
+from adclick.serving.edge import slots as slots_module
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.slots import Refusal, Slots
 
 
 def main() -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.edge.bundle import read_bundle
-from serving.edge.errors import BrokenFrame, BundleRefused
-from serving.edge.frame import open_frame
-from serving.edge.keys import create_keys, read_public_key
-from serving.edge.watch import Eye
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.errors import BrokenFrame, BundleRefused
+from adclick.serving.edge.frame import open_frame
+from adclick.serving.edge.keys import create_keys, read_public_key
+from adclick.serving.edge.watch import Eye
 from tests.serving.edge.pictures import encoded, frames, picture
 from tests.serving.edge.test_bundle import changed
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.edge.bundle import read_bundle
-from serving.edge.frame import open_frame
-from serving.edge.keys import read_public_key
-from serving.edge.self_test import make_probe
-from serving.edge.watch import Eye
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.frame import open_frame
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.self_test import make_probe
+from adclick.serving.edge.watch import Eye
 from tests.serving.edge.pictures import frames, picture
 from tests.serving.edge.test_bundle import changed
 

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.edge.bundle import Probe, read_bundle
-from serving.edge.catalogue import Catalogue
-from serving.edge.errors import BundleRefused
-from serving.edge.keys import read_public_key
-from serving.edge.self_test import make_probe, passing, run_self_test
-from serving.edge.watch import Eye
+from adclick.serving.edge.bundle import Probe, read_bundle
+from adclick.serving.edge.catalogue import Catalogue
+from adclick.serving.edge.errors import BundleRefused
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.self_test import make_probe, passing, run_self_test
+from adclick.serving.edge.watch import Eye
 from tests.serving.edge.pictures import picture
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.edge.channel import Release, belongs, channel_file_name, read_channel, release_for, write_channel
-from serving.edge.errors import EdgeError
+from adclick.serving.edge.channel import Release, belongs, channel_file_name, read_channel, release_for, write_channel
+from adclick.serving.edge.errors import EdgeError
 
 DEVICES = [f"screen-{number}" for number in range(2000)]
 

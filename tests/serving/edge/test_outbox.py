@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.edge.outbox import ALERT, PLAY, Outbox
+from adclick.serving.edge.outbox import ALERT, PLAY, Outbox
 
 
 def plays_of(creative: str, hour: int, size: int) -> tuple[str, int, dict[str, str], int, float]:

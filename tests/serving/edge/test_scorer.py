@@ -17,21 +17,21 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.export import EXTRA_FOLDER
-from models.extension import pixels_as_png
-from models.features import TextField
-from models.text import word_effects
-from pipeline.edge.scorer import DeviceScorer, alphabet
-from schema.errors import ConfigError
-from serving.edge.ad_request import RequestRefused
-from serving.edge.bundle import read_bundle
-from serving.edge.errors import BundleRefused
-from serving.edge.fingerprint import bucket_of
-from serving.edge.keys import read_public_key
-from serving.edge.scorer import FACTS, FILES, MODEL, AdScorer
-from serving.edge.words import Alphabet, WordEffects
-from serving.gateway.server import running_gateway
-from serving.model_server.server import running_server
+from adclick.models.export import EXTRA_FOLDER
+from adclick.models.extension import pixels_as_png
+from adclick.models.features import TextField
+from adclick.models.text import word_effects
+from adclick.pipeline.edge.scorer import DeviceScorer, alphabet
+from adclick.schema.errors import ConfigError
+from adclick.serving.edge.ad_request import RequestRefused
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.errors import BundleRefused
+from adclick.serving.edge.fingerprint import bucket_of
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.scorer import FACTS, FILES, MODEL, AdScorer
+from adclick.serving.edge.words import Alphabet, WordEffects
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.model_server.server import running_server
 from tests.models.text_model import train_text_model
 from tests.models.tiny_model import TinyModel
 from tests.serving.edge.test_bundle import changed, refused

@@ -57,7 +57,7 @@ def test_a_slim_environment_is_small_enough_and_still_recognises(
     (tmp_path / "a.jpg").write_bytes(encoded(picture(0)))
     # Of the interpreter alone: no other site-packages are seen.
     paths = f"import sys; sys.path[:0] = [{str(site)!r}, {str(ROOT)!r}]; "
-    run = "from serving.edge.command import main; sys.exit(main(sys.argv[1:]))"
+    run = "from adclick.serving.edge.command import main; sys.exit(main(sys.argv[1:]))"
     check = ["check", "--bundle", str(bundle_file), "--public-key", str(keys[1]), str(tmp_path / "a.jpg")]
     command = [sys.executable, "-I", "-S", "-B", "-c", paths + run, *check]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from serving.edge.bundle import read_bundle
-from serving.edge.errors import BundleRefused
-from serving.edge.keys import read_public_key
-from serving.edge.slots import Refusal, Slots
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.errors import BundleRefused
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.slots import Refusal, Slots
 from tests.serving.edge.conftest import ROOT
 
 

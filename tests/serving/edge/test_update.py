@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pipeline.edge.publish import run_publish
-from serving.edge.keys import read_public_key
-from serving.edge.self_test import make_probe
-from serving.edge.slots import Slots
+from adclick.pipeline.edge.publish import run_publish
+from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.self_test import make_probe
+from adclick.serving.edge.slots import Slots
 from tests.serving.edge.conftest import ROOT
 from tests.serving.edge.pictures import encoded, picture
 from tests.serving.edge.web import Bucket, serving
@@ -55,7 +55,7 @@ def edge(tmp_path: Path, keys: tuple[Path, Path], server: Bucket) -> Iterator[Ca
         channel = [] if command == "slots" else ["--from", server.url, "--device", "screen-1"]
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "serving.edge.command", command, "--state", str(tmp_path / "state")),
+                *(sys.executable, "-m", "adclick.serving.edge.command", command, "--state", str(tmp_path / "state")),
                 *("--public-key", str(keys[1]), *channel, *arguments),
             ],
             cwd=ROOT,

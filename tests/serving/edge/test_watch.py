@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from serving.edge.outbox import Outbox
+from adclick.serving.edge.outbox import Outbox
 from tests.serving.edge.pictures import encoded, picture
 
 DEADLINE = 60.0

@@ -17,14 +17,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
-from pipeline.edge.template import template_recogniser
-from serving.edge.bundle import read_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.errors import BrokenFrame, BundleRefused
-from serving.edge.frame import open_frame, prepare
-from serving.edge.keys import create_keys, read_public_key
-from serving.edge.recogniser import Recogniser
-from serving.edge.watch import Eye
+from adclick.pipeline.edge.template import template_recogniser
+from adclick.serving.edge.bundle import read_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.errors import BrokenFrame, BundleRefused
+from adclick.serving.edge.frame import open_frame, prepare
+from adclick.serving.edge.keys import create_keys, read_public_key
+from adclick.serving.edge.recogniser import Recogniser
+from adclick.serving.edge.watch import Eye
 from tests.end_to_end.browser import CHROMIUM, needs_browser
 from tests.serving.edge.pictures import encoded, frames, picture
 from tests.serving.edge.test_bundle import changed

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.gateway.server import RunningGateway, running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import RunningServer, running_server
+from adclick.serving.gateway.server import RunningGateway, running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.models.tiny_model import TinyModel
 
 BACKENDS = ("in_process", "grpc", "rest")

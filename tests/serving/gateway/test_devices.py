@@ -18,19 +18,19 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from pipeline.edge.publish import run_publish
-from pipeline.edge.template import template_recogniser
-from serving.edge.bundle import write_bundle
-from serving.edge.catalogue import Catalogue, Creative, quantise
-from serving.edge.frame import prepare
-from serving.edge.keys import create_keys, read_private_key
-from serving.edge.recogniser import Recogniser
-from serving.gateway.device_metrics import DeviceMetrics
-from serving.gateway.device_state import DeviceState, Report
-from serving.gateway.devices import DeviceReports, read_device_file, read_device_folder
-from serving.gateway.security import create_api_key
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
+from adclick.pipeline.edge.publish import run_publish
+from adclick.pipeline.edge.template import template_recogniser
+from adclick.serving.edge.bundle import write_bundle
+from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.frame import prepare
+from adclick.serving.edge.keys import create_keys, read_private_key
+from adclick.serving.edge.recogniser import Recogniser
+from adclick.serving.gateway.device_metrics import DeviceMetrics
+from adclick.serving.gateway.device_state import DeviceState, Report
+from adclick.serving.gateway.devices import DeviceReports, read_device_file, read_device_folder
+from adclick.serving.gateway.security import create_api_key
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
 from tests.serving.edge.conftest import ROOT
 from tests.serving.edge.pictures import encoded, picture
 
@@ -261,7 +261,8 @@ def test_a_device_reports_what_it_sees_through_a_gateway_that_was_away(
 
     def watch(url: str) -> None:
         command = [
-            *(sys.executable, "-m", "serving.edge.command", "watch", "--public-key", str(tmp_path / "public.pem")),
+            *(sys.executable, "-m", "adclick.serving.edge.command", "watch"),
+            *("--public-key", str(tmp_path / "public.pem")),
             *("--from", str(tmp_path / "origin"), "--source", str(screen), "--once", "--frames", "2"),
             *("--state", str(tmp_path / "state"), "--device", "screen-1", "--reports-folder", str(tmp_path / "left")),
             *("--gateway", url, "--gateway-key-file", str(tmp_path / "key")),

@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models.extension import pixels_as_png
-from serving.client.gateway_client import GatewayClient, GatewayRefusal
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import running_server
+from adclick.models.extension import pixels_as_png
+from adclick.serving.client.gateway_client import GatewayClient, GatewayRefusal
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import running_server
 from tests.models.tiny_model import FEATURES, TinyModel
 from tests.serving.gateway.conftest import BACKENDS, FIRST
 from tests.serving.gateway.test_score import CONTEXT, known_key

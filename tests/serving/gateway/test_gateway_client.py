@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.extension import pixels_as_png
-from serving.client.gateway_client import GatewayClient, GatewayRefusal
-from serving.gateway.security import create_api_key
+from adclick.models.extension import pixels_as_png
+from adclick.serving.client.gateway_client import GatewayClient, GatewayRefusal
+from adclick.serving.gateway.security import create_api_key
 from tests.models.tiny_model import TinyModel
 from tests.serving.gateway.conftest import FIRST
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gateway.server import running_gateway
-from serving.model_server.server import RunningServer, running_server
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.serving.gateway.conftest import BACKENDS, settings_for
 
 Start = Callable[..., Any]

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.export import CLICK_PROBABILITY
-from models.extension import pixels_as_png
-from models.requests import requests_from_examples
-from pipeline.monitor.traffic import read_log
-from pipeline.prediction.explanation import fields_of_instance
-from serving.gateway.fields import Field, RequestForm
-from serving.gateway.prediction_log import ROUTE, logged_name
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import LimitSettings
-from serving.model_server.server import RunningServer, running_server
+from adclick.models.export import CLICK_PROBABILITY
+from adclick.models.extension import pixels_as_png
+from adclick.models.requests import requests_from_examples
+from adclick.pipeline.monitor.traffic import read_log
+from adclick.pipeline.prediction.explanation import fields_of_instance
+from adclick.serving.gateway.fields import Field, RequestForm
+from adclick.serving.gateway.prediction_log import ROUTE, logged_name
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import LimitSettings
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.models.tiny_model import ODD_NAMES, TinyModel
 from tests.serving.gateway.conftest import BACKENDS, FIRST, settings_for
 

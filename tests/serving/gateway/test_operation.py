@@ -26,14 +26,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from serving.errors import InvalidArgumentError, NotFoundError
-from serving.gateway.routing import Router
-from serving.gateway.security import create_api_key, read_api_keys
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import RoutingSettings, load_settings
-from serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
-from serving.model_server.dataplane import ServerOptions
-from serving.model_server.server import Endpoints, RunningServer, create_model_server, listening, running_server
+from adclick.serving.errors import InvalidArgumentError, NotFoundError
+from adclick.serving.gateway.routing import Router
+from adclick.serving.gateway.security import create_api_key, read_api_keys
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import RoutingSettings, load_settings
+from adclick.serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
+from adclick.serving.model_server.dataplane import ServerOptions
+from adclick.serving.model_server.server import Endpoints, RunningServer, create_model_server, listening, running_server
 from tests.models.tiny_model import TinyModel
 from tests.serving.gateway.conftest import BACKENDS, FIRST, SECOND, settings_for
 

@@ -17,11 +17,11 @@ import httpx
 import pytest
 import yaml
 
-from serving.gateway.server import RunningGateway, running_gateway
-from serving.gateway.settings import load_settings
-from serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
-from serving.model_server.dataplane import ServerOptions
-from serving.model_server.server import Endpoints, create_model_server, listening
+from adclick.serving.gateway.server import RunningGateway, running_gateway
+from adclick.serving.gateway.settings import load_settings
+from adclick.serving.model_server.configuration import BatchingOptions, Choice, ModelConfig, VersionPolicy
+from adclick.serving.model_server.dataplane import ServerOptions
+from adclick.serving.model_server.server import Endpoints, create_model_server, listening
 from tests.models.tiny_model import TinyModel
 from tests.serving.gateway.conftest import FIRST, SECOND
 from tests.serving.gateway.test_operation import wait_for
@@ -34,7 +34,7 @@ OLD, NEW = ("old", FIRST, 2), ("new", SECOND, 3)
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.gateway.gateway._REFRESH_SECONDS", 0.02)
+    monkeypatch.setattr("adclick.serving.gateway.gateway._REFRESH_SECONDS", 0.02)
 
 
 class SettingsFile:

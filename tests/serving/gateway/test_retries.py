@@ -20,12 +20,12 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.errors import Code, InvalidArgumentError, ServingError
-from serving.gateway.backends import GrpcBackend
-from serving.gateway.retries import Retries, ServerGone, is_gone
-from serving.gateway.server import running_gateway
-from serving.gateway.settings import GatewaySettings
-from serving.model_server.server import running_server
+from adclick.serving.errors import Code, InvalidArgumentError, ServingError
+from adclick.serving.gateway.backends import GrpcBackend
+from adclick.serving.gateway.retries import Retries, ServerGone, is_gone
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.gateway.settings import GatewaySettings
+from adclick.serving.model_server.server import running_server
 from tests.models.tiny_model import TinyModel
 
 SECONDS = 120.0

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.extension import pixels_as_png
-from serving.client.client import ModelServerClient
-from serving.model_server.server import RunningServer
+from adclick.models.extension import pixels_as_png
+from adclick.serving.client.client import ModelServerClient
+from adclick.serving.model_server.server import RunningServer
 from tests.models.tiny_model import TinyModel
 from tests.serving.gateway.conftest import BACKENDS, FIRST
 

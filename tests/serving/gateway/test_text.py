@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.client.gateway_client import GatewayClient
-from serving.gateway.server import running_gateway
-from serving.model_server.server import RunningServer, running_server
+from adclick.serving.client.gateway_client import GatewayClient
+from adclick.serving.gateway.server import running_gateway
+from adclick.serving.model_server.server import RunningServer, running_server
 from tests.models.text_model import NEW, train_text_model
 from tests.serving.gateway.conftest import BACKENDS, FIRST, settings_for
 

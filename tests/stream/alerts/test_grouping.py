@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.alerts.alert import Alert
-from stream.alerts.grouping import Alerts
-from stream.clicks import Click, Evidence, ScoredClick
-from stream.settings import AlertsSettings
-from stream.state.store import MemoryState
+from adclick.stream.alerts.alert import Alert
+from adclick.stream.alerts.grouping import Alerts
+from adclick.stream.clicks import Click, Evidence, ScoredClick
+from adclick.stream.settings import AlertsSettings
+from adclick.stream.state.store import MemoryState
 
 SECOND = 1_000_000
 SETTINGS = AlertsSettings(

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from schema.errors import ConfigError
-from stream.alerts.alert import Alert, alert_bytes
-from stream.alerts.receivers import Alertmanager, Receiver, Undelivered, Webhook, receivers_of
-from stream.clicks import Evidence
-from stream.settings import AlertmanagerSettings, AlertsSettings, WebhookSettings
+from adclick.schema.errors import ConfigError
+from adclick.stream.alerts.alert import Alert, alert_bytes
+from adclick.stream.alerts.receivers import Alertmanager, Receiver, Undelivered, Webhook, receivers_of
+from adclick.stream.clicks import Evidence
+from adclick.stream.settings import AlertmanagerSettings, AlertsSettings, WebhookSettings
 
 ALERT = Alert(
     "a" * 32,

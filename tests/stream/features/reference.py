@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from stream.events import Event
+from adclick.stream.events import Event
 
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

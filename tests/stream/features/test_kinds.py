@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.errors import ConfigError
-from stream.events import Event
-from stream.features.kinds import KINDS
-from stream.features.operator import FeatureOperator
-from stream.settings import StreamSettings
-from stream.state.rocksdb import RocksState
-from stream.state.store import MemoryState, StateStore
+from adclick.schema.errors import ConfigError
+from adclick.stream.events import Event
+from adclick.stream.features.kinds import KINDS
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.rocksdb import RocksState
+from adclick.stream.state.store import MemoryState, StateStore
 from tests.stream.features.reference import feature
 
 WINDOWS = ("1s", "7s", "90s", "1h", "3d")

@@ -7,11 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.events import Event
-from stream.features.operator import FeatureOperator
-from stream.ordering import EventOrder
-from stream.settings import StreamSettings
-from stream.state.store import MemoryState
+from adclick.stream.events import Event
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.ordering import EventOrder
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.store import MemoryState
 
 SECOND = 1_000_000
 SETTINGS = StreamSettings.model_validate({"features": {"clicks_10s": {"kind": "count", "by": ["ip"], "window": "10s"}}})

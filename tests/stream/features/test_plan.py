@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stream.features.plan import plan
-from stream.settings import StreamSettings
+from adclick.stream.features.plan import plan
+from adclick.stream.settings import StreamSettings
 
 
 def test_every_feature_is_told_with_its_key_and_its_window() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from schema.errors import ConfigError
-from stream.flink.local_cluster import LocalCluster, local_cluster
-from stream.flink.submission import check_installed
+from adclick.schema.errors import ConfigError
+from adclick.stream.flink.local_cluster import LocalCluster, local_cluster
+from adclick.stream.flink.submission import check_installed
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.clicks import Click, featured_bytes
-from stream.events import Event
-from stream.features.operator import FeatureOperator
-from stream.flink import batches as module
-from stream.flink.batches import Batches, BucketFeatures, Joiner, event_bytes, event_from_bytes
-from stream.settings import StreamSettings
-from stream.state.store import MemoryState
+from adclick.stream.clicks import Click, featured_bytes
+from adclick.stream.events import Event
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.flink import batches as module
+from adclick.stream.flink.batches import Batches, BucketFeatures, Joiner, event_bytes, event_from_bytes
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.store import MemoryState
 
 SECOND = 1_000_000
 SETTINGS = StreamSettings.model_validate(

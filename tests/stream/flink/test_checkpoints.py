@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stream.flink.checkpoints import checkpoint_folder, newest_checkpoint
-from stream.settings import StreamSettings
+from adclick.stream.flink.checkpoints import checkpoint_folder, newest_checkpoint
+from adclick.stream.settings import StreamSettings
 
 
 def settings(window: str, group: str = "g") -> StreamSettings:

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from stream.flink.local_cluster import LocalCluster
-from stream.settings import KafkaSettings
-from stream.state.store import MemoryState
+from adclick.pipeline.cli.app import app
+from adclick.stream.flink.local_cluster import LocalCluster
+from adclick.stream.settings import KafkaSettings
+from adclick.stream.state.store import MemoryState
 from tests.stream.stages import Project, drive, make_project, messages, produce, traffic, written
 from tests.stream.test_stages import Topics, operator_of
 
@@ -94,7 +94,7 @@ def embedded(project: Project) -> dict[bytes, bytes]:
 def on_flink(project: Project, flink: LocalCluster) -> Iterator[subprocess.Popen[bytes]]:
     """`adclick stream run --flink`, once the features are computed; ended in order at the end."""
     address = f"{flink.cluster.host}:{flink.cluster.port}"
-    command = [sys.executable, "-m", "pipeline.cli.app", "stream", "run", "--config", str(project.file)]
+    command = [sys.executable, "-m", "adclick", "stream", "run", "--config", str(project.file)]
     log = project.file.with_suffix(".log")
     before = log.read_text().count("on Flink") if log.exists() else 0
     with log.open("ab") as stream:

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app
-from schema.errors import ConfigError
-from schema.feature_table import FeatureTable
-from stream.flink import package
-from stream.flink.job import FlinkJob, kafka_properties
-from stream.flink.package import flink_home
-from stream.flink.rest import FlinkCluster
-from stream.settings import KafkaSettings, StreamSettings
+from adclick.pipeline.cli.app import app
+from adclick.schema.errors import ConfigError
+from adclick.schema.feature_table import FeatureTable
+from adclick.stream.flink import package
+from adclick.stream.flink.job import FlinkJob, kafka_properties
+from adclick.stream.flink.package import flink_home
+from adclick.stream.flink.rest import FlinkCluster
+from adclick.stream.settings import KafkaSettings, StreamSettings
 
 
 def test_logins_and_certificates_are_passed_on_by_content(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Mapping
 
-from stream.events import Channel
-from stream.flink.silence import EndsOfPartitions, Silence
+from adclick.stream.events import Channel
+from adclick.stream.flink.silence import EndsOfPartitions, Silence
 
 A, B = ("clicks", 0), ("clicks", 1)
 

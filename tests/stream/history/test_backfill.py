@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from schema.errors import ConfigError, DataRefused
-from schema.feature_table import parse_feature_table
-from stream.columns import click_reader
-from stream.events import Event
-from stream.features.operator import FeatureOperator
-from stream.history.backfill import HISTORY_POSITION, BackfillReport, run_backfill
-from stream.settings import StreamSettings
-from stream.state.rocksdb import RocksState
-from stream.state.store import MemoryState
+from adclick.schema.errors import ConfigError, DataRefused
+from adclick.schema.feature_table import parse_feature_table
+from adclick.stream.columns import click_reader
+from adclick.stream.events import Event
+from adclick.stream.features.operator import FeatureOperator
+from adclick.stream.history.backfill import HISTORY_POSITION, BackfillReport, run_backfill
+from adclick.stream.settings import StreamSettings
+from adclick.stream.state.rocksdb import RocksState
+from adclick.stream.state.store import MemoryState
 
 FEATURES = parse_feature_table(
     {

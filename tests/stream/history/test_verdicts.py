@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from schema.errors import ConfigError
-from stream.history.backfill import verdicts_of
-from stream.settings import HistorySettings, KafkaSettings, TopicSettings, TopicsSettings
+from adclick.schema.errors import ConfigError
+from adclick.stream.history.backfill import verdicts_of
+from adclick.stream.settings import HistorySettings, KafkaSettings, TopicSettings, TopicsSettings
 from tests.stream.stages import WAIT_SECONDS, make_project
 
 pytestmark = pytest.mark.end_to_end

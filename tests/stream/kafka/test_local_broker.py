@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from schema.errors import ConfigError
-from stream.java import cache_folder, java_program
-from stream.kafka.jars import KAFKA_VERSION, SHA256
-from stream.kafka.local_broker import LocalBroker, broker_jars, new_cluster_id
+from adclick.schema.errors import ConfigError
+from adclick.stream.java import cache_folder, java_program
+from adclick.stream.kafka.jars import KAFKA_VERSION, SHA256
+from adclick.stream.kafka.local_broker import LocalBroker, broker_jars, new_cluster_id
 
 
 def program(folder: Path, name: str, script: str) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from schema.errors import ConfigError
-from stream.sample_traffic.clicks import FRAUD, HONEST, KINDS, Clicks
-from stream.sample_traffic.fraud import NEWCOMER
-from stream.sample_traffic.population import BOT
-from stream.sample_traffic.writer import draw_sample_traffic, write_sample_traffic
+from adclick.schema.errors import ConfigError
+from adclick.stream.sample_traffic.clicks import FRAUD, HONEST, KINDS, Clicks
+from adclick.stream.sample_traffic.fraud import NEWCOMER
+from adclick.stream.sample_traffic.population import BOT
+from adclick.stream.sample_traffic.writer import draw_sample_traffic, write_sample_traffic
 
 CLICKS, MONTHS = 15_000, 3
 
