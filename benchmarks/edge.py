@@ -32,7 +32,7 @@ from adclick.models.recognition.field_camera import capture
 from adclick.models.recognition.judging import Recognition, recognise, threshold_at
 from adclick.pipeline.sample_data.images import draw_looks, render
 from adclick.serving.edge.bundle import write_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.frame import open_frame, prepare
 from adclick.serving.edge.recogniser import Recogniser
 from adclick.storage.recogniser_versions import FACTS_FILE, RECOGNISER_FILE, recogniser_versions
@@ -221,7 +221,7 @@ def _device(pictures: Pictures, model: bytes, threshold: float, folder: Path, fr
     embeddings = [
         recogniser.embed(prepare(open_frame(file.read_bytes()), recogniser.size)) for file in pictures.creatives
     ]
-    rows = tuple(Creative(file.stem, f"Creative {file.stem}") for file in pictures.creatives)
+    rows = tuple(ApprovedCreative(file.stem, f"Creative {file.stem}") for file in pictures.creatives)
     create_keys(folder / "private.pem", folder / "public.pem")
     key: Ed25519PrivateKey = read_private_key(folder / "private.pem")
     content = io.BytesIO()

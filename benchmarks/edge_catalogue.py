@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from adclick.pipeline.edge.clusters import with_clusters
 from adclick.serving.edge.bundle import read_bundle, write_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from benchmarks.measure import Result, faster, report, share
 
 Rows = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ def measure(creatives: int, searches: int) -> list[Result]:
     directions = generator.standard_normal((_CAMPAIGNS, _DIMENSION), np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     rows = _near(directions[generator.integers(0, _CAMPAIGNS, creatives)], _COSINE_WITHIN_A_CAMPAIGN, generator)
-    table = tuple(Creative(f"creative-{number}", f"Creative {number}") for number in range(creatives))
+    table = tuple(ApprovedCreative(f"creative-{number}", f"Creative {number}") for number in range(creatives))
     every = Catalogue(table, *quantise(rows))
     wanted = generator.integers(0, creatives, searches)
     captures = _near(rows[wanted], _COSINE_OF_A_CAPTURE, generator)

@@ -58,7 +58,7 @@ class Bundles:
 
     def __init__(self, folder: Path) -> None:
         from adclick.pipeline.edge.template import template_recogniser
-        from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+        from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
         from adclick.serving.edge.frame import open_frame, prepare
         from adclick.serving.edge.keys import create_keys
         from adclick.serving.edge.recogniser import Recogniser
@@ -68,7 +68,7 @@ class Bundles:
         self._model = template_recogniser(48)
         eye = Recogniser(self._model)
         embedding = eye.embed(prepare(open_frame(BOOKED), eye.size))
-        self._catalogue = Catalogue((Creative("booked", "Booked"),), *quantise(embedding[None]))
+        self._catalogue = Catalogue((ApprovedCreative("booked", "Booked"),), *quantise(embedding[None]))
 
     def make(self, version: int) -> bytes:
         """A bundle of that version."""

@@ -26,7 +26,7 @@ from adclick.components.splits import SPLITS, TRAIN
 from adclick.models.analysis import Analyzer, first_values
 from adclick.models.text_store import Texts
 from adclick.models.trainer import TrainingData
-from adclick.models.training_data import Columns, CreativeStore, Reader, read_columns
+from adclick.models.training_data import Columns, Reader, TrainingCreatives, read_columns
 from adclick.models.transform_graph import TransformGraph, write_transform_graph
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.drops import Drop, find_drops
@@ -208,7 +208,7 @@ def transform(impressions: Impressions, split: Split, folder: Path) -> tuple[Tra
     (folder / "columns").mkdir(parents=True)
     store = None
     if layout.has_image:
-        store = CreativeStore(impressions.creative_files, config.ingestion.image_size, folder / "columns")
+        store = TrainingCreatives(impressions.creative_files, config.ingestion.image_size, folder / "columns")
     reader = Reader(graph.columns, config.features)
     parts = [
         read_columns([path], reader, store, folder / "columns", f"part{number}")

@@ -25,7 +25,7 @@ from adclick.models.creatives import OK, Creative, write_record
 from adclick.models.features import CategoryField, InputLayout
 from adclick.models.fitting import fit
 from adclick.models.settings import NetworkSettings, TrainingSettings
-from adclick.models.training_data import Columns, CreativeStore
+from adclick.models.training_data import Columns, TrainingCreatives
 from adclick.pipeline.config.settings import load_config
 from adclick.schema.errors import ConfigError
 from benchmarks.click_log import write_project
@@ -40,7 +40,7 @@ _IMAGE_SIZE = 64
 def examples_per_second(
     train: Columns,
     validation: Columns,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     layout: InputLayout,
     *,
     epochs: int,
@@ -115,7 +115,7 @@ def image_cost(rows: int, epochs: int, folder: Path) -> list[Result]:
     return [share(name, often, once, "s", "<= 0.2")]
 
 
-def _with_images(rows: int, creatives: int, folder: Path) -> tuple[Columns, CreativeStore | None, InputLayout]:
+def _with_images(rows: int, creatives: int, folder: Path) -> tuple[Columns, TrainingCreatives | None, InputLayout]:
     folder.mkdir(parents=True)
     random = np.random.default_rng(1)
     fields = tuple(CategoryField(f"field{number}", 1, 1_001, 1_000) for number in range(8))
@@ -132,7 +132,7 @@ def _with_images(rows: int, creatives: int, folder: Path) -> tuple[Columns, Crea
             for number in range(creatives):
                 pixels = random.integers(0, 256, _IMAGE_SIZE**2 * 3, dtype=np.uint8).tobytes()
                 writer.write(write_record(Creative(f"{number:09d}", OK, "", "", pixels, _IMAGE_SIZE, _IMAGE_SIZE)))
-        store = CreativeStore([str(folder / "creatives-0")], _IMAGE_SIZE, folder)
+        store = TrainingCreatives([str(folder / "creatives-0")], _IMAGE_SIZE, folder)
     return columns, store, InputLayout(fields, (), store is not None)
 
 

@@ -239,7 +239,7 @@ def build_eval_config(
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricValue:
     """A metric's value, with its 95 % confidence interval where one was computed."""
 
     value: float
@@ -259,7 +259,7 @@ class SliceMetrics:
 
     slice: str
     model: str
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, MetricValue]
 
 
 def slice_name(key: Sequence[tuple[str, Any]]) -> str:
@@ -275,7 +275,7 @@ def slice_name(key: Sequence[tuple[str, Any]]) -> str:
 
 def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
     """Reads the Evaluator's metrics, the overall slice first."""
-    found: dict[tuple[str, str], dict[str, Metric]] = {}
+    found: dict[tuple[str, str], dict[str, MetricValue]] = {}
     for record in tfma.load_metrics(literal_path(evaluation_uri)):
         key = slice_name([(single.column, _slice_value(single)) for single in record.slice_key.single_slice_keys])
         for item in record.metric_keys_and_values:
@@ -292,15 +292,15 @@ def read_metrics(evaluation_uri: str) -> list[SliceMetrics]:
     ]
 
 
-def _meaningful(metrics: Mapping[str, Metric], candidate: Mapping[str, Metric]) -> dict[str, Metric]:
+def _meaningful(metrics: Mapping[str, MetricValue], candidate: Mapping[str, MetricValue]) -> dict[str, MetricValue]:
     """Leaves out what too few clicks cannot say: an AUC without a click or a non-click, an interval of a few clicks."""
     count, rate = candidate[EXAMPLE_COUNT.name].value, candidate[CLICK_RATE.name].value
     rarer = count * min(rate, 1 - rate)
     kept = dict(metrics)
     if rarer < _CLICKS_FOR_INTERVAL:
-        kept = {name: Metric(metric.value) for name, metric in kept.items()}
+        kept = {name: MetricValue(metric.value) for name, metric in kept.items()}
     if rarer < 0.5:
-        kept |= {metric.name: Metric(float("nan")) for metric in METRICS if metric.needs_both_classes}
+        kept |= {metric.name: MetricValue(float("nan")) for metric in METRICS if metric.needs_both_classes}
     return kept
 
 
@@ -308,17 +308,19 @@ def _slice_value(single: Any) -> Any:
     return getattr(single, single.WhichOneof("kind"))
 
 
-def _metric(item: Any) -> Metric | None:
+def _metric(item: Any) -> MetricValue | None:
     kind = item.value.WhichOneof("type")
     if kind == "double_value":
-        metric = Metric(item.value.double_value.value)
+        metric = MetricValue(item.value.double_value.value)
     elif kind == "bounded_value":
-        metric = Metric(item.value.bounded_value.value.value)
+        metric = MetricValue(item.value.bounded_value.value.value)
     else:
         return None
     if item.HasField("confidence_interval"):
         interval = item.confidence_interval
-        return Metric(metric.value, interval.lower_bound.double_value.value, interval.upper_bound.double_value.value)
+        return MetricValue(
+            metric.value, interval.lower_bound.double_value.value, interval.upper_bound.double_value.value
+        )
     return metric
 
 

@@ -30,7 +30,7 @@ from adclick.models.network import CATEGORIES, CELLS, CREATIVES, MULTIPLES, NUMB
 from adclick.models.preprocessing import ColumnTransform, write_parameters
 from adclick.models.requests import TENSOR_TYPES, parse_examples
 from adclick.models.text import WordEffects, strongest_words, word_effects
-from adclick.models.training_data import CreativeStore
+from adclick.models.training_data import TrainingCreatives
 from adclick.models.transform_graph import TransformGraph
 from adclick.schema.feature_table import FeatureTable, Text
 
@@ -347,7 +347,7 @@ def export(
     network: ClickNetwork,
     transform_graph: TransformGraph,
     features: FeatureTable,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     image_size: int,
     negative_sampling_rate: float,
     model_folder: str,

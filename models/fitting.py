@@ -25,7 +25,7 @@ from adclick.models.metrics.counts import check_finite, count, estimate, log_los
 from adclick.models.network import CATEGORIES, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.models.text_effects import estimate_text_effects
-from adclick.models.training_data import Batch, Columns, CreativeStore, Hiding, batches
+from adclick.models.training_data import Columns, Hiding, TrainingBatch, TrainingCreatives, batches
 from adclick.schema.errors import DataRefused, ModelRefused
 
 Floats32 = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ class Fit:
 def fit(
     train: Columns,
     validation: Columns,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     layout: InputLayout,
     network_settings: NetworkSettings,
     training: TrainingSettings,
@@ -299,7 +299,7 @@ class _Steps:
     def __init__(
         self,
         network: ClickNetwork,
-        store: CreativeStore | None,
+        store: TrainingCreatives | None,
         training: TrainingSettings,
         hiding: Hiding,
         predictor: Predictor,
@@ -404,7 +404,7 @@ class Predictor:
         store: The creatives; None without images.
     """
 
-    def __init__(self, network: ClickNetwork, store: CreativeStore | None) -> None:
+    def __init__(self, network: ClickNetwork, store: TrainingCreatives | None) -> None:
         self._network = network
         self._store = store
         specs = _input_specs(network.layout)
@@ -451,13 +451,13 @@ class Predictor:
         found = estimate(counts).value
         return {"log_loss": found["log_loss"], "auc": found["auc"]}
 
-    def _logits(self, batch: Batch, table: Floats32 | None, texts: Floats32 | None) -> Floats32:
+    def _logits(self, batch: TrainingBatch, table: Floats32 | None, texts: Floats32 | None) -> Floats32:
         inputs = {name: tf.constant(values) for name, values in _with_text_effects(batch.inputs, texts).items()}
         if table is not None:
             inputs[CREATIVES] = tf.constant(table[batch.creative])
         return np.asarray(self._score(inputs))[:, 0]
 
 
-def predict(network: ClickNetwork, columns: Columns, store: CreativeStore | None) -> Floats32:
+def predict(network: ClickNetwork, columns: Columns, store: TrainingCreatives | None) -> Floats32:
     """Click probabilities float32 [rows], before any correction for sampled negatives."""
     return Predictor(network, store).predict(columns)

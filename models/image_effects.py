@@ -22,7 +22,7 @@ from adclick.models.adam import Adam
 from adclick.models.effects import Effects
 from adclick.models.metrics.counts import check_finite
 from adclick.models.network import ClickNetwork
-from adclick.models.training_data import Columns, CreativeStore
+from adclick.models.training_data import Columns, TrainingCreatives
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
@@ -41,7 +41,12 @@ _MOST_IMAGES = 200_000
 
 
 def learn_image_effects(
-    network: ClickNetwork, columns: Columns, store: CreativeStore, effects: Effects, image_fields: list[int], seed: int
+    network: ClickNetwork,
+    columns: Columns,
+    store: TrainingCreatives,
+    effects: Effects,
+    image_fields: list[int],
+    seed: int,
 ) -> bool:
     """Trains the network's image tower, and what its logit takes from the image, on the residuals of creatives.
 
@@ -111,7 +116,9 @@ def creative_residuals(
 class _Learner:
     """Fits a tower and a linear head on it to the residuals of creatives."""
 
-    def __init__(self, tower: keras.Model, store: CreativeStore, residual: Floats, weight: Floats, seed: int) -> None:
+    def __init__(
+        self, tower: keras.Model, store: TrainingCreatives, residual: Floats, weight: Floats, seed: int
+    ) -> None:
         self._tower = tower
         self._store = store
         self._residual = residual

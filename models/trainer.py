@@ -15,7 +15,7 @@ from adclick.models.export import export
 from adclick.models.features import InputLayout
 from adclick.models.fitting import Fit, fit
 from adclick.models.settings import NetworkSettings, TrainingSettings
-from adclick.models.training_data import Columns, CreativeStore, Reader, read_columns
+from adclick.models.training_data import Columns, Reader, TrainingCreatives, read_columns
 from adclick.models.transform_graph import TransformGraph
 from adclick.models.warm_start import warm_start
 from adclick.schema.feature_table import FeatureTable
@@ -30,7 +30,7 @@ class TrainingData:
     layout: InputLayout
     train: Columns
     validation: Columns
-    store: CreativeStore | None
+    store: TrainingCreatives | None
     transform_graph: TransformGraph
 
 
@@ -46,7 +46,7 @@ def load_training_data(
     """Transforms the window's examples into arrays under `folder`, which must outlive them."""
     graph = TransformGraph(transform_graph, features)
     layout = graph.columns.layout
-    store = CreativeStore(creative_files, image_size, folder) if layout.has_image else None
+    store = TrainingCreatives(creative_files, image_size, folder) if layout.has_image else None
     reader = Reader(graph.columns, features)
     train = read_columns(train_files, reader, store, folder, "train")
     validation = read_columns(validation_files, reader, store, folder, "validation")

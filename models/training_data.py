@@ -27,7 +27,7 @@ _TRANSFORM_ROWS = 8_192
 _SHUFFLE_ROWS = 1_048_576
 
 
-class CreativeStore:
+class TrainingCreatives:
     """The distinct creatives of the window: their keys, and their pixels in a memory-mapped file.
 
     Attributes:
@@ -151,7 +151,9 @@ class Reader:
         return parts
 
 
-def read_columns(files: Sequence[str], reader: Reader, store: CreativeStore | None, folder: Path, name: str) -> Columns:
+def read_columns(
+    files: Sequence[str], reader: Reader, store: TrainingCreatives | None, folder: Path, name: str
+) -> Columns:
     """Transforms example files into memory-mapped columns.
 
     Args:
@@ -231,7 +233,7 @@ class Hiding:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Impressions in the network's input form, and the images to embed anew.
 
     Attributes:
@@ -253,13 +255,13 @@ class Batch:
 
 def batches(
     columns: Columns,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     batch_size: int,
     *,
     seed: int | None = None,
     hiding: Hiding | None = None,
     fresh: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[TrainingBatch]:
     """Gives one pass over the data.
 
     Args:
@@ -285,12 +287,12 @@ def batches(
 
 def _batch(
     columns: Columns,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     chosen: npt.NDArray[np.int64],
     random: np.random.Generator,
     hiding: Hiding | None,
     fresh: int,
-) -> Batch:
+) -> TrainingBatch:
     categories = columns.categories[chosen]
     creative = columns.creative[chosen] + 1
     if hiding is not None:
@@ -312,4 +314,4 @@ def _batch(
     # At least one: a convolution of none fails in TensorFlow's fused kernels.
     positions = distinct - 1 if len(distinct) else np.zeros(1, np.int32)
     images = np.zeros((0, 0, 0, 3), np.uint8) if store is None else store.images(positions)
-    return Batch(inputs, creative, distinct, slots[creative], images, clicked)
+    return TrainingBatch(inputs, creative, distinct, slots[creative], images, clicked)

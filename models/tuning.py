@@ -23,7 +23,7 @@ from adclick.models.features import InputLayout, column_of_field, vocabulary_col
 from adclick.models.fitting import fit, predict
 from adclick.models.metrics.counts import log_losses
 from adclick.models.settings import ModelSettings
-from adclick.models.training_data import Columns, CreativeStore
+from adclick.models.training_data import Columns, TrainingCreatives
 from adclick.schema.errors import ModelRefused
 from adclick.schema.feature_table import FeatureTable
 
@@ -91,7 +91,7 @@ class TuningData:
     layout: InputLayout
     folds: tuple[Fold, ...]
     final: Fold
-    store: CreativeStore | None
+    store: TrainingCreatives | None
     image_size: int
 
 
@@ -143,7 +143,7 @@ def split_for_tuning(
     train: Columns,
     validation: Columns,
     evaluation: Columns,
-    store: CreativeStore | None,
+    store: TrainingCreatives | None,
     image_size: int,
     settings: TuningSettings,
     folder: Path,

@@ -26,7 +26,7 @@ _LOG_WIDTH = 10_000
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgressStep:
     """One finished step of a run.
 
     Attributes:
@@ -120,7 +120,7 @@ class Steps:
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        self.finished: list[Step] = []
+        self.finished: list[ProgressStep] = []
         self.running: str | None = None
         self.on_change = on_change
 
@@ -132,7 +132,7 @@ class StepWatcher(logging.Handler):
     _FINISHED = re.compile(r"Component (\S+) is finished\.")
     _CACHED = re.compile(r"A cached execution \d+ is used\.")
 
-    def __init__(self, on_start: Callable[[str], None], on_end: Callable[[Step], None]) -> None:
+    def __init__(self, on_start: Callable[[str], None], on_end: Callable[[ProgressStep], None]) -> None:
         super().__init__(logging.INFO)
         self._on_start = on_start
         self._on_end = on_end
@@ -147,7 +147,7 @@ class StepWatcher(logging.Handler):
         elif self._CACHED.fullmatch(message):
             self._reused = True
         elif finished := self._FINISHED.fullmatch(message):
-            self._on_end(Step(finished[1], time.monotonic() - self._started, self._reused))
+            self._on_end(ProgressStep(finished[1], time.monotonic() - self._started, self._reused))
 
 
 @contextlib.contextmanager
@@ -180,7 +180,7 @@ def watching(console: Console | None, total: int, steps: Steps) -> Iterator[None
             steps.on_change()
             progress.update(task, description=name)
 
-        def end(step: Step) -> None:
+        def end(step: ProgressStep) -> None:
             steps.running = None
             steps.finished.append(step)
             steps.on_change()

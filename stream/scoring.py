@@ -45,7 +45,7 @@ _NO_CLICK = Click("", 0, {}, {})
 
 
 @dataclass(frozen=True)
-class Scores:
+class ClickScores:
     """The answers for a batch of clicks.
 
     Attributes:
@@ -119,7 +119,7 @@ class ClickScorer:
         assert self._version is not None
         return self._version.number
 
-    def score(self, clicks: Sequence[Click]) -> Scores:
+    def score(self, clicks: Sequence[Click]) -> ClickScores:
         """The fraud probabilities of clicks, all by one version; waits for a model server that is away.
 
         Raises:
@@ -132,7 +132,9 @@ class ClickScorer:
                 version = self._version
                 assert version is not None
                 (found,) = self._ask(version, SERVING_DEFAULT, clicks, [CLICK_PROBABILITY])
-                return Scores(version.number, version.threshold, np.asarray(found, np.float32).reshape(len(clicks)))
+                return ClickScores(
+                    version.number, version.threshold, np.asarray(found, np.float32).reshape(len(clicks))
+                )
             except ServingError as error:
                 if time.monotonic() > deadline or error.code is Code.INVALID_ARGUMENT:
                     raise ConfigError(

@@ -256,7 +256,7 @@ def _table(table: str) -> list[dict[str, str]]:
 
 
 def _creative(cells: dict[str, str], where: str) -> Any:
-    from adclick.serving.edge.catalogue import Creative
+    from adclick.serving.edge.catalogue import ApprovedCreative
 
     if not cells["id"]:
         raise ConfigError(f"{where}: no id", "Give each creative its key.")
@@ -266,7 +266,7 @@ def _creative(cells: dict[str, str], where: str) -> Any:
     begin, end = (_seconds(cells.get(name, ""), name, where) for name in ("valid_from", "valid_until"))
     if begin is not None and end is not None and begin >= end:
         raise ConfigError(f"{where}: valid_until is not after valid_from", "Correct the booking.")
-    return Creative(cells["id"], cells.get("name") or cells["id"], begin, end, forbidden in ("true", "1"))
+    return ApprovedCreative(cells["id"], cells.get("name") or cells["id"], begin, end, forbidden in ("true", "1"))
 
 
 def _seconds(text: str, name: str, where: str) -> float | None:

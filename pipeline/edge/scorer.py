@@ -27,7 +27,7 @@ from adclick.models.scoring import Scorer
 from adclick.schema.errors import ConfigError
 from adclick.schema.feature_table import Categorical, FeatureTable, MultiValued, Numeric, Text
 from adclick.serving.edge import scorer as device
-from adclick.serving.edge.ad_request import Field
+from adclick.serving.edge.ad_request import RequestField
 from adclick.serving.gateway.settings import CreativeSettings, LimitSettings
 
 _KEY_DIGITS = 32
@@ -247,15 +247,15 @@ class DeviceScorer:
         return ads
 
 
-def _fields(features: FeatureTable) -> Iterator[Field]:
+def _fields(features: FeatureTable) -> Iterator[RequestField]:
     """The fields of a request, as the gateway has them (`serving.gateway.fields.fields_of`)."""
     types = {"string": "string", "float": "float32", "int": "int64"}
     roles = {features.timestamp_name: "timestamp", features.image_name: "image"}
     for name, column in features.model_inputs.items():
         kind = types[features.raw_type(name).value]
-        yield Field(name, kind, column.is_list, roles.get(name, ""), column.required)
+        yield RequestField(name, kind, column.is_list, roles.get(name, ""), column.required)
     if features.identifier_name is not None:
-        yield Field(features.identifier_name, "string", role="identifier")
+        yield RequestField(features.identifier_name, "string", role="identifier")
 
 
 def _column(features: FeatureTable, name: str, values: Sequence[Any]) -> pa.Array:

@@ -69,7 +69,7 @@ class NumericBaseline:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class TrafficBaseline:
     """What a version was trained on.
 
     Attributes:
@@ -117,7 +117,7 @@ def pushing_run(output: str, version: int) -> RunRecord:
     )
 
 
-def known_baseline(config: Config, version: int) -> Baseline | None:
+def known_baseline(config: Config, version: int) -> TrafficBaseline | None:
     """What a version was trained on; None where that cannot be told: what became of its predictions still can."""
     try:
         return load_baseline(config, version)
@@ -125,7 +125,7 @@ def known_baseline(config: Config, version: int) -> Baseline | None:
         return None
 
 
-def load_baseline(config: Config, version: int) -> Baseline:
+def load_baseline(config: Config, version: int) -> TrafficBaseline:
     """Reads what a version was trained on from the artifacts of the run that pushed it.
 
     Thresholds are those of the schema as it is now, which a person may have changed since.
@@ -165,7 +165,7 @@ def load_baseline(config: Config, version: int) -> Baseline:
                 numeric[name] = NumericBaseline(*histogram, threshold)
     clicks = sum(_sum_of(part.features[features.label_name]) for part in parts)
     rate, kept = clicks / rows, run_config.training.negative_sampling_rate
-    return Baseline(
+    return TrafficBaseline(
         version=version,
         run_id=record.run_id,
         months=tuple(months),

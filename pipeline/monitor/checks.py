@@ -22,9 +22,9 @@ from adclick.models.metrics.counts import (
     jackknife,
 )
 from adclick.pipeline.config.monitoring import MonitoringSettings
-from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.baseline import TrafficBaseline
 from adclick.pipeline.monitor.distances import Distance, jensen_shannon, l_infinity, normal_quantile, share_noise
-from adclick.pipeline.monitor.traffic import Traffic
+from adclick.pipeline.monitor.traffic import ServedTraffic
 from adclick.serving.gateway.creatives import NONE, OK
 
 State = Literal["in_order", "alarm", "not_judged"]
@@ -90,7 +90,7 @@ class Performance:
 _SHOWN = ("click_rate", "calibration_ratio", "log_loss", "normalised_entropy", "auc")
 
 
-def performance(traffic: Traffic, least_clicks: int) -> Performance | None:
+def performance(traffic: ServedTraffic, least_clicks: int) -> Performance | None:
     """The metrics of a version; None where no prediction's window has passed.
 
     Confidence intervals are a jackknife's over groups of requests, whose predictions are not independent.
@@ -113,7 +113,7 @@ def performance(traffic: Traffic, least_clicks: int) -> Performance | None:
     return Performance(round(estimates.value["example_count"]), clicks, metrics, error, bins)
 
 
-def check(traffic: Traffic, settings: MonitoringSettings, *, has_clicks: bool) -> list[Check]:
+def check(traffic: ServedTraffic, settings: MonitoringSettings, *, has_clicks: bool) -> list[Check]:
     """All checks of a version.
 
     Args:
@@ -161,7 +161,7 @@ class _Judge:
         return Check(name, column, expected, observed, distance.value, distance.noise, threshold, state, detail)
 
 
-def _sizes(traffic: Traffic, baseline: Baseline, *, training: int | None = None) -> tuple[float, float]:
+def _sizes(traffic: ServedTraffic, baseline: TrafficBaseline, *, training: int | None = None) -> tuple[float, float]:
     """How many independent draws the samples are worth.
 
     The ads of a request share its context: they are worth one draw, the least that they can be (Kish 1965, "Survey
@@ -170,7 +170,7 @@ def _sizes(traffic: Traffic, baseline: Baseline, *, training: int | None = None)
     return float(training or baseline.rows), float(min(traffic.requests, traffic.predictions))
 
 
-def _drift(traffic: Traffic, baseline: Baseline, judge: _Judge) -> list[Check]:
+def _drift(traffic: ServedTraffic, baseline: TrafficBaseline, judge: _Judge) -> list[Check]:
     found = []
     sizes = _sizes(traffic, baseline)
     for name, column in baseline.categorical.items():
@@ -201,7 +201,7 @@ def _rate(
     return judge(name, column, rates[0], rates[1], Distance(apart if rising else abs(apart), noise), threshold)
 
 
-def _missing(traffic: Traffic, baseline: Baseline, threshold: float, judge: _Judge) -> list[Check]:
+def _missing(traffic: ServedTraffic, baseline: TrafficBaseline, threshold: float, judge: _Judge) -> list[Check]:
     sizes = _sizes(traffic, baseline)
     found = []
     for name, expected in baseline.missing.items():
@@ -215,7 +215,7 @@ def _missing(traffic: Traffic, baseline: Baseline, threshold: float, judge: _Jud
     return found
 
 
-def _unknown(traffic: Traffic, baseline: Baseline, threshold: float, judge: _Judge) -> list[Check]:
+def _unknown(traffic: ServedTraffic, baseline: TrafficBaseline, threshold: float, judge: _Judge) -> list[Check]:
     sizes = _sizes(traffic, baseline, training=max(1, baseline.held_out_rows))
     found = []
     for name, column in baseline.categorical.items():
@@ -230,7 +230,7 @@ def _unknown(traffic: Traffic, baseline: Baseline, threshold: float, judge: _Jud
     return found
 
 
-def _mean_prediction(traffic: Traffic, baseline: Baseline, threshold: float, judge: _Judge) -> Check:
+def _mean_prediction(traffic: ServedTraffic, baseline: TrafficBaseline, threshold: float, judge: _Judge) -> Check:
     expected, observed = baseline.click_rate, traffic.mean_prediction
     training, requests = _sizes(traffic, baseline)
     if not expected:
@@ -242,7 +242,7 @@ def _mean_prediction(traffic: Traffic, baseline: Baseline, threshold: float, jud
 
 
 def _with_clicks(
-    traffic: Traffic, baseline: Baseline | None, settings: MonitoringSettings, judge: _Judge
+    traffic: ServedTraffic, baseline: TrafficBaseline | None, settings: MonitoringSettings, judge: _Judge
 ) -> list[Check]:
     from scipy.stats import t
 

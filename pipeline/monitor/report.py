@@ -19,10 +19,10 @@ from rich.text import Text
 from adclick.pipeline.config.monitoring import MonitoringSettings
 from adclick.pipeline.console import name_width, one_line, plain_console
 from adclick.pipeline.monitor import checks
-from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.baseline import TrafficBaseline
 from adclick.pipeline.monitor.checks import Check, Interval, Performance, State
 from adclick.pipeline.monitor.clicks import ClickCounts
-from adclick.pipeline.monitor.traffic import LogCounts, Traffic
+from adclick.pipeline.monitor.traffic import LogCounts, ServedTraffic
 from adclick.pipeline.runs.traffic_findings import TrafficFinding, write_finding
 from adclick.schema.errors import AdclickError, SkewFound
 from adclick.schema.times import moment_text
@@ -35,7 +35,7 @@ _STYLES = {"in_order": "", "alarm": "bold red", "not_judged": "dim"}
 class VersionReport:
     """What was found of one version."""
 
-    traffic: Traffic
+    traffic: ServedTraffic
     checks: tuple[Check, ...]
     performance: Performance | None
 
@@ -96,7 +96,7 @@ def describe(check: Check) -> str:
 
 
 def version_reports(
-    by_version: Mapping[int, Traffic], settings: MonitoringSettings, *, has_clicks: bool
+    by_version: Mapping[int, ServedTraffic], settings: MonitoringSettings, *, has_clicks: bool
 ) -> tuple[VersionReport, ...]:
     """What is found of each version's traffic, ascending by version.
 
@@ -232,7 +232,7 @@ def _table(*headers: str) -> Table:
     return table
 
 
-def _column_table(report: VersionReport, baseline: Baseline, width: int) -> Table:
+def _column_table(report: VersionReport, baseline: TrafficBaseline, width: int) -> Table:
     table = _table("column", "drift", "allowed", "missing: training", "log", "unknown: held out", "log")
     table.columns[0].max_width = width
     found = {(one.name, one.column): one for one in report.checks}
@@ -266,7 +266,7 @@ def _prediction_table(report: VersionReport) -> Table:
     return table
 
 
-def _performance_table(found: Performance, baseline: Baseline | None) -> Table:
+def _performance_table(found: Performance, baseline: TrafficBaseline | None) -> Table:
     before = baseline.evaluation if baseline is not None else {}
     table = _table(f"{found.clicks:,} clicks of {found.predictions:,} labelled", "evaluation", "log", "95 % interval")
     for name, metric in found.metrics.items():

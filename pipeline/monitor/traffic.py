@@ -20,7 +20,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from adclick.models.analysis import first_values
 from adclick.models.metrics.counts import FOLDS, SliceCounts, add, count
 from adclick.models.training_data import record_datasets
-from adclick.pipeline.monitor.baseline import Baseline
+from adclick.pipeline.monitor.baseline import TrafficBaseline
 from adclick.pipeline.monitor.clicks import Keys, Named, impression_keys, request_keys
 from adclick.schema.errors import DataRefused
 from adclick.schema.feature_table import FeatureTable, RawType
@@ -144,7 +144,7 @@ def read_log(files: Sequence[Path], features: FeatureTable) -> Iterator[LoggedBa
             ) from None
 
 
-class Traffic:
+class ServedTraffic:
     """The traffic of one version.
 
     Args:
@@ -168,7 +168,7 @@ class Traffic:
         counts: Of predictions whose window has passed, what the metrics are computed from; None if there is none.
     """
 
-    def __init__(self, version: int, baseline: Baseline | None) -> None:
+    def __init__(self, version: int, baseline: TrafficBaseline | None) -> None:
         self.version = version
         self.baseline = baseline
         self.predictions = 0
@@ -248,7 +248,7 @@ class Traffic:
         keys = request_keys(texts, [0] * len(texts), [0] * len(texts))
         return (keys % FOLDS).astype(np.int64)
 
-    def _add_columns(self, batch: LoggedBatch, baseline: Baseline) -> None:
+    def _add_columns(self, batch: LoggedBatch, baseline: TrafficBaseline) -> None:
         for name, column in baseline.features.model_inputs.items():
             logged = logged_name(name)
             if logged not in batch.columns.schema.names or name == baseline.features.image_name:
@@ -347,11 +347,11 @@ class TrafficReader:
     def __init__(
         self,
         selection: Selection,
-        baselines: Callable[[int], Baseline | None],
+        baselines: Callable[[int], TrafficBaseline | None],
         join: Join | None,
         shown: Named | None,
     ) -> None:
-        self.by_version: dict[int, Traffic] = {}
+        self.by_version: dict[int, ServedTraffic] = {}
         self.counts = LogCounts()
         self._selection = selection
         self._baselines = baselines
@@ -380,7 +380,7 @@ class TrafficReader:
             chosen &= is_shown
         for version in np.unique(versions[chosen]).tolist():
             if version not in self.by_version:
-                self.by_version[version] = Traffic(version, self._baselines(version))
+                self.by_version[version] = ServedTraffic(version, self._baselines(version))
             rows = chosen & (versions == version)
             labels = (None, None) if is_clicked is None or has_passed is None else (is_clicked[rows], has_passed[rows])
             self.by_version[version].add(batch.filtered(rows), *labels)

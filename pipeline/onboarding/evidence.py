@@ -30,7 +30,7 @@ _LEAST_RATE = 1e-7
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ColumnEvidence:
     """How much better one reading predicts than the other.
 
     Attributes:
@@ -63,7 +63,7 @@ class Evidence:
         )
 
 
-def weigh(numbers: Floats, clicked: Integers, *, take_logarithm: bool, buckets: int) -> Evidence | None:
+def weigh(numbers: Floats, clicked: Integers, *, take_logarithm: bool, buckets: int) -> ColumnEvidence | None:
     """Compares the two readings of a column.
 
     Args:
@@ -94,7 +94,7 @@ def weigh(numbers: Floats, clicked: Integers, *, take_logarithm: bool, buckets: 
             rates = _curve(numbers, clicked, learned, take_logarithm)
         quantity_losses[judged] = _losses(clicked[judged], rates[judged])
     better = code_losses if code_losses.mean() < quantity_losses.mean() else quantity_losses
-    return Evidence(
+    return ColumnEvidence(
         as_quantity=float(quantity_losses.mean()),
         as_codes=float(code_losses.mean()),
         standard_errors=_in_standard_errors(quantity_losses - code_losses),

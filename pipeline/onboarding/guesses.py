@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adclick.pipeline.onboarding.profile import Profile
-from adclick.pipeline.onboarding.sampling import Sample
+from adclick.pipeline.onboarding.sampling import LogSample
 
 #: Ids of things that come back: never the id of one impression.
 ENTITY_NAME = re.compile(
@@ -33,7 +33,7 @@ class Guesses:
         warnings: What is likely to ruin a click model.
     """
 
-    sample: Sample
+    sample: LogSample
     profiles: tuple[Profile, ...]
     by_index: dict[int, tuple[dict[str, Any], str]] = field(default_factory=dict)
     late_times: list[int] = field(default_factory=list)

@@ -13,7 +13,7 @@ from adclick.pipeline.onboarding.features import MAX_DOMAIN, decide_feature, is_
 from adclick.pipeline.onboarding.guesses import ENTITY_NAME, Guesses, plain_name
 from adclick.pipeline.onboarding.label import find_label
 from adclick.pipeline.onboarding.profile import Profile
-from adclick.pipeline.onboarding.sampling import Sample
+from adclick.pipeline.onboarding.sampling import LogSample
 from adclick.pipeline.onboarding.sections import (
     ColumnGuess,
     Section,
@@ -40,7 +40,7 @@ class Inference:
         warnings: What is likely to ruin a click model.
     """
 
-    sample: Sample
+    sample: LogSample
     columns: tuple[ColumnGuess, ...]
     sections: Mapping[str, Section]
     domains: Mapping[str, tuple[str, ...]]
@@ -48,7 +48,7 @@ class Inference:
     warnings: tuple[str, ...]
 
 
-def infer(sample: Sample, label: str | None = None, positive: Sequence[str] = ()) -> Inference:
+def infer(sample: LogSample, label: str | None = None, positive: Sequence[str] = ()) -> Inference:
     """Infers the role of every column and the settings that follow from the data.
 
     Args:
@@ -116,7 +116,7 @@ def infer(sample: Sample, label: str | None = None, positive: Sequence[str] = ()
     )
 
 
-def _extent(sample: Sample) -> str:
+def _extent(sample: LogSample) -> str:
     files = f"{len(sample.files)} file{'s' if len(sample.files) > 1 else ''}"
     return f"{files}, about {sample.estimated_rows:,} rows; the guesses below come from a sample of {sample.rows:,}."
 

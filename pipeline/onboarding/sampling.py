@@ -46,7 +46,7 @@ _Text = TypeVar("_Text", str, bytes)
 
 
 @dataclass(frozen=True)
-class Sample:
+class LogSample:
     """Rows of a click log, as text.
 
     Attributes:
@@ -163,7 +163,7 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return files, folders
 
 
-def sample(path: Path, max_rows: int = 20_000) -> Sample:
+def sample(path: Path, max_rows: int = 20_000) -> LogSample:
     """Reads rows spread evenly over the files of a click log.
 
     Args:
@@ -200,7 +200,7 @@ def sample(path: Path, max_rows: int = 20_000) -> Sample:
         ) from None
 
 
-def _sample(path: Path, found: FoundFiles, filled: Sequence[Path], max_rows: int) -> Sample:
+def _sample(path: Path, found: FoundFiles, filled: Sequence[Path], max_rows: int) -> LogSample:
     files = found.files
     chosen = _spread(filled, _MAX_FILES)
     encoding = detect_encoding({file: _blocks(file, _HEAD_BYTES, 1)[0] for file in chosen})
@@ -264,7 +264,7 @@ def _sample(path: Path, found: FoundFiles, filled: Sequence[Path], max_rows: int
             share = count / (len(rows) + bad + undecodable)
             warnings.append(f"{count:,} of the sampled rows ({share:.2%}) {what}; ingestion will quarantine such rows.")
     total_bytes = sum(plain_size(str(file)) for file in filled)
-    return Sample(
+    return LogSample(
         root=path,
         files=files,
         encoding=encoding.name,
@@ -279,7 +279,7 @@ def _sample(path: Path, found: FoundFiles, filled: Sequence[Path], max_rows: int
     )
 
 
-def _described(path: Path, found: FoundFiles, filled: Sequence[Path], sampled: Mapping[Path, SampledRows]) -> Sample:
+def _described(path: Path, found: FoundFiles, filled: Sequence[Path], sampled: Mapping[Path, SampledRows]) -> LogSample:
     """The sample of files that say by themselves what their columns are."""
     with_rows = {file: rows for file, rows in sampled.items() if rows.rows}
     if not with_rows:
@@ -294,7 +294,7 @@ def _described(path: Path, found: FoundFiles, filled: Sequence[Path], sampled: M
             cells += [[row[index] for index in order] for row in rows.rows]
             folders += [file.parent] * len(rows.rows)
     total = sum(rows.total for rows in sampled.values())
-    return Sample(
+    return LogSample(
         root=path,
         files=found.files,
         encoding=UTF_8,

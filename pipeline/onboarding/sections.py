@@ -13,7 +13,7 @@ from adclick.components.ad_example_gen.settings import SplitSettings
 from adclick.components.ad_example_gen.split_times import MINUTE, choose_split_times
 from adclick.pipeline.onboarding.guesses import Guesses, plain_name
 from adclick.pipeline.onboarding.profile import Profile
-from adclick.pipeline.onboarding.sampling import Sample
+from adclick.pipeline.onboarding.sampling import LogSample
 from adclick.schema.feature_table import FeatureTable
 
 _AD_NAME = re.compile(r"(^|_)(ad|creative|banner)_?(id|key|hash)?$")
@@ -66,7 +66,7 @@ class Section:
     reasons: tuple[str, ...] = ()
 
 
-def csv_section(sample: Sample, names: Sequence[str]) -> Section:
+def csv_section(sample: LogSample, names: Sequence[str]) -> Section:
     """The dialect, as far as it is not the default."""
     settings: dict[str, Any] = {}
     reasons = []

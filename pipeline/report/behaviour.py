@@ -64,7 +64,7 @@ _THUMBNAIL = (320, 240)
 
 
 @dataclass(frozen=True)
-class Sample:
+class HeldOutSample:
     """Some held-out impressions.
 
     Attributes:
@@ -126,7 +126,7 @@ def _model_folder(record: RunRecord, output: str) -> str:
     return str(path_utils.serving_model_path(local_copy(uri)))
 
 
-def _draw(config: Config, record: RunRecord, description: ModelDescription) -> Sample:
+def _draw(config: Config, record: RunRecord, description: ModelDescription) -> HeldOutSample:
     """Every so many-th held-out impression, so that all of the held-out time is in the sample."""
     features = description.features
     newest = record.drops[-1]
@@ -152,7 +152,7 @@ def _draw(config: Config, record: RunRecord, description: ModelDescription) -> S
     truth = None
     if features.identifier_name is not None:
         truth = _truth(config, newest.name, others[features.identifier_name])
-    return Sample(columns, others[features.label_name] == 1, usable, truth, held_out)
+    return HeldOutSample(columns, others[features.label_name] == 1, usable, truth, held_out)
 
 
 def _truth(config: Config, month: str, identifiers: Array) -> pd.DataFrame | None:
@@ -187,7 +187,7 @@ def calibrate(prediction: Floats, clicked: npt.NDArray[np.bool_], truth: Floats 
 
 
 def _references(
-    config: Config, record: RunRecord, sample: Sample, prediction: Floats, baseline: Floats | None, model: str
+    config: Config, record: RunRecord, sample: HeldOutSample, prediction: Floats, baseline: Floats | None, model: str
 ) -> References | None:
     """What `adclick run --compare` wrote; without it the model, the last blessed one and, if known, the truth."""
     target = sample.clicked.astype(np.float64) if sample.truth is None else sample.truth["probability"].to_numpy()
@@ -222,7 +222,7 @@ def _references(
     return References((*known, candidate, *before), sample.truth is not None, len(sample), int(new.sum()))
 
 
-def _is_new(config: Config, sample: Sample, model: str) -> npt.NDArray[np.bool_]:
+def _is_new(config: Config, sample: HeldOutSample, model: str) -> npt.NDArray[np.bool_]:
     """Which impressions have a value of the first new-value slice's column that the model does not know."""
     for name in config.evaluation.new_value_slices[:1]:
         known = {*read_vocabularies(model, config.features, [name])[name]}
@@ -244,7 +244,9 @@ def _read_comparison(file: Path) -> References:
     return References(lines, found["against_truth"], found["rows"], found["new_rows"])
 
 
-def _images(config: Config, record: RunRecord, sample: Sample, predict: Predict, served: Floats) -> Images | None:
+def _images(
+    config: Config, record: RunRecord, sample: HeldOutSample, predict: Predict, served: Floats
+) -> Images | None:
     image = config.features.image_name
     if image is None or not sample.usable_image.any():
         return None

@@ -96,7 +96,7 @@ class ValueShare:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramFacts:
     """How a quantity is distributed.
 
     Attributes:
@@ -113,7 +113,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Feature:
+class FeatureFacts:
     """A column's statistics in the newest month, beside the window's earlier months.
 
     Attributes:
@@ -138,7 +138,7 @@ class Feature:
     distinct: int | None = None
     distinct_is_exact: bool = True
     values: tuple[ValueShare, ...] = ()
-    histogram: Histogram | None = None
+    histogram: HistogramFacts | None = None
     mean: float | None = None
     mean_before: float | None = None
 
@@ -273,7 +273,7 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepFacts:
     """A component's part in the run.
 
     Attributes:
@@ -345,10 +345,10 @@ class RunReport:
     record: RunRecord
     written: datetime
     months: tuple[Month, ...] = ()
-    features: tuple[Feature, ...] = ()
+    features: tuple[FeatureFacts, ...] = ()
     drift: DriftReport | None = None
     history: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     behaviour: Behaviour | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepFacts, ...] = ()
     lineage: LineageFacts = LineageFacts()
     problems: tuple[str, ...] = ()

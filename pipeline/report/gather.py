@@ -14,7 +14,7 @@ from adclick.components.drift_detector.distances import DriftReport, read_drift
 from adclick.models.trainer import HISTORY_FILE
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.report.behaviour import observe
-from adclick.pipeline.report.facts import Behaviour, Feature, LineageFacts, Month, RunReport
+from adclick.pipeline.report.facts import Behaviour, FeatureFacts, LineageFacts, Month, RunReport
 from adclick.pipeline.report.ingestion import read_month
 from adclick.pipeline.report.lineage import read_lineage, time_steps
 from adclick.pipeline.report.statistics import read_features
@@ -44,7 +44,7 @@ def gather(output: str, record: RunRecord) -> RunReport:
             return otherwise
 
     config = part("config", lambda: Config.model_validate(record.config), None)
-    no_features: list[Feature] = []
+    no_features: list[FeatureFacts] = []
     no_history: Mapping[str, tuple[float, ...]] = {}
     no_behaviour: Behaviour | None = None
     lineage = LineageFacts()

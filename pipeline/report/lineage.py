@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from adclick.pipeline.report.facts import Artifact, LineageFacts, Step
+from adclick.pipeline.report.facts import Artifact, LineageFacts, StepFacts
 from adclick.pipeline.runs.record import RunRecord
 
 _EXAMPLES = ".examples"
@@ -68,10 +68,10 @@ def _time(execution: metadata_store_pb2.Execution) -> tuple[datetime, float]:
     return datetime.fromtimestamp(start / 1000, UTC), (end - start) / 1000
 
 
-def time_steps(record: RunRecord, lineage: LineageFacts) -> Sequence[Step]:
+def time_steps(record: RunRecord, lineage: LineageFacts) -> Sequence[StepFacts]:
     """The run's steps; one that was reused with what it took when it was executed."""
     steps = []
     for step in record.steps:
         executed, seconds = lineage.executions.get(step.name, (None, None))
-        steps.append(Step(step.name, step.seconds, step.reused, seconds, executed))
+        steps.append(StepFacts(step.name, step.seconds, step.reused, seconds, executed))
     return steps

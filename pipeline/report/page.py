@@ -15,7 +15,7 @@ import yaml
 
 from adclick.models.metrics import BY_NAME, shown
 from adclick.pipeline.report import plots
-from adclick.pipeline.report.facts import Feature, RunReport
+from adclick.pipeline.report.facts import FeatureFacts, RunReport
 from adclick.pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
 
 _VERDICTS = {
@@ -335,7 +335,7 @@ def quantity(value: float) -> str:
     return f"{value:.3g}"
 
 
-def axis_end(value: float, feature: Feature) -> str:
+def axis_end(value: float, feature: FeatureFacts) -> str:
     """The end of a histogram's range: a day for times."""
     if feature.role == "timestamp" and 0 <= value < 32_503_680_000:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d")

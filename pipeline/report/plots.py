@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adclick.pipeline.report.facts import CalibrationPoint, Histogram
+from adclick.pipeline.report.facts import CalibrationPoint, HistogramFacts
 from adclick.pipeline.runs.record import MetricRecord
 
 #: Of every chart's view box; text is 11 units high, so that it is legible at the width of a phone.
@@ -32,7 +32,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """A line through points; `style` names its class in the style sheet."""
 
     style: str
@@ -68,7 +68,7 @@ class Chart:
     y_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...] = ()
+    lines: tuple[PlotLine, ...] = ()
     dots: tuple[Dot, ...] = ()
     width: float = WIDTH
     height: float = HEIGHT
@@ -132,7 +132,7 @@ def curves(lines: Mapping[str, Sequence[float]], y_label: str, best: int | None)
         y_label,
         tuple(Tick(x(epoch), str(epoch + 1)) for epoch in range(0, epochs, every)),
         tuple(Tick(y(tick), label_of(tick, step)) for tick in ticks),
-        tuple(Line(style, _path(x, y, _points(line))) for style, line in lines.items()),
+        tuple(PlotLine(style, _path(x, y, _points(line))) for style, line in lines.items()),
         tuple(dots),
     )
 
@@ -172,11 +172,11 @@ def calibration(candidate: Sequence[CalibrationPoint], baseline: Sequence[Calibr
     ]
     if len(ticks) > _LOG_TICKS:
         ticks = [tick for tick in ticks if f"{tick:e}".startswith("1")]
-    lines = [Line("agreement", _path(x, y, [(low, low), (high, high)]))]
+    lines = [PlotLine("agreement", _path(x, y, [(low, low), (high, high)]))]
     truth = [(one.predicted, one.truth) for one in candidate if one.truth is not None]
-    lines += [Line("truth", _path(x, y, truth))] if truth else []
+    lines += [PlotLine("truth", _path(x, y, truth))] if truth else []
     if baseline:
-        lines.append(Line("baseline", _path(x, y, [(one.predicted, one.clicked.value or 0.0) for one in baseline])))
+        lines.append(PlotLine("baseline", _path(x, y, [(one.predicted, one.clicked.value or 0.0) for one in baseline])))
     dots = tuple(
         Dot(
             "candidate",
@@ -216,7 +216,7 @@ class Bars:
     height: float = _HISTOGRAM_HEIGHT
 
 
-def histogram(found: Histogram) -> Bars:
+def histogram(found: HistogramFacts) -> Bars:
     """Draws a quantity's distribution over the earlier months' outline."""
     highest = max([*found.shares, *(found.before or ()), 1e-12])
     width = WIDTH / len(found.shares)

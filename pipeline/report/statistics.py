@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from adclick.components.splits import SPLITS
-from adclick.pipeline.report.facts import Feature, Histogram, ValueShare
+from adclick.pipeline.report.facts import FeatureFacts, HistogramFacts, ValueShare
 from adclick.pipeline.runs.record import RunRecord
 from adclick.schema.feature_table import FeatureTable, Label, Timestamp
 from adclick.storage import filesystem
@@ -25,7 +25,7 @@ _FAR = 3.0
 _Floats = npt.NDArray[np.float64]
 
 
-def read_features(record: RunRecord, features: FeatureTable) -> list[Feature]:
+def read_features(record: RunRecord, features: FeatureTable) -> list[FeatureFacts]:
     """The columns of the newest month whose statistics there are, in declared order."""
     statistics = [_read(record.artifacts.get(f"StatisticsGen-{drop.name}.statistics", [])) for drop in record.drops]
     if not statistics:
@@ -49,7 +49,7 @@ def describe_features(
     newest: Sequence[statistics_pb2.DatasetFeatureStatistics],
     before: Sequence[statistics_pb2.DatasetFeatureStatistics],
     features: FeatureTable,
-) -> list[Feature]:
+) -> list[FeatureFacts]:
     """Puts two sets of impressions, each given as the statistics of its parts, beside each other by column."""
     now, then = _columns(newest), _columns(before)
     roles = {name: column.role.replace("_", "-") for name, column in features.used.items()}
@@ -60,7 +60,7 @@ def describe_features(
     unlike = {features.identifier_name, *features.of(Timestamp)}
     return [
         _describe(
-            Feature(name, role, descriptions[name], now[name].missing_share, None),
+            FeatureFacts(name, role, descriptions[name], now[name].missing_share, None),
             now[name],
             then.get(name),
             is_shown=name != features.identifier_name and name not in features.of(Label),
@@ -123,9 +123,11 @@ def _columns(datasets: Sequence[statistics_pb2.DatasetFeatureStatistics]) -> dic
     return columns
 
 
-def _describe(bare: Feature, now: _Counts, then: _Counts | None, is_shown: bool, is_comparable: bool) -> Feature:
+def _describe(
+    bare: FeatureFacts, now: _Counts, then: _Counts | None, is_shown: bool, is_comparable: bool
+) -> FeatureFacts:
     compared = then if is_comparable else None
-    return Feature(
+    return FeatureFacts(
         name=bare.name,
         role=bare.role,
         description=bare.description,
@@ -149,13 +151,13 @@ def _values(now: _Counts, then: _Counts | None) -> tuple[ValueShare, ...]:
     )
 
 
-def _histogram(now: _Counts, then: _Counts | None) -> Histogram | None:
+def _histogram(now: _Counts, then: _Counts | None) -> HistogramFacts | None:
     if not now.quantiles:
         return None
     low, high = _range(now.quantiles)
     edges = np.linspace(low, high, _CELLS + 1)
     before = None if then is None or not then.quantiles else tuple(_cells(then.quantiles, edges).tolist())
-    return Histogram(low, high, tuple(_cells(now.quantiles, edges).tolist()), before)
+    return HistogramFacts(low, high, tuple(_cells(now.quantiles, edges).tolist()), before)
 
 
 def _range(quantiles: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

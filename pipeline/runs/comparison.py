@@ -41,7 +41,7 @@ SERVED = "adclick, the served model"
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonLine:
     """One row of the comparison.
 
     Attributes:
@@ -70,7 +70,7 @@ class Comparison:
         new_rows: Those of an unknown ad.
     """
 
-    lines: list[Line]
+    lines: list[ComparisonLine]
     against_truth: bool
     rows: int
     new_rows: int
@@ -102,7 +102,9 @@ def compare(config: Config, record: RunRecord) -> Comparison:
         predictions["logistic regression"] = _logistic_regression(data, evaluation)
         predictions["the training click rate"] = np.full(len(target), float(np.mean(data.train.clicked)))
         lines = [
-            Line(name, soft_metrics(target, values), soft_metrics(target[new], values[new]) if new.any() else None)
+            ComparisonLine(
+                name, soft_metrics(target, values), soft_metrics(target[new], values[new]) if new.any() else None
+            )
             for name, values in predictions.items()
         ]
     return Comparison(lines, truth is not None, len(target), int(new.sum()))

@@ -22,9 +22,9 @@ from adclick.pipeline.sample_data.population import (
     POSITIONS,
     SITE_CATEGORIES,
     SYSTEMS,
-    Population,
+    SamplePopulation,
 )
-from adclick.pipeline.sample_data.traffic import Traffic
+from adclick.pipeline.sample_data.traffic import SampleTraffic
 
 COLUMNS = (
     "impression_id",
@@ -70,7 +70,7 @@ _UNREADABLE = ("truncated", "empty", "missing", "oversized")
 
 
 @dataclass(frozen=True)
-class Creatives:
+class SampleCreatives:
     """The image files: a name for each creative, and the defects of a few (`_DEFECTS`) by creative."""
 
     names: tuple[str, ...]
@@ -99,7 +99,7 @@ class DropCounts:
     images: int = 0
 
 
-def plan_creatives(population: Population, shown: NDArray[np.int64], *, defects: bool) -> Creatives:
+def plan_creatives(population: SamplePopulation, shown: NDArray[np.int64], *, defects: bool) -> SampleCreatives:
     """Names the image files and chooses which are broken, given the creative of each impression (-1 for none)."""
     counts = np.bincount(shown[shown >= 0], minlength=len(population.creative_category))
     nearest = np.argsort(np.abs(counts / max(len(shown), 1) - _BROKEN_SHARE), kind="stable")
@@ -111,11 +111,11 @@ def plan_creatives(population: Population, shown: NDArray[np.int64], *, defects:
     for creative, defect in broken.items():
         if defect == "gif":
             names[creative] = f"images/cr{creative:06d}.gif"
-    return Creatives(tuple(names), broken)
+    return SampleCreatives(tuple(names), broken)
 
 
 def image_bytes(
-    population: Population, creatives: Creatives, creative: int, random: np.random.Generator
+    population: SamplePopulation, creatives: SampleCreatives, creative: int, random: np.random.Generator
 ) -> bytes | None:
     """The file of one creative, or None where the file is missing."""
     defect = creatives.defects.get(creative)
@@ -153,9 +153,9 @@ def _numbered(prefix: str, codes: NDArray[np.int64], size: int, missing: str = "
 
 
 def _texts(
-    population: Population,
-    traffic: Traffic,
-    creatives: Creatives,
+    population: SamplePopulation,
+    traffic: SampleTraffic,
+    creatives: SampleCreatives,
     ids: pa.Array,
     clicked: NDArray[np.int8],
     rows: NDArray[np.int64],
@@ -234,9 +234,9 @@ def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
 
 def write_month(
     folder: Path,
-    population: Population,
-    traffic: Traffic,
-    creatives: Creatives,
+    population: SamplePopulation,
+    traffic: SampleTraffic,
+    creatives: SampleCreatives,
     ids: pa.Array,
     clicked: NDArray[np.int8],
     rows: NDArray[np.int64],

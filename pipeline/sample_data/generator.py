@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from adclick.models.soft_metrics import soft_metrics
 from adclick.pipeline.sample_data.attainable import attainable_probability
 from adclick.pipeline.sample_data.drops import (
-    Creatives,
     DropCounts,
+    SampleCreatives,
     image_bytes,
     impression_ids,
     plan_creatives,
     write_month,
 )
 from adclick.pipeline.sample_data.images import image_effects
-from adclick.pipeline.sample_data.population import AD_CATEGORIES, Population, draw_population
-from adclick.pipeline.sample_data.traffic import Traffic, draw_traffic, lose_values
+from adclick.pipeline.sample_data.population import AD_CATEGORIES, SamplePopulation, draw_population
+from adclick.pipeline.sample_data.traffic import SampleTraffic, draw_traffic, lose_values
 from adclick.pipeline.sample_data.truth import Truth, make_truth, probability_without_image
 from adclick.schema.errors import ConfigError
 
@@ -123,11 +123,11 @@ class _Arguments:
 
 @dataclass(frozen=True)
 class _World:
-    population: Population
-    traffic: Traffic
+    population: SamplePopulation
+    traffic: SampleTraffic
     truth: Truth
     effects: NDArray[np.float64]
-    creatives: Creatives
+    creatives: SampleCreatives
     ids: pa.Array
     clicked: NDArray[np.int8]
 

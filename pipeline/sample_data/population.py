@@ -78,7 +78,7 @@ class Ads:
 
 
 @dataclass(frozen=True)
-class Population:
+class SamplePopulation:
     """All of it; `campaigns` and `advertisers` count their ids, `creative_category` is each creative's ad category."""
 
     users: Users
@@ -137,7 +137,7 @@ def _changed_creatives(
     return later
 
 
-def draw_population(rows: int, creatives: int, days: int, random: np.random.Generator) -> Population:
+def draw_population(rows: int, creatives: int, days: int, random: np.random.Generator) -> SamplePopulation:
     """Draws the ids and what stays constant about them.
 
     Args:
@@ -176,4 +176,4 @@ def draw_population(rows: int, creatives: int, days: int, random: np.random.Gene
         first_day=first_day,
         end_day=first_day + life,
     )
-    return Population(users, sites, ads, looks, creative_category, campaigns, advertisers)
+    return SamplePopulation(users, sites, ads, looks, creative_category, campaigns, advertisers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adclick.pipeline.sample_data.population import DEVICES, POSITIONS, SITE_CATEGORIES, SYSTEMS, Population
+from adclick.pipeline.sample_data.population import DEVICES, POSITIONS, SITE_CATEGORIES, SYSTEMS, SamplePopulation
 
 _IntArray = NDArray[np.int64]
 _FloatArray = NDArray[np.float64]
@@ -23,7 +23,7 @@ _LAUNCH_BOOST, _LAUNCH_DAYS = 3.0, 10
 
 
 @dataclass(frozen=True)
-class Traffic:
+class SampleTraffic:
     """Impressions in order of time; every array has shape (rows,), -1 stands for a value that the log lacks.
 
     Attributes:
@@ -69,7 +69,7 @@ def _draw_times(month: np.datetime64, rows: int, random: np.random.Generator) ->
     return np.sort(day * _SECONDS_PER_DAY + hour * 3600 + random.integers(0, 3600, rows))
 
 
-def _draw_ads(population: Population, day: _IntArray, random: np.random.Generator) -> _IntArray:
+def _draw_ads(population: SamplePopulation, day: _IntArray, random: np.random.Generator) -> _IntArray:
     ads = population.ads
     uniform = random.random(len(day))
     chosen = np.empty(len(day), dtype=np.int64)
@@ -85,8 +85,8 @@ def _draw_ads(population: Population, day: _IntArray, random: np.random.Generato
 
 
 def draw_traffic(
-    population: Population, months: Sequence[np.datetime64], rows: int, random: np.random.Generator
-) -> Traffic:
+    population: SamplePopulation, months: Sequence[np.datetime64], rows: int, random: np.random.Generator
+) -> SampleTraffic:
     """Draws impressions, `rows` in all, spread evenly over the months; no value is missing yet."""
     counts = [rows // len(months) + (index < rows % len(months)) for index in range(len(months))]
     month = np.repeat(np.arange(len(months)), counts)
@@ -103,7 +103,7 @@ def draw_traffic(
     ad = _draw_ads(population, day, random)
     ads = population.ads
     favoured = random.random(rows) < _FAVOURED_POSITION
-    return Traffic(
+    return SampleTraffic(
         month=month,
         seconds=seconds,
         user=user,
@@ -120,7 +120,7 @@ def draw_traffic(
     )
 
 
-def lose_values(traffic: Traffic, random: np.random.Generator) -> Traffic:
+def lose_values(traffic: SampleTraffic, random: np.random.Generator) -> SampleTraffic:
     """Removes values as real logs do.
 
     Site category, image and slot size are lost at random; the user where a system withholds it, and the country where

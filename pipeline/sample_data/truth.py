@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adclick.pipeline.sample_data.attainable import IdColumn, sigmoid
-from adclick.pipeline.sample_data.population import AD_CATEGORIES, COUNTRIES, SYSTEMS, Population
-from adclick.pipeline.sample_data.traffic import Traffic
+from adclick.pipeline.sample_data.population import AD_CATEGORIES, COUNTRIES, SYSTEMS, SamplePopulation
+from adclick.pipeline.sample_data.traffic import SampleTraffic
 
 _IntArray = NDArray[np.int64]
 _FloatArray = NDArray[np.float64]
@@ -76,7 +76,7 @@ def _directions(degrees: Sequence[float]) -> _FloatArray:
     return np.concatenate([np.stack([np.cos(angle), np.sin(angle)], axis=1), np.zeros((1, 2))])
 
 
-def _segment_interest(traffic: Traffic, category: _IntArray) -> _FloatArray:
+def _segment_interest(traffic: SampleTraffic, category: _IntArray) -> _FloatArray:
     countries = _COUNTRY_LENGTH * _directions(_COUNTRY_ANGLE)
     systems = _SYSTEM_LENGTH * _directions(_SYSTEM_ANGLE)
     for vectors, codes, names in ((countries, traffic.country, COUNTRIES), (systems, traffic.system, SYSTEMS)):
@@ -87,7 +87,7 @@ def _segment_interest(traffic: Traffic, category: _IntArray) -> _FloatArray:
     return np.asarray((segment * _directions(_CATEGORY_ANGLE)[category]).sum(axis=1))
 
 
-def _structure(traffic: Traffic, category: _IntArray) -> _FloatArray:
+def _structure(traffic: SampleTraffic, category: _IntArray) -> _FloatArray:
     hour, weekday = traffic.hour, traffic.weekday
     peak = np.array(_DEVICE_PEAK)[traffic.device]
     weekend = np.where(traffic.month < _WEEKEND_FLIPS, 1.0, -1.0) * _of(_WEEKEND, traffic.device)
@@ -122,7 +122,7 @@ def _base(logit: _FloatArray) -> float:
 
 
 def make_truth(
-    population: Population, traffic: Traffic, image_effect: _FloatArray, random: np.random.Generator
+    population: SamplePopulation, traffic: SampleTraffic, image_effect: _FloatArray, random: np.random.Generator
 ) -> Truth:
     """Gives every impression its logit.
 
@@ -150,7 +150,11 @@ def make_truth(
 
 
 def probability_without_image(
-    truth: Truth, traffic: Traffic, population: Population, image_effect: _FloatArray, training: NDArray[np.bool_]
+    truth: Truth,
+    traffic: SampleTraffic,
+    population: SamplePopulation,
+    image_effect: _FloatArray,
+    training: NDArray[np.bool_],
 ) -> _FloatArray:
     """The best prediction of a model that never sees an image, all other effects known, shape (rows,).
 

@@ -40,7 +40,7 @@ class RequestRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Field:
+class RequestField:
     """A column that a request may give.
 
     Attributes:
@@ -96,7 +96,7 @@ class AdRequestForm:
         limits: How much of it.
     """
 
-    def __init__(self, fields: tuple[Field, ...], limits: Limits) -> None:
+    def __init__(self, fields: tuple[RequestField, ...], limits: Limits) -> None:
         self._limits = limits
         self._of_ad = {field.name: field for field in fields}
         # What is an ad's alone, and no context's.
@@ -129,14 +129,14 @@ class AdRequestForm:
         images = [None if self._image is None else ad.get(self._image) for ad in ads]
         return AdRequest(columns, images, document.get("creative_status", False))
 
-    def _check(self, given: Any, fields: Mapping[str, Field], place: str) -> None:
+    def _check(self, given: Any, fields: Mapping[str, RequestField], place: str) -> None:
         _check_kind(given, dict, "object", place)
         for name, value in given.items():
             if name not in fields:
                 raise _invalid(f"Object contains unknown field `{name}`", place)
             given[name] = _value(value, fields[name], f"{place}.{name}")
 
-    def _column(self, field: Field, ads: list[Any], context: Mapping[str, Any]) -> list[Any]:
+    def _column(self, field: RequestField, ads: list[Any], context: Mapping[str, Any]) -> list[Any]:
         values = [ad[field.name] if field.name in ad else context.get(field.name) for ad in ads]
         if field.is_required and None in values:
             raise _invalid(
@@ -197,7 +197,7 @@ def _check_texts(value: Any, place: str) -> None:
             _check_texts(part, f"{place}[{number}]")
 
 
-def _value(value: Any, field: Field, place: str) -> Any:
+def _value(value: Any, field: RequestField, place: str) -> Any:
     """A field's value, checked; of an image in base64 its bytes."""
     if value is None:
         return None

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from . import RUNTIME_VERSION, scorer
-from .catalogue import Catalogue, Clusters, Creative
+from .catalogue import ApprovedCreative, Catalogue, Clusters
 from .errors import BundleRefused, EdgeError
 
 FORMAT = 1
@@ -243,7 +243,7 @@ def _verified_manifest(manifest: bytes, signature: bytes, public_keys: Sequence[
 
 def _interpret(manifest: dict[str, Any], parts: dict[str, bytes], digest: str) -> Bundle:
     table = json.loads(parts["catalogue.json"])
-    creatives = tuple(Creative(**row) for row in table["creatives"])
+    creatives = tuple(ApprovedCreative(**row) for row in table["creatives"])
     count, dimension = len(creatives), int(table["dimension"])
     embeddings = np.frombuffer(parts["embeddings.i8"], np.int8).reshape(count, dimension)
     scales = np.frombuffer(parts["scales.f4"], "<f4").reshape(count)

@@ -14,7 +14,7 @@ _CLUSTERS_LOOKED_INTO = 96
 
 
 @dataclass(frozen=True)
-class Creative:
+class ApprovedCreative:
     """A row of the catalogue.
 
     Attributes:
@@ -60,7 +60,7 @@ class Catalogue:
 
     def __init__(
         self,
-        creatives: tuple[Creative, ...],
+        creatives: tuple[ApprovedCreative, ...],
         embeddings: np.ndarray[Any, np.dtype[np.int8]],
         scales: np.ndarray[Any, np.dtype[np.float32]],
         clusters: Clusters | None = None,

@@ -299,15 +299,15 @@ def _requests(files: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _receivers(options: argparse.Namespace) -> list[Any]:
-    from .delivery import Broker, Folder, Gateway, Mqtt, Webhook, read_secret
+    from .delivery import Broker, DeviceWebhook, Folder, GatewayReceiver, Mqtt, read_secret
 
     found: list[Any] = []
     if options.webhook:
         secret = read_secret(options.webhook_secret_file) if options.webhook_secret_file else b""
-        found.append(Webhook(options.webhook, secret, options.ca_file))
+        found.append(DeviceWebhook(options.webhook, secret, options.ca_file))
     if options.gateway:
         key = read_secret(options.gateway_key_file).decode() if options.gateway_key_file else ""
-        found.append(Gateway(options.gateway, key, options.ca_file))
+        found.append(GatewayReceiver(options.gateway, key, options.ca_file))
     if options.reports_folder:
         found.append(Folder(options.reports_folder, options.device))
     if options.mqtt:

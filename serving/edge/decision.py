@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .catalogue import Catalogue, Creative
+from .catalogue import ApprovedCreative, Catalogue
 
 APPROVED, EXPIRED, EARLY, FORBIDDEN, UNKNOWN = "approved", "expired", "early", "forbidden", "unknown"
 #: The worst first: of kinds that a streak holds equally often, the worst is told.
@@ -27,7 +27,7 @@ class Decision:
     """
 
     kind: str
-    creative: Creative | None
+    creative: ApprovedCreative | None
     similarity: float
 
     @property

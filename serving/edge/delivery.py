@@ -33,11 +33,11 @@ _MOST_ANSWERED = 1 << 20
 _MOST_COLLECTED = 64 << 20
 
 
-class Undelivered(Exception):
+class ReportUndelivered(Exception):
     """A receiver did not take a message; it is tried again."""
 
 
-class Receiver(Protocol):
+class DeviceReceiver(Protocol):
     """Takes messages.
 
     Attributes:
@@ -96,7 +96,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Webhook:
+class DeviceWebhook:
     """Posts messages as JSON, signed.
 
     Each attempt bears `Idempotency-Key`, the same for the same message; `X-Adclick-Timestamp`, seconds since 1970; and,
@@ -131,7 +131,7 @@ class Webhook:
         )
 
     def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
-        """As `Receiver.deliver`."""
+        """As `DeviceReceiver.deliver`."""
         for message in messages:
             try:
                 self.post(message.body, {"idempotency-key": message.key})
@@ -160,22 +160,22 @@ class Webhook:
                 return bytes(answer.read(_MOST_ANSWERED))
         except urllib.error.HTTPError as error:
             with error:
-                kind = _Refused if error.code in _REFUSALS else Undelivered
+                kind = _Refused if error.code in _REFUSALS else ReportUndelivered
                 raise kind(f"{self._url}: status {error.code}: {error.read(200)!r}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Undelivered(f"{self._url}: {error or type(error).__name__}") from None
+            raise ReportUndelivered(f"{self._url}: {error or type(error).__name__}") from None
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `DeviceReceiver.close`."""
 
 
-class Gateway:
+class GatewayReceiver:
     """Posts reports to `POST /v1/edge/reports` of adclick's gateway, many at once, by the device's API key.
 
     Args:
         url: The gateway's address, such as https://gateway.example.
         key: The device's key.
-        certificates: As for `Webhook`.
+        certificates: As for `DeviceWebhook`.
     """
 
     name = "gateway"
@@ -183,10 +183,10 @@ class Gateway:
 
     def __init__(self, url: str, key: str, certificates: Path | None = None) -> None:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._webhook = Webhook(f"{url.rstrip('/')}/v1/edge/reports", b"", certificates, headers)
+        self._webhook = DeviceWebhook(f"{url.rstrip('/')}/v1/edge/reports", b"", certificates, headers)
 
     def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
-        """As `Receiver.deliver`."""
+        """As `DeviceReceiver.deliver`."""
         reports = [{"type": message.kind, **json.loads(message.body)} for message in messages]
         body = json.dumps({"reports": reports}, ensure_ascii=False).encode()
         try:
@@ -195,11 +195,11 @@ class Gateway:
         except _Refused as error:
             return {message.number: str(error) for message in messages}
         except (ValueError, KeyError, TypeError) as error:
-            raise Undelivered(f"the gateway's answer is none: {error!r}") from None
+            raise ReportUndelivered(f"the gateway's answer is none: {error!r}") from None
         return {message.number: reasons[message.key] for message in messages if message.key in reasons}
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `DeviceReceiver.close`."""
 
 
 class Folder:
@@ -215,7 +215,7 @@ class Folder:
         self._folder = folder / "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in device)
 
     def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
-        """As `Receiver.deliver`."""
+        """As `DeviceReceiver.deliver`."""
         for message in messages:
             name = "heartbeat" if message.kind == "heartbeat" else message.key
             report = json.dumps({"type": message.kind, **json.loads(message.body)}, ensure_ascii=False).encode()
@@ -223,7 +223,7 @@ class Folder:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 lying = sum(file.stat().st_size for file in self._folder.iterdir())
                 if lying + len(report) > _MOST_COLLECTED:
-                    raise Undelivered(f"{self._folder}: {lying} bytes of reports that nobody collected")
+                    raise ReportUndelivered(f"{self._folder}: {lying} bytes of reports that nobody collected")
                 partial = self._folder / f".{name}.partial"
                 with open(partial, "wb") as file:
                     file.write(report)
@@ -233,11 +233,11 @@ class Folder:
             except OSError as error:
                 with contextlib.suppress(OSError):
                     (self._folder / f".{name}.partial").unlink()
-                raise Undelivered(f"{self._folder}: {error}") from None
+                raise ReportUndelivered(f"{self._folder}: {error}") from None
         return {}
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `DeviceReceiver.close`."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Mqtt:
         self._client: Any = None
 
     def deliver(self, messages: Sequence[Message]) -> Mapping[int, str]:
-        """As `Receiver.deliver`."""
+        """As `DeviceReceiver.deliver`."""
         for message in messages:
             self._publish(message)
         return {}
@@ -294,11 +294,11 @@ class Mqtt:
             sent = self._client.publish(topic, message.body, qos=1)
             sent.wait_for_publish(self._timeout)
             if not sent.is_published():
-                raise Undelivered(f"{self._broker.url}: no acknowledgement in {self._timeout:g} s")
+                raise ReportUndelivered(f"{self._broker.url}: no acknowledgement in {self._timeout:g} s")
         except (OSError, ValueError, RuntimeError) as error:
             self.close()
-            raise Undelivered(f"{self._broker.url}: {error or type(error).__name__}") from None
-        except Undelivered:
+            raise ReportUndelivered(f"{self._broker.url}: {error or type(error).__name__}") from None
+        except ReportUndelivered:
             self.close()
             raise
 
@@ -325,11 +325,11 @@ class Mqtt:
         if not answered.wait(self._timeout) or answers[0].is_failure:
             client.disconnect()
             client.loop_stop()
-            raise Undelivered(f"{self._broker.url}: {answers[0] if answers else 'no answer'}")
+            raise ReportUndelivered(f"{self._broker.url}: {answers[0] if answers else 'no answer'}")
         return client
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `DeviceReceiver.close`."""
         client, self._client = self._client, None
         if client is not None:
             client.disconnect()
@@ -343,7 +343,7 @@ class Courier:
         refused: Messages that the receiver will never take; each is in the log whole.
     """
 
-    def __init__(self, outbox: Outbox, receiver: Receiver, log: Log) -> None:
+    def __init__(self, outbox: Outbox, receiver: DeviceReceiver, log: Log) -> None:
         self._outbox, self._receiver, self._log = outbox, receiver, log
         self.refused = 0
         self._wake = threading.Event()
@@ -382,7 +382,7 @@ class Courier:
                     continue
                 self._take(messages)
                 failures = 0
-            except (Undelivered, sqlite3.Error) as error:
+            except (ReportUndelivered, sqlite3.Error) as error:
                 failures += 1
                 if failures & (failures - 1) == 0:
                     # At each power of two: a week without a network is no flood in the log.

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .ad_request import AdRequest, AdRequestForm, Field, Limits, RequestRefused
+from .ad_request import AdRequest, AdRequestForm, Limits, RequestField, RequestRefused
 from .errors import BundleRefused
 from .fingerprint import bucket_of
-from .words import Alphabet, WordEffects
+from .words import Alphabet, DeviceWordEffects
 
 Floats32 = np.ndarray[Any, np.dtype[np.float32]]
 Numbers32 = np.ndarray[Any, np.dtype[np.int32]]
@@ -56,7 +56,9 @@ class AdScorer:
         try:
             facts = json.loads(files[FACTS])
             self.model_version = int(facts["model_version"])
-            self.form = AdRequestForm(tuple(Field(**field) for field in facts["fields"]), Limits(**facts["limits"]))
+            self.form = AdRequestForm(
+                tuple(RequestField(**field) for field in facts["fields"]), Limits(**facts["limits"])
+            )
             self._columns = _Columns(facts, files[VOCABULARIES], files[WORDS])
             self._keys = {key: row for row, key in enumerate(facts["creative_keys"])}
             # The last row is the unknown creative's.
@@ -145,13 +147,13 @@ class _Columns:
         self._offsets = np.array(facts["offsets"], np.int32)
         self._quantities = [_Quantity(**each) for each in facts["numbers"]]
         alphabet = Alphabet(facts["alphabet"]) if facts["texts"] else None
-        self._texts: list[tuple[str, WordEffects]] = []
+        self._texts: list[tuple[str, DeviceWordEffects]] = []
         start = 0
         for text in facts["texts"]:
             weights = np.frombuffer(words, "<f4", int(text["buckets"]), 4 * start)
             start += int(text["buckets"])
             assert alphabet is not None
-            self._texts.append((text["column"], WordEffects(alphabet, int(text["max_words"]), weights)))
+            self._texts.append((text["column"], DeviceWordEffects(alphabet, int(text["max_words"]), weights)))
 
     def parts(self, columns: Mapping[str, list[Any]], rows: int) -> dict[str, Any]:
         """The parts of the network's input, by name: what `models.export.core_specs` says."""

@@ -71,7 +71,7 @@ def _class(ranges: Sequence[Sequence[int]]) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-class WordEffects:
+class DeviceWordEffects:
     """The effects of one column's texts.
 
     Args:

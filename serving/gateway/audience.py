@@ -18,7 +18,7 @@ from adclick.serving.gateway.errors import GatewayError, overloaded, refusal_of
 from adclick.serving.gateway.fields import Field
 from adclick.serving.gateway.held_out import HeldOutRows, Judged, Nothing
 from adclick.serving.gateway.routing import Target
-from adclick.serving.gateway.scoring import Scorer
+from adclick.serving.gateway.scoring import GatewayScorer
 from adclick.serving.gateway.served import ServedModel
 from adclick.serving.gateway.snapshot import Snapshot
 
@@ -60,7 +60,7 @@ class AudienceScorer:
         held_out: What versions keep.
     """
 
-    def __init__(self, scorer: Scorer, embedder: ImageEmbedder, held_out: HeldOutRows) -> None:
+    def __init__(self, scorer: GatewayScorer, embedder: ImageEmbedder, held_out: HeldOutRows) -> None:
         self._scorer = scorer
         self._embedder = embedder
         self._held_out = held_out

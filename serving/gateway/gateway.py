@@ -23,11 +23,11 @@ from adclick.serving.gateway.held_out import HeldOutRows
 from adclick.serving.gateway.metrics import GatewayMetrics
 from adclick.serving.gateway.pipeline_runs import PipelineRuns
 from adclick.serving.gateway.reload import Reloader
-from adclick.serving.gateway.scoring import Scored, Scorer
+from adclick.serving.gateway.scoring import GatewayScorer, Scored
 from adclick.serving.gateway.security import read_hash_key
 from adclick.serving.gateway.sessions import Sessions
 from adclick.serving.gateway.settings import GatewaySettings
-from adclick.serving.gateway.shadow import Shadow
+from adclick.serving.gateway.shadow import ShadowTraffic
 from adclick.serving.gateway.snapshot import Snapshots, first_snapshot, read_keys
 from adclick.serving.gateway.telemetry import Telemetry
 from adclick.serving.gateway.traffic import Traffic
@@ -90,10 +90,10 @@ class Gateway:
         self.traffic = Traffic(time.time())
         self.snapshots = Snapshots(first_snapshot(settings, keys, backend))
         self.embedder = ImageEmbedder(backend, self.metrics, self.traffic)
-        self.scorer = Scorer(backend, self.embedder, self.metrics)
+        self.scorer = GatewayScorer(backend, self.embedder, self.metrics)
         self.held_out = HeldOutRows(settings.backend.model_base_path)
         self.audience = AudienceScorer(self.scorer, self.embedder, self.held_out)
-        self.shadow = Shadow(self.snapshots, self.scorer, self.metrics)
+        self.shadow = ShadowTraffic(self.snapshots, self.scorer, self.metrics)
         self.telemetry = Telemetry(settings.log, self.metrics, self.traffic)
         self.reloader = Reloader(self.snapshots, settings_file, backend, self.metrics)
         self.devices: DeviceReports | None = None

@@ -46,7 +46,7 @@ class Scored:
     keys: list[bytes]
 
 
-class Scorer:
+class GatewayScorer:
     """Asks versions for scores.
 
     Args:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from adclick.serving.gateway.metrics import GatewayMetrics
-from adclick.serving.gateway.scoring import Scored, Scorer
+from adclick.serving.gateway.scoring import GatewayScorer, Scored
 from adclick.serving.gateway.snapshot import Snapshots
 
 logger = logging.getLogger(__name__)
 
 
-class Shadow:
+class ShadowTraffic:
     """Asks the shadow in its own time; what it cannot keep up with is dropped and counted.
 
     Args:
@@ -25,7 +25,7 @@ class Shadow:
         metrics: Where its answers are compared.
     """
 
-    def __init__(self, snapshots: Snapshots, scorer: Scorer, metrics: GatewayMetrics) -> None:
+    def __init__(self, snapshots: Snapshots, scorer: GatewayScorer, metrics: GatewayMetrics) -> None:
         settings = snapshots.current.settings.routing.shadow
         self._snapshots = snapshots
         self._scorer = scorer

@@ -41,7 +41,7 @@ class _TryAgain(Exception):
         self.after = after
 
 
-class Receiver(Protocol):
+class AlertReceiver(Protocol):
     """Is told of each revision of each alert, in their order."""
 
     name: str
@@ -141,7 +141,7 @@ class Webhook:
                 raise ConfigError(f"{settings.secret_file}: holds no secret", "Write one: openssl rand -hex 32")
 
     def deliver(self, alert: Mapping[str, Any], body: bytes) -> None:
-        """As `Receiver.deliver`."""
+        """As `AlertReceiver.deliver`."""
         timestamp = str(int(time.time()))
         headers = {
             "content-type": "application/json",
@@ -153,7 +153,7 @@ class Webhook:
         self._poster.post(body, headers)
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `AlertReceiver.close`."""
         self._poster.close()
 
 
@@ -171,7 +171,7 @@ class Alertmanager:
         self._lasts = timedelta(microseconds=2 * microseconds_of(quiet))
 
     def deliver(self, alert: Mapping[str, Any], body: bytes) -> None:
-        """As `Receiver.deliver`."""
+        """As `AlertReceiver.deliver`."""
         import orjson
 
         self._poster.post(orjson.dumps([self._form(alert)]), {"content-type": "application/json"})
@@ -196,7 +196,7 @@ class Alertmanager:
         }
 
     def close(self) -> None:
-        """As `Receiver.close`."""
+        """As `AlertReceiver.close`."""
         self._poster.close()
 
 
@@ -205,13 +205,13 @@ def _label(column: str) -> str:
     return "".join(one if one.isascii() and (one.isalnum() or one == "_") else "_" for one in column)
 
 
-def receivers_of(settings: AlertsSettings) -> list[Receiver]:
+def receivers_of(settings: AlertsSettings) -> list[AlertReceiver]:
     """Those that a config names.
 
     Raises:
         ConfigError: A secret cannot be read.
     """
-    found: list[Receiver] = []
+    found: list[AlertReceiver] = []
     if settings.webhook.url:
         found.append(Webhook(settings.webhook))
     if settings.alertmanager.url:

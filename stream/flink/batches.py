@@ -49,7 +49,7 @@ def event_from_bytes(content: bytes) -> Event:
 
 
 @dataclass(frozen=True)
-class Batch:
+class FlinkBatch:
     """Events that left the order together.
 
     Attributes:
@@ -92,11 +92,11 @@ class Batches:
             for kind in ("impressions", "clicks")
         }
 
-    def late(self, number: int, click: Event) -> Batch:
+    def late(self, number: int, click: Event) -> FlinkBatch:
         """The batch of a click that came too late for features."""
-        return Batch(_encode((number, 0, [(*_click(click), {}, True)])), {})
+        return FlinkBatch(_encode((number, 0, [(*_click(click), {}, True)])), {})
 
-    def batch(self, number: int, events: Iterable[Event]) -> Batch:
+    def batch(self, number: int, events: Iterable[Event]) -> FlinkBatch:
         """The batch of events in time, in their order.
 
         Args:
@@ -130,7 +130,7 @@ class Batches:
                 read = {name: fields[name] for name in columns if name in fields}
                 parts[crc32(content) % BUCKETS].append((index, key_number, content, time, read))
         head = _encode((number, len(parts), clicks))
-        return Batch(head, {bucket: _encode((number, entries)) for bucket, entries in parts.items()})
+        return FlinkBatch(head, {bucket: _encode((number, entries)) for bucket, entries in parts.items()})
 
 
 def _columns(settings: StreamSettings, names: Sequence[str]) -> tuple[str, ...]:

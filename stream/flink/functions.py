@@ -20,9 +20,9 @@ from adclick.stream.columns import readers_of
 from adclick.stream.events import Channel, Event, Kind, RejectedEvent
 from adclick.stream.flink.batches import (
     MOST_CACHED,
-    Batch,
     Batches,
     BucketFeatures,
+    FlinkBatch,
     Joiner,
     event_bytes,
     event_from_bytes,
@@ -174,7 +174,7 @@ class OrderEvents(KeyedProcessFunction):
         now = ctx.timer_service().current_processing_time()
         ctx.timer_service().register_processing_time_timer(now + _TICK_MILLISECONDS)
 
-    def _leave(self, batch: Batch) -> Iterator[Any]:
+    def _leave(self, batch: FlinkBatch) -> Iterator[Any]:
         yield HEADS, Row(self._number, True, batch.head)
         for bucket, part in batch.parts.items():
             yield Row(bucket, part)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adclick.stream.sample_traffic.clicks import DAY, HOUR, SECOND, Clicks, Ints, clicks_of
-from adclick.stream.sample_traffic.population import WEBVIEW, Population, human_delay, spread
+from adclick.stream.sample_traffic.population import WEBVIEW, TrafficPopulation, human_delay, spread
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Wave:
         return 0x2D000000 + self.number * 256
 
 
-def click_farm(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def click_farm(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """People who are paid to click, on dozens of phones behind two addresses, for one publisher, a shift a day."""
     days = max(wave.size // 250, 1)
     time = wave.start + rng.integers(0, days, wave.size) * DAY + (rng.uniform(1, 9, wave.size) * HOUR).astype(np.int64)
@@ -54,7 +54,7 @@ def click_farm(rng: np.random.Generator, people: Population, wave: Wave) -> Clic
     )
 
 
-def scripted_bot(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def scripted_bot(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """A script that clicks every few minutes, with jitter, at all hours, from rented machines with changing devices."""
     machines = max(wave.size // 150, 1)
     machine = np.arange(wave.size) % machines
@@ -74,7 +74,7 @@ def scripted_bot(rng: np.random.Generator, people: Population, wave: Wave) -> Cl
     )
 
 
-def click_injection(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def click_injection(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """An app that clicks its own ads as they are shown, on phones of honest users at their usual hours."""
     owner = rng.choice(people.users, wave.size, p=people.activity)
     sites = _sites_of(people, rng.choice(people.publisher))[:2]
@@ -94,7 +94,7 @@ def click_injection(rng: np.random.Generator, people: Population, wave: Wave) ->
     )
 
 
-def hijacked_device(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def hijacked_device(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """Devices of sleeping users, remotely controlled: some clicks each between two and five, seldom an impression."""
     hosts = rng.choice(people.users, max(wave.size // 8, 1), replace=False)
     owner = rng.choice(hosts, wave.size)
@@ -117,7 +117,7 @@ def hijacked_device(rng: np.random.Generator, people: Population, wave: Wave) ->
     )
 
 
-def ad_stacking(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def ad_stacking(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """A publisher that lays ads over each other: one touch of an honest user clicks three to six of them."""
     touches = max(wave.size // 4, 1)
     owner = rng.choice(people.users, touches, p=people.activity)
@@ -139,7 +139,7 @@ def ad_stacking(rng: np.random.Generator, people: Population, wave: Wave) -> Cli
     )
 
 
-def competitor(rng: np.random.Generator, people: Population, wave: Wave) -> Clicks:
+def competitor(rng: np.random.Generator, people: TrafficPopulation, wave: Wave) -> Clicks:
     """A competitor who clicks one advertiser's ads, from rotating addresses and ever new devices, for a few hours."""
     advertiser = rng.choice(people.advertiser)
     ads = np.flatnonzero(people.advertiser == advertiser)
@@ -158,7 +158,7 @@ def competitor(rng: np.random.Generator, people: Population, wave: Wave) -> Clic
 
 
 #: Each kind, and how many clicks one wave of it has, about.
-FRAUDS: dict[str, tuple[Callable[[np.random.Generator, Population, Wave], Clicks], int]] = {
+FRAUDS: dict[str, tuple[Callable[[np.random.Generator, TrafficPopulation, Wave], Clicks], int]] = {
     "click_farm": (click_farm, 700),
     "scripted_bot": (scripted_bot, 500),
     "click_injection": (click_injection, 400),
@@ -170,5 +170,5 @@ FRAUDS: dict[str, tuple[Callable[[np.random.Generator, Population, Wave], Clicks
 NEWCOMER = "competitor"
 
 
-def _sites_of(people: Population, publisher: int) -> Ints:
+def _sites_of(people: TrafficPopulation, publisher: int) -> Ints:
     return np.flatnonzero(people.publisher == publisher)

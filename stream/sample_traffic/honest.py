@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from adclick.stream.sample_traffic.clicks import DAY, HOUR, Clicks, Ints, clicks_of
-from adclick.stream.sample_traffic.population import BOT, Population, human_delay, spread
+from adclick.stream.sample_traffic.population import BOT, TrafficPopulation, human_delay, spread
 
 
-def _visits(rng: np.random.Generator, people: Population, user: Ints, kind: str, time: Ints, office: bool) -> Clicks:
+def _visits(
+    rng: np.random.Generator, people: TrafficPopulation, user: Ints, kind: str, time: Ints, office: bool
+) -> Clicks:
     number = len(user)
     return clicks_of(
         kind,
@@ -23,7 +25,7 @@ def _visits(rng: np.random.Generator, people: Population, user: Ints, kind: str,
     )
 
 
-def users(rng: np.random.Generator, people: Population, number: int) -> list[Clicks]:
+def users(rng: np.random.Generator, people: TrafficPopulation, number: int) -> list[Clicks]:
     """Users at home and on their way: sessions of one to a few clicks; heavy ones have very many."""
     drawn = rng.choice(people.users, number, p=people.activity)
     time = people.times(rng, people.country[drawn])
@@ -39,14 +41,14 @@ def users(rng: np.random.Generator, people: Population, number: int) -> list[Cli
     ]
 
 
-def offices(rng: np.random.Generator, people: Population, number: int) -> list[Clicks]:
+def offices(rng: np.random.Generator, people: TrafficPopulation, number: int) -> list[Clicks]:
     """Hundreds of people behind one address, in working hours."""
     staff = np.flatnonzero(people.office >= 0)
     drawn = rng.choice(staff, number)
     return [_visits(rng, people, drawn, "office", people.times(rng, people.country[drawn], office=True), office=True)]
 
 
-def flash_sales(rng: np.random.Generator, people: Population, number: int) -> list[Clicks]:
+def flash_sales(rng: np.random.Generator, people: TrafficPopulation, number: int) -> list[Clicks]:
     """An advertiser's sale: a crowd within two hours, on one ad, in a hurry."""
     sales = max(people.days // 30, 1)
     parts = []
@@ -62,7 +64,7 @@ def flash_sales(rng: np.random.Generator, people: Population, number: int) -> li
     return parts
 
 
-def crawlers(rng: np.random.Generator, people: Population, number: int) -> list[Clicks]:
+def crawlers(rng: np.random.Generator, people: TrafficPopulation, number: int) -> list[Clicks]:
     """Crawlers that say so by their browser, day and night, from few addresses; nobody pays for their clicks."""
     which = rng.integers(0, 4, number)
     time = people.start + rng.integers(0, people.days * DAY, number)
@@ -81,7 +83,7 @@ def crawlers(rng: np.random.Generator, people: Population, number: int) -> list[
     ]
 
 
-def unclicked(rng: np.random.Generator, people: Population, number: int) -> Clicks:
+def unclicked(rng: np.random.Generator, people: TrafficPopulation, number: int) -> Clicks:
     """Impressions that nobody clicked; their delay means nothing."""
     drawn = rng.choice(people.users, number, p=people.activity)
     return _visits(rng, people, drawn, "user", people.times(rng, people.country[drawn]), office=False)

@@ -28,7 +28,7 @@ WEBVIEW = BROWSERS.index("webview_android")
 
 
 @dataclass(frozen=True)
-class Population:
+class TrafficPopulation:
     """Who there is.
 
     Attributes:
@@ -81,7 +81,7 @@ class Population:
         return time
 
 
-def draw_population(rng: np.random.Generator, users: int, start: int, days: int) -> Population:
+def draw_population(rng: np.random.Generator, users: int, start: int, days: int) -> TrafficPopulation:
     """Draws who there is.
 
     Args:
@@ -103,7 +103,7 @@ def draw_population(rng: np.random.Generator, users: int, start: int, days: int)
     activity[heavy] *= 25
     sites, ads = max(users // 40, 60), max(users // 30, 80)
     advertisers = max(ads // 6, 12)
-    return Population(
+    return TrafficPopulation(
         ip=ip,
         browser=rng.choice(6, users, p=[0.34, 0.24, 0.2, 0.06, 0.1, 0.06]),
         country=country,

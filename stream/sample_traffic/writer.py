@@ -23,7 +23,7 @@ from adclick.stream.events import iso_time
 from adclick.stream.sample_traffic.clicks import DAY, FRAUD, KINDS, SECOND, Clicks, Ints, together
 from adclick.stream.sample_traffic.fraud import FRAUDS, NEWCOMER, Wave
 from adclick.stream.sample_traffic.honest import crawlers, flash_sales, offices, unclicked, users
-from adclick.stream.sample_traffic.population import BROWSERS, COUNTRIES, Population, draw_population
+from adclick.stream.sample_traffic.population import BROWSERS, COUNTRIES, TrafficPopulation, draw_population
 
 #: Marks a folder as sample traffic and says from which arguments.
 MARKER = ".adclick-sample-traffic.json"
@@ -118,7 +118,7 @@ def write_sample_traffic(output: Path, *, clicks: int = 100_000, months: int = 3
     return _summary(output, summary, reused=False)
 
 
-def draw_sample_traffic(*, clicks: int, months: int, seed: int) -> tuple[Clicks, Clicks, Population]:
+def draw_sample_traffic(*, clicks: int, months: int, seed: int) -> tuple[Clicks, Clicks, TrafficPopulation]:
     """Draws the clicks, in the order of time; the impressions that nobody clicked; and who there is."""
     start, days, last_month = _calendar(months)
     rng = np.random.default_rng((seed, 0))
@@ -173,7 +173,7 @@ def _address(number: int) -> str:
     return ".".join(str(number >> shift & 255) for shift in (24, 16, 8, 0))
 
 
-def _columns(clicks: Clicks, row: int, people: Population) -> dict[str, Any]:
+def _columns(clicks: Clicks, row: int, people: TrafficPopulation) -> dict[str, Any]:
     ad = int(clicks.ad[row])
     site = int(clicks.site[row])
     return {
@@ -213,7 +213,9 @@ def _write_lines(folder: Path, lines: Iterator[tuple[int, dict[str, Any]]], kind
     return number
 
 
-def _write_clicks(folder: Path, rng: np.random.Generator, clicks: Clicks, ids: list[str], people: Population) -> None:
+def _write_clicks(
+    folder: Path, rng: np.random.Generator, clicks: Clicks, ids: list[str], people: TrafficPopulation
+) -> None:
     def lines() -> Iterator[tuple[int, dict[str, Any]]]:
         for row in _arrivals(rng, clicks.time).tolist():
             line = {"click_id": ids[row], "impression_id": "i" + ids[row], **_columns(clicks, row, people)}
@@ -230,7 +232,7 @@ def _write_impressions(
     ids: list[str],
     shown: Clicks,
     shown_ids: list[str],
-    people: Population,
+    people: TrafficPopulation,
 ) -> int:
     has = np.flatnonzero(~np.isnan(clicks.delay))
     time = np.concatenate([clicks.time[has] - (clicks.delay[has] * SECOND).astype(np.int64), shown.time])
@@ -247,7 +249,9 @@ def _write_impressions(
     return _write_lines(folder, lines(), "impressions")
 
 
-def _write_verdicts(folder: Path, rng: np.random.Generator, clicks: Clicks, ids: list[str], people: Population) -> int:
+def _write_verdicts(
+    folder: Path, rng: np.random.Generator, clicks: Clicks, ids: list[str], people: TrafficPopulation
+) -> int:
     """Writes the verdicts that came until the end, a day or so after the clicks, in the order in which they came."""
     folder.mkdir(parents=True, exist_ok=True)
     time = clicks.time + (rng.exponential(0.7, len(clicks)) * DAY).astype(np.int64)

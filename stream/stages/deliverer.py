@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from adclick.stream.alerts.receivers import Receiver, Undelivered
+from adclick.stream.alerts.receivers import AlertReceiver, Undelivered
 from adclick.stream.kafka.connection import consumer_options
 from adclick.stream.metrics import StreamMetrics
 from adclick.stream.settings import StreamSettings
@@ -24,7 +24,7 @@ class Deliverer:
         metrics: Where it counts.
     """
 
-    def __init__(self, settings: StreamSettings, receiver: Receiver, metrics: StreamMetrics) -> None:
+    def __init__(self, settings: StreamSettings, receiver: AlertReceiver, metrics: StreamMetrics) -> None:
         self._settings = settings
         self._receiver = receiver
         self._metrics = metrics

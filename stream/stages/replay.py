@@ -21,7 +21,7 @@ _EXAMPLES = 5
 
 
 @dataclass
-class Comparison:
+class ReplayComparison:
     """What a replay says of features that were served.
 
     Attributes:
@@ -60,7 +60,7 @@ def _same(one: float | None, other: float | None) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-def compare_with_replay(settings: StreamSettings, features: FeatureTable, state: StateStore) -> Comparison:
+def compare_with_replay(settings: StreamSettings, features: FeatureTable, state: StateStore) -> ReplayComparison:
     """Takes all events that Kafka has through the features anew and compares them with `scored-clicks`.
 
     Args:
@@ -80,7 +80,7 @@ def compare_with_replay(settings: StreamSettings, features: FeatureTable, state:
     order = EventOrder(settings.disorder, ())
     channels: set[tuple[str, int]] = set()
     operator = FeatureOperator(settings, state)
-    found = Comparison()
+    found = ReplayComparison()
     for message in messages_until_now(settings.kafka, set(readers), "replay"):
         event = readers[message.topic()].read(message.value() or b"", message.partition(), message.offset())
         if not isinstance(event, Event):

@@ -14,7 +14,7 @@ from adclick.models.features import CategoryField, InputLayout
 from adclick.models.image_effects import creative_residuals, learn_image_effects
 from adclick.models.network import ClickNetwork
 from adclick.models.settings import NetworkSettings, TrainingSettings
-from adclick.models.training_data import Columns, CreativeStore
+from adclick.models.training_data import Columns, TrainingCreatives
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 CREATIVES, SITES = 300, 5
@@ -25,7 +25,7 @@ AD = [0]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> CreativeStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrainingCreatives:
     """Creatives of which every second one is bright."""
     folder = tmp_path_factory.mktemp("creatives")
     random = np.random.default_rng(2)
@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> CreativeStore:
         level = 190 if number % 2 else 60
         pixels = np.clip(random.normal(level, 20, (IMAGE_SIZE, IMAGE_SIZE, 3)), 0, 255).astype(np.uint8)
         creatives.append(Creative(f"{number:03d}", OK, f"{number}.png", "", pixels.tobytes(), IMAGE_SIZE, IMAGE_SIZE))
-    return CreativeStore([write_creatives(folder / "creatives-0", creatives)], IMAGE_SIZE, folder)
+    return TrainingCreatives([write_creatives(folder / "creatives-0", creatives)], IMAGE_SIZE, folder)
 
 
 def impressions(rows: int, *, of_bright: float) -> Columns:
@@ -60,14 +60,14 @@ def network_and_effects(columns: Columns) -> tuple[ClickNetwork, Effects]:
     return ClickNetwork(LAYOUT, settings, TrainingSettings(), IMAGE_SIZE, len(columns), effects), effects
 
 
-def logits_of(network: ClickNetwork, store: CreativeStore) -> np.ndarray:
+def logits_of(network: ClickNetwork, store: TrainingCreatives) -> np.ndarray:
     """The logit of each creative, shown as an unknown ad on the first site."""
     categories = np.tile(np.array([[CREATIVES, 0]], np.int32), (CREATIVES, 1))
     embedded = network.embed_images(store.images(np.arange(CREATIVES)))
     return np.asarray(network.score(categories, None, np.zeros((CREATIVES, 0), np.float32), embedded))
 
 
-def test_an_effect_is_found_and_the_logit_takes_it(store: CreativeStore) -> None:
+def test_an_effect_is_found_and_the_logit_takes_it(store: TrainingCreatives) -> None:
     columns = impressions(30_000, of_bright=1.0)
     network, effects = network_and_effects(columns)
     assert learn_image_effects(network, columns, store, effects, AD, seed=1)
@@ -75,7 +75,7 @@ def test_an_effect_is_found_and_the_logit_takes_it(store: CreativeStore) -> None
     assert 0.5 < logits[1::2].mean() - logits[::2].mean() < 1.7
 
 
-def test_no_effect_leaves_the_network_as_it_was(store: CreativeStore) -> None:
+def test_no_effect_leaves_the_network_as_it_was(store: TrainingCreatives) -> None:
     columns = impressions(30_000, of_bright=0.0)
     network, effects = network_and_effects(columns)
     before = [variable.numpy() for variable in network.variables]
@@ -84,7 +84,7 @@ def test_no_effect_leaves_the_network_as_it_was(store: CreativeStore) -> None:
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_few_creatives_teach_nothing(store: CreativeStore) -> None:
+def test_few_creatives_teach_nothing(store: TrainingCreatives) -> None:
     columns = impressions(30_000, of_bright=1.0)
     few = columns.take(columns.creative < 20)
     network, effects = network_and_effects(few)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from adclick.models.features import CategoryField, InputLayout
 from adclick.models.network import CATEGORIES
 from adclick.models.trainer import TrainingData, load_training_data
-from adclick.models.training_data import Columns, CreativeStore, Hiding, batches
+from adclick.models.training_data import Columns, Hiding, TrainingCreatives, batches
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 ROWS = 103
@@ -30,13 +30,13 @@ def columns() -> Columns:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> CreativeStore:
-    return CreativeStore([write_creatives(tmp_path / "c", make_creatives(4, seed=3))], IMAGE_SIZE, tmp_path)
+def store(tmp_path: Path) -> TrainingCreatives:
+    return TrainingCreatives([write_creatives(tmp_path / "c", make_creatives(4, seed=3))], IMAGE_SIZE, tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 103, 500])
 @pytest.mark.parametrize("seed", [None, 1])
-def test_every_row_comes_once(store: CreativeStore, batch_size: int, seed: int | None) -> None:
+def test_every_row_comes_once(store: TrainingCreatives, batch_size: int, seed: int | None) -> None:
     data = columns()
     seen = []
     for batch in batches(data, store, batch_size, seed=seed, fresh=4):
@@ -56,7 +56,7 @@ def test_every_row_comes_once(store: CreativeStore, batch_size: int, seed: int |
     assert (seen == sorted(seen)) == (seed is None)
 
 
-def test_only_some_creatives_bring_their_images(store: CreativeStore) -> None:
+def test_only_some_creatives_bring_their_images(store: TrainingCreatives) -> None:
     brought = set()
     for batch in batches(columns(), store, 50, seed=1, fresh=2):
         assert len(batch.fresh) == len(batch.images) == len(set(batch.fresh.tolist())) == 2
@@ -65,7 +65,7 @@ def test_only_some_creatives_bring_their_images(store: CreativeStore) -> None:
     assert len(brought) > 2, "others each time"
 
 
-def test_the_seed_decides_the_order(store: CreativeStore) -> None:
+def test_the_seed_decides_the_order(store: TrainingCreatives) -> None:
     def order(seed: int) -> list[int]:
         parts = [batch.inputs[CATEGORIES][:, 0] for batch in batches(columns(), store, 10, seed=seed)]
         return np.concatenate(parts).tolist()
@@ -73,7 +73,7 @@ def test_the_seed_decides_the_order(store: CreativeStore) -> None:
     assert order(1) == order(1) != order(2)
 
 
-def test_hiding_shows_the_unknown(store: CreativeStore) -> None:
+def test_hiding_shows_the_unknown(store: TrainingCreatives) -> None:
     fields = (CategoryField("ad", 1, ROWS + 1, ROWS), CategoryField("hour", 1, 5, None))
     hidden = shown = creatives = 0
     for batch in batches(columns(), store, 20, seed=1, hiding=Hiding.of(InputLayout(fields, (), True), 0.5)):
@@ -91,7 +91,7 @@ def test_a_field_may_be_hidden_more_often() -> None:
     assert hiding.rates.tolist() == [0.5, 0.1, 0.0] and hiding.creative_rate == 0.1
 
 
-def test_creatives_are_found_by_key(store: CreativeStore) -> None:
+def test_creatives_are_found_by_key(store: TrainingCreatives) -> None:
     made = make_creatives(4, seed=3)
     keys = np.array([*(creative.key for creative in made), "", "unknown"], dtype=np.bytes_)
     positions = store.positions(keys)
@@ -101,7 +101,7 @@ def test_creatives_are_found_by_key(store: CreativeStore) -> None:
 
 
 def test_a_store_without_creatives_serves_none(tmp_path: Path) -> None:
-    empty = CreativeStore([], IMAGE_SIZE, tmp_path)
+    empty = TrainingCreatives([], IMAGE_SIZE, tmp_path)
     assert len(empty) == 0 and empty.positions(np.array([b"x"])).tolist() == [-1]
     none = replace(columns(), creative=np.full(ROWS, -1, np.int32))
     (batch,) = batches(none, empty, 200, fresh=3)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adclick.pipeline.edge.clusters import with_clusters
 from adclick.serving.edge.bundle import read_bundle, write_bundle
-from adclick.serving.edge.catalogue import ROWS_AT_ONCE, Catalogue, Clusters, Creative, quantise
+from adclick.serving.edge.catalogue import ROWS_AT_ONCE, ApprovedCreative, Catalogue, Clusters, quantise
 from adclick.serving.edge.errors import BundleRefused
 
 COUNT = ROWS_AT_ONCE + 1_000
@@ -31,7 +31,7 @@ def rows() -> npt.NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def plain(rows: npt.NDArray[np.float32]) -> Catalogue:
-    return Catalogue(tuple(Creative(str(row), f"Ad {row}") for row in range(COUNT)), *quantise(rows))
+    return Catalogue(tuple(ApprovedCreative(str(row), f"Ad {row}") for row in range(COUNT)), *quantise(rows))
 
 
 @pytest.fixture(scope="module")

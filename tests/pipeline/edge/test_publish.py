@@ -14,7 +14,7 @@ from adclick.pipeline.edge.export import create_key_files
 from adclick.pipeline.edge.publish import run_publish
 from adclick.schema.errors import ConfigError
 from adclick.serving.edge.bundle import write_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.channel import read_channel
 from adclick.serving.edge.keys import read_private_key
 
@@ -27,7 +27,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bundle(keys: Path, file: Path, version: int, known: float = 0.9, runtime: str = "0.1.0") -> Path:
-    catalogue = Catalogue((Creative("a", "A"),), *quantise(np.ones((1, 4), np.float32)))
+    catalogue = Catalogue((ApprovedCreative("a", "A"),), *quantise(np.ones((1, 4), np.float32)))
     content = io.BytesIO()
     write_bundle(
         content,

@@ -15,12 +15,12 @@ from scipy.spatial.distance import jensenshannon
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from adclick.pipeline.config.monitoring import MonitoringSettings
-from adclick.pipeline.monitor.baseline import Baseline, CategoricalBaseline, NumericBaseline
+from adclick.pipeline.monitor.baseline import CategoricalBaseline, NumericBaseline, TrafficBaseline
 from adclick.pipeline.monitor.checks import Check, check, performance
 from adclick.pipeline.monitor.clicks import ClickJoin, Named, impression_keys, read_named, request_keys
 from adclick.pipeline.monitor.command import find_files
 from adclick.pipeline.monitor.distances import jensen_shannon, l_infinity
-from adclick.pipeline.monitor.traffic import Traffic, read_log
+from adclick.pipeline.monitor.traffic import ServedTraffic, read_log
 from adclick.schema.errors import ConfigError, DataRefused
 from adclick.schema.feature_table import FeatureTable, parse_feature_table
 from adclick.schema.times import moment_of, seconds_of
@@ -107,12 +107,12 @@ def logged(random: np.random.Generator, rows: int, version: int = 1, **edits: An
     return examples
 
 
-def baseline(features: FeatureTable = FEATURES) -> Baseline:
+def baseline(features: FeatureTable = FEATURES) -> TrafficBaseline:
     random = np.random.default_rng(9)
     prices = np.round(random.lognormal(size=TRAINING_ROWS), 1)
     edges = np.unique(np.quantile(prices, np.arange(1, 10) / 10))
     counts = random.multinomial(TRAINING_ROWS, SHARES)
-    return Baseline(
+    return TrafficBaseline(
         version=1,
         run_id="run",
         months=("2026-10",),
@@ -137,15 +137,18 @@ def baseline(features: FeatureTable = FEATURES) -> Baseline:
 
 
 def traffic_of(
-    folder: Path, examples: list[bytes], clicked: np.ndarray[Any, Any] | None = None, known: Baseline | None = None
-) -> Traffic:
+    folder: Path,
+    examples: list[bytes],
+    clicked: np.ndarray[Any, Any] | None = None,
+    known: TrafficBaseline | None = None,
+) -> ServedTraffic:
     import tensorflow as tf
 
     path = folder / "log.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for example in examples:
             writer.write(example)
-    traffic = Traffic(1, known)
+    traffic = ServedTraffic(1, known)
     start = 0
     for batch in read_log([path], FEATURES):
         rows = slice(start, start + len(batch))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adclick.pipeline.edge.template import template_recogniser
 from adclick.serving.edge.bundle import write_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.frame import prepare
 from adclick.serving.edge.keys import create_keys, read_private_key
 from adclick.serving.edge.recogniser import Recogniser
@@ -37,10 +37,10 @@ def catalogue(model: bytes) -> Catalogue:
     recogniser = Recogniser(model)
     embeddings = np.stack([recogniser.embed(prepare(picture(seed), recogniser.size)) for seed in range(4)])
     creatives = (
-        Creative("a", "Ad A"),
-        Creative("b", "Ad B", forbidden=True),
-        Creative("c", "Ad C", valid_until=1_000_000_000.0),
-        Creative("d", "Ad D", valid_from=100_000_000_000.0),
+        ApprovedCreative("a", "Ad A"),
+        ApprovedCreative("b", "Ad B", forbidden=True),
+        ApprovedCreative("c", "Ad C", valid_until=1_000_000_000.0),
+        ApprovedCreative("d", "Ad D", valid_from=100_000_000_000.0),
     )
     return Catalogue(creatives, *quantise(embeddings))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from adclick.serving.edge import catalogue as catalogue_module
 from adclick.serving.edge.bundle import read_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.decision import Decision, Hysteresis, decide
 from adclick.serving.edge.frame import open_frame
 from adclick.serving.edge.keys import read_public_key
@@ -58,7 +58,7 @@ def test_a_large_catalogue_is_searched_in_parts_with_the_same_answer(monkeypatch
     random = np.random.default_rng(1)
     rows = random.normal(size=(1000, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    creatives = tuple(Creative(str(number), "") for number in range(1000))
+    creatives = tuple(ApprovedCreative(str(number), "") for number in range(1000))
     small = Catalogue(creatives, *quantise(rows))
     monkeypatch.setattr(catalogue_module, "ROWS_AT_ONCE", 64)
     large = Catalogue(creatives, *quantise(rows))
@@ -68,8 +68,8 @@ def test_a_large_catalogue_is_searched_in_parts_with_the_same_answer(monkeypatch
         assert small.nearest(rows[number]) == (row, pytest.approx(similarity, abs=1e-6))
 
 
-GOOD, BAD = Decision("approved", Creative("a", ""), 1.0), Decision("unknown", None, 0.1)
-WORSE = Decision("forbidden", Creative("b", ""), 1.0)
+GOOD, BAD = Decision("approved", ApprovedCreative("a", ""), 1.0), Decision("unknown", None, 0.1)
+WORSE = Decision("forbidden", ApprovedCreative("b", ""), 1.0)
 
 
 def test_an_alert_opens_and_closes_after_streaks_and_is_of_the_commonest_kind() -> None:

@@ -29,7 +29,7 @@ from adclick.serving.edge.errors import BundleRefused
 from adclick.serving.edge.fingerprint import bucket_of
 from adclick.serving.edge.keys import read_public_key
 from adclick.serving.edge.scorer import FACTS, FILES, MODEL, AdScorer
-from adclick.serving.edge.words import Alphabet, WordEffects
+from adclick.serving.edge.words import Alphabet, DeviceWordEffects
 from adclick.serving.gateway.server import running_gateway
 from adclick.serving.model_server.server import running_server
 from tests.models.text_model import train_text_model
@@ -124,7 +124,7 @@ def test_texts_are_numbered_as_tensorflow_does(content: bytes, buckets: int) -> 
 def test_words_add_what_the_graph_says(letters: Alphabet, texts: list[str], most_words: int) -> None:
     weights = np.random.default_rng(1).normal(size=512).astype(np.float32)
     there = word_effects(tf.constant(texts), TextField("headline", 512, most_words), tf.constant(weights)).effects
-    here = WordEffects(letters, most_words, weights).effects(texts)
+    here = DeviceWordEffects(letters, most_words, weights).effects(texts)
     np.testing.assert_allclose(here, there.numpy(), atol=2e-5)
 
 

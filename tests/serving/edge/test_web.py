@@ -19,7 +19,7 @@ from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from adclick.pipeline.edge.template import template_recogniser
 from adclick.serving.edge.bundle import read_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.errors import BrokenFrame, BundleRefused
 from adclick.serving.edge.frame import open_frame, prepare
 from adclick.serving.edge.keys import create_keys, read_public_key
@@ -115,10 +115,10 @@ def test_it_decides_as_the_device_does(
     model = template_recogniser(size)
     recogniser = Recogniser(model)
     creatives = (
-        Creative("a", "Ad A"),
-        Creative("b", "Ad B", forbidden=True),
-        Creative("c", "Ad C", valid_until=1_000_000_000.0),
-        Creative("d", "Ad D", valid_from=100_000_000_000.0),
+        ApprovedCreative("a", "Ad A"),
+        ApprovedCreative("b", "Ad B", forbidden=True),
+        ApprovedCreative("c", "Ad C", valid_until=1_000_000_000.0),
+        ApprovedCreative("d", "Ad D", valid_from=100_000_000_000.0),
     )
     embeddings = np.stack([recogniser.embed(prepare(picture(seed), size)) for seed in range(4)])
     bundle = make_bundle(model=model, catalogue=Catalogue(creatives, *quantise(embeddings)))

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from adclick.pipeline.edge.publish import run_publish
 from adclick.pipeline.edge.template import template_recogniser
 from adclick.serving.edge.bundle import write_bundle
-from adclick.serving.edge.catalogue import Catalogue, Creative, quantise
+from adclick.serving.edge.catalogue import ApprovedCreative, Catalogue, quantise
 from adclick.serving.edge.frame import prepare
 from adclick.serving.edge.keys import create_keys, read_private_key
 from adclick.serving.edge.recogniser import Recogniser
@@ -242,7 +242,7 @@ def test_a_device_reports_what_it_sees_through_a_gateway_that_was_away(
             file,
             read_private_key(tmp_path / "private.pem"),
             model=model,
-            catalogue=Catalogue((Creative("c", "C"),), *quantise(embedding[None])),
+            catalogue=Catalogue((ApprovedCreative("c", "C"),), *quantise(embedding[None])),
             thresholds={"known": 0.9},
             version=7,
             created=1,

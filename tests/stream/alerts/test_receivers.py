@@ -17,7 +17,7 @@ import pytest
 
 from adclick.schema.errors import ConfigError
 from adclick.stream.alerts.alert import Alert, alert_bytes
-from adclick.stream.alerts.receivers import Alertmanager, Receiver, Undelivered, Webhook, receivers_of
+from adclick.stream.alerts.receivers import Alertmanager, AlertReceiver, Undelivered, Webhook, receivers_of
 from adclick.stream.clicks import Evidence
 from adclick.stream.settings import AlertmanagerSettings, AlertsSettings, WebhookSettings
 
@@ -76,7 +76,7 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint.server.server_close()
 
 
-def deliver(receiver: Receiver, alert: Alert = ALERT) -> None:
+def deliver(receiver: AlertReceiver, alert: Alert = ALERT) -> None:
     receiver.deliver(alert.document(), alert_bytes(alert))
     receiver.close()
 
