@@ -78,29 +78,41 @@ class Process:
     output: str
 
 
+#: Linux counts what a process held before it became another program. So a small process of its own starts the command.
+_WAITER = """\
+import os, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:], close_fds=True)
+os.write(int(sys.argv[1]), str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
 def timed_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
     """Runs a command from the repository's root and waits for it.
 
     Raises:
         RuntimeError: It failed; the message ends with what it said.
     """
+    told, tell = os.pipe()
     start = time.perf_counter()
-    process = subprocess.Popen(
-        list(command),
-        cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}:\n{output[-3_000:]}")
-    return Process(seconds, usage.ru_maxrss * 1024, output)
+    with open(told, encoding="ascii") as peak:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-S", "-E", "-c", _WAITER, str(tell), *command],
+                cwd=ROOT,
+                env={**os.environ, **(environment or {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                pass_fds=[tell],
+                check=False,
+            )
+        finally:
+            os.close(tell)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout[-3_000:]}")
+        return Process(seconds, int(peak.read()) * 1024, done.stdout)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

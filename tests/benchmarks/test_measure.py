@@ -13,10 +13,11 @@ from benchmarks.measure import faster, more, report, share, timed_process
 
 def test_a_process_is_measured() -> None:
     code = "import time; held = bytearray(200 << 20); time.sleep(0.3); print('done')"
+    ballast = bytearray(600 << 20)
     found = timed_process([sys.executable, "-c", code])
     assert found.output == "done\n"
     assert 0.3 < found.seconds < 30
-    assert 200 << 20 < found.peak_bytes < 2_000 << 20
+    assert 200 << 20 < found.peak_bytes < len(ballast), "not what this process holds"
 
 
 def test_a_failed_process_says_why() -> None:
