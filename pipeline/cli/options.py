@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from adclick.pipeline.config.target import Target
 from adclick.pipeline.console import plain_console
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The config file.")]
@@ -14,7 +15,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Print results and er
 WaitOption = Annotated[
     bool, typer.Option("--wait", help="Wait while another process works in the output folder, instead of ending.")
 ]
-TargetOption = Annotated[Literal["vertex", "kubeflow"], typer.Option(help="The platform.")]
+TargetOption = Annotated[Target, typer.Option(help="The platform.")]
 MonthOption = Annotated[
     str, typer.Option(help="The newest month (YYYY-MM) to train on; `latest` is the newest there is.")
 ]

@@ -6,10 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-Target = Literal["vertex", "kubeflow"]
-TARGETS: tuple[Target, ...] = ("vertex", "kubeflow")
-
-
 #: In `platform.steps`, what holds for every step.
 DEFAULT_STEP = "default"
 

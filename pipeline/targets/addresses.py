@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from adclick.pipeline.config.platform import Target
 from adclick.pipeline.config.settings import Config
+from adclick.pipeline.targets.platforms.platform import Platform
 from adclick.schema.errors import ConfigError
 from adclick.storage.bucket import is_s3_address
 
 
-def check_addresses(config: Config, target: Target) -> None:
+def check_addresses(config: Config, platform: Platform) -> None:
     """Refuses what no step's container can reach, or the platform cannot keep; raises `ConfigError`."""
     addresses = {
         "data.root": config.data.root,
@@ -23,10 +23,7 @@ def check_addresses(config: Config, target: Target) -> None:
             "Give addresses in a bucket, gs:// or s3://; pipeline_root and serving.push_directory lie below output "
             "where they are not given.",
         )
-    if target == "vertex" and is_s3_address(config.artifacts):
-        raise ConfigError(
-            f"pipeline_root: {config.artifacts}: Vertex AI keeps artifacts in gs:// only", "Give a bucket of Google's."
-        )
+    platform.check_addresses(config)
     if config.platform.beam_arguments and is_s3_address(config.artifacts):
         raise ConfigError(
             f"platform.beam_arguments: steps whose artifacts are in S3, {config.artifacts}, work on copies in their "

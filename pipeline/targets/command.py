@@ -9,15 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adclick.pipeline.config.platform import Target
 from adclick.pipeline.config.settings import load_config
+from adclick.pipeline.config.target import Target
 from adclick.pipeline.targets.addresses import check_addresses
-from adclick.pipeline.targets.schedule import Schedule, check_schedule
+from adclick.pipeline.targets.platforms import platform_of
+from adclick.pipeline.targets.schedule import Schedule
 from adclick.pipeline.targets.window import resolve_window
 from adclick.schema.errors import ConfigError
-
-#: By target, how the file's name must end.
-_ENDINGS: dict[Target, tuple[str, ...]] = {"vertex": (".json",), "kubeflow": (".yaml", ".yml")}
 
 
 def run_compile(
@@ -37,13 +35,12 @@ def run_compile(
     Raises:
         ConfigError: The config, the data root, the month or the file's name is wrong.
     """
-    endings = _ENDINGS[target]
-    if output.suffix not in endings:
-        raise ConfigError(f"{output}: a file for {target} ends in {endings[0]}")
+    platform = platform_of(target)
+    if output.suffix not in platform.file_endings:
+        raise ConfigError(f"{output}: a file for {target} ends in {platform.file_endings[0]}")
     settings = load_config(config)
-    check_addresses(settings, target)
+    check_addresses(settings, platform_of(target))
 
-    from adclick.pipeline.targets.compiler import as_json, as_yaml
     from adclick.pipeline.targets.submission import compile_monthly, compile_run, write_files
 
     if monthly:
@@ -59,8 +56,7 @@ def run_compile(
     write_files(compiled)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f"{output.name}.partial")
-    text = as_json(compiled.job) if target == "vertex" else as_yaml(compiled.job, compiled.platform_spec)
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(platform.file_text(compiled), encoding="utf-8")
     partial.replace(output)
     if console is not None:
         console.print(f"Wrote {output}: {what}, {compiled.steps} steps.", highlight=False)
@@ -74,7 +70,7 @@ def run_submit(config: Path, target: Target, *, month: str, months: int, console
         SubmissionRefused: The platform refused the run or could not be reached.
     """
     settings = load_config(config)
-    check_addresses(settings, target)
+    check_addresses(settings, platform_of(target))
 
     from adclick.pipeline.targets.submission import submit_run
 
@@ -95,8 +91,8 @@ def run_schedule(
     """
     settings = load_config(config)
     schedule = Schedule(cron, name or f"{settings.serving.model_name}-monthly", time_zone)
-    check_schedule(schedule, target)
-    check_addresses(settings, target)
+    platform_of(target).check_schedule(schedule)
+    check_addresses(settings, platform_of(target))
 
     from adclick.pipeline.targets.submission import submit_schedule
 

@@ -14,7 +14,6 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -28,8 +27,9 @@ from tfx.types.artifact import Artifact, PropertyType
 from tfx.types.channel import UnionChannel
 
 from adclick.components.month_inputs import can_take_months, month_key
-from adclick.pipeline.config.platform import DEFAULT_STEP, PlatformSettings, StepSettings, Target
-from adclick.pipeline.targets.pods import platform_spec
+from adclick.pipeline.config.platform import DEFAULT_STEP, PlatformSettings, StepSettings
+from adclick.pipeline.targets.compiled_job import CompiledJob, artifact_title
+from adclick.pipeline.targets.platforms.platform import Platform
 from adclick.pipeline.targets.step import Found, Interface
 from adclick.schema.errors import ConfigError
 
@@ -47,9 +47,6 @@ _STEP_MODULE = "adclick.pipeline.targets.step"
 
 #: What Argo allows as a task's name.
 _STEP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
-_KUBERNETES_GPU = "nvidia.com/gpu"
-#: Of a step's settings, those that say something of a pod.
-KUBEFLOW_ONLY = ("secrets", "volumes", "labels", "node_selector", "tolerations")
 _PROPERTY_TYPES = {PropertyType.INT: "integer", PropertyType.FLOAT: "number", PropertyType.STRING: "string"}
 
 
@@ -58,34 +55,15 @@ def platform_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "adclick"
 
 
-@dataclass(frozen=True)
-class CompiledJob:
-    """A compiled pipeline.
-
-    Attributes:
-        job: A PipelineJob as JSON values: what Vertex AI takes. Its `pipelineSpec` is what Kubeflow takes.
-        files: By address, the content of the files that the steps read their settings from.
-        platform_spec: What Kubeflow takes beside the pipeline spec; empty where there is nothing to say.
-    """
-
-    job: dict[str, Any]
-    files: Mapping[str, str]
-    platform_spec: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def steps(self) -> int:
-        return len(self.job["pipelineSpec"]["root"]["dag"]["tasks"])
-
-
 def compile_job(
-    pipeline: Pipeline, settings: PlatformSettings, target: Target, *, parameters_folder: str
+    pipeline: Pipeline, settings: PlatformSettings, platform: Platform, *, parameters_folder: str
 ) -> CompiledJob:
     """Compiles a pipeline.
 
     Args:
         pipeline: The pipeline; it is changed, so compile it once.
         settings: The image, and what each step asks for and is given.
-        target: The platform. Between them accelerators are named differently, and contents lie elsewhere.
+        platform: The platform; between them accelerators are named differently, and contents lie elsewhere.
         parameters_folder: Where the files of settings are to be.
 
     Raises:
@@ -101,11 +79,11 @@ def compile_job(
     _check_names(pipeline)
     found = _find_months(pipeline)
     _split_unions(pipeline)
-    kinds = _step_settings(pipeline, settings, target)
+    kinds = _step_settings(pipeline, settings, platform)
     for node in pipeline.components:
         step = kinds[step_kind(node.id)]
         if isinstance(node, BaseComponent) and (step.cpu or step.memory_gb or step.gpus):
-            node.with_platform_config(_resource_spec(step, step_kind(node.id), target))
+            node.with_platform_config(_resource_spec(step, step_kind(node.id), platform))
     parameters = _runtime_parameters(pipeline)
     config = KubeflowV2DagRunnerConfig(default_image=settings.image, use_pipeline_spec_2_1=True)
     with _schemas_with_properties():
@@ -119,11 +97,10 @@ def compile_job(
         container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         settings_file = _settings_to_file(task, component, parameters_folder, files)
         interface = _interface(component, found.get(name, {}))
-        _run_by_our_entry_point(container, interface, target, kinds[step_kind(name)].environment, settings_file)
+        _run_by_our_entry_point(container, interface, platform, kinds[step_kind(name)].environment, settings_file)
         if name in found:
             _forget_months(task)
-    if target == "kubeflow":
-        _shorten_input_types(spec)
+    platform.adapt(spec)
     _share_components(spec)
     for name, task in spec["root"]["dag"]["tasks"].items():
         if step_kind(name) not in _TRIED_ONCE:
@@ -134,13 +111,13 @@ def compile_job(
         spec["components"][task["componentRef"]["name"]]["executorLabel"]: kinds[step_kind(name)]
         for name, task in spec["root"]["dag"]["tasks"].items()
     }
-    return CompiledJob(job, files, platform_spec(of_executors) if target == "kubeflow" else {})
+    return CompiledJob(job, files, platform.beside(of_executors))
 
 
 def _interface(component: Mapping[str, Any], found: Mapping[str, Found]) -> Interface:
     def titles(side: str) -> dict[str, str]:
         declared = component.get(side, {}).get("artifacts", {})
-        return {key: _title(value["artifactType"]) for key, value in declared.items()}
+        return {key: artifact_title(value["artifactType"]) for key, value in declared.items()}
 
     parameters = component.get("inputDefinitions", {}).get("parameters", {})
     integers = tuple(name for name, declared in parameters.items() if declared["parameterType"] == "NUMBER_INTEGER")
@@ -150,7 +127,7 @@ def _interface(component: Mapping[str, Any], found: Mapping[str, Found]) -> Inte
 def _run_by_our_entry_point(
     container: dict[str, Any],
     interface: Interface,
-    target: Target,
+    platform: Platform,
     environment: Mapping[str, str],
     settings_file: str | None,
 ) -> None:
@@ -162,24 +139,11 @@ def _run_by_our_entry_point(
         *("--interface", interface.to_json()),
         *("--input", given["--json_serialized_invocation_args"]),
         *(["--settings", settings_file] if settings_file else []),
-        # Vertex AI copies no inputs, and shows contents where the artifacts are.
-        *(["--contents-apart"] if target == "kubeflow" else []),
+        *(["--contents-apart"] if platform.contents_apart else []),
         *container["args"][6:],
     ]
     variables = {**environment, **STEP_ENVIRONMENT}
     container["env"] = [{"name": name, "value": value} for name, value in sorted(variables.items())]
-
-
-def _shorten_input_types(spec: dict[str, Any]) -> None:
-    """Leaves of the types of inputs their names: Kubeflow goes by those of outputs."""
-    for component in spec["components"].values():
-        for declared in component.get("inputDefinitions", {}).get("artifacts", {}).values():
-            declared["artifactType"] = {"instanceSchema": f"title: {_title(declared['artifactType'])}"}
-
-
-def _title(artifact_type: Mapping[str, str]) -> str:
-    schema = yaml.safe_load(artifact_type["instanceSchema"]) if "instanceSchema" in artifact_type else {}
-    return str(schema.get("title") or artifact_type["schemaTitle"])
 
 
 def _share_components(spec: dict[str, Any]) -> None:
@@ -227,18 +191,6 @@ def _settings_to_file(
     address = posixpath.join(folder, f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json")
     files[address] = content
     return address
-
-
-def as_json(job: dict[str, Any]) -> str:
-    """The file that Vertex AI takes."""
-    return json.dumps(job, indent=1, sort_keys=True) + "\n"
-
-
-def as_yaml(job: dict[str, Any], platform_spec: Mapping[str, Any]) -> str:
-    """The file that Kubeflow takes: the pipeline spec, without a pipeline root of its own, and what goes beside it."""
-    spec = {**job["pipelineSpec"], "defaultPipelineRoot": job["runtimeConfig"]["gcsOutputDirectory"]}
-    documents = [spec, dict(platform_spec)] if platform_spec else [spec]
-    return str(yaml.safe_dump_all(documents, sort_keys=True))
 
 
 def step_kind(node_id: str) -> str:
@@ -312,7 +264,7 @@ def _split_unions(pipeline: Pipeline) -> None:
                 node.spec.inputs[month_key(key, number)] = part
 
 
-def _step_settings(pipeline: Pipeline, settings: PlatformSettings, target: Target) -> dict[str, StepSettings]:
+def _step_settings(pipeline: Pipeline, settings: PlatformSettings, platform: Platform) -> dict[str, StepSettings]:
     """By kind of step, what holds for it; raises `ConfigError`."""
     known = {step_kind(node.id) for node in pipeline.components}
     unknown = sorted(set(settings.steps) - known - {DEFAULT_STEP})
@@ -321,11 +273,11 @@ def _step_settings(pipeline: Pipeline, settings: PlatformSettings, target: Targe
             f"platform.steps.{unknown[0]}: there is no such step",
             f"The steps are {', '.join(sorted(known))}; {DEFAULT_STEP} holds for all of them.",
         )
-    check_steps(settings, target)
+    check_steps(settings, platform)
     return {kind: settings.of_step(kind) for kind in known}
 
 
-def check_steps(settings: PlatformSettings, target: Target) -> None:
+def check_steps(settings: PlatformSettings, platform: Platform) -> None:
     """Refuses what the platform cannot give a step.
 
     Raises:
@@ -336,15 +288,7 @@ def check_steps(settings: PlatformSettings, target: Target) -> None:
         for name in reserved:
             if name in STEP_ENVIRONMENT:
                 raise ConfigError(f"platform.steps.{kind}: {name} is set by adclick", "Leave the variable out.")
-        if target == "vertex":
-            refused = [name for name in KUBEFLOW_ONLY if getattr(step, name)]
-            if refused:
-                raise ConfigError(
-                    f"platform.steps.{kind}: Vertex AI gives its steps no {', '.join(refused)}",
-                    "It takes environment, cpu, memory_gb, gpus and gpu_type of a step. Credentials come from "
-                    "platform.vertex.service_account, secrets from Secret Manager, labels of the whole job from "
-                    "platform.vertex.labels.",
-                )
+        platform.check_step(kind, step)
         try:
             settings.of_step(kind)
         except ValueError as error:
@@ -355,23 +299,13 @@ def check_steps(settings: PlatformSettings, target: Target) -> None:
 
 
 def _resource_spec(
-    wanted: StepSettings, step: str, target: Target
+    wanted: StepSettings, step: str, platform: Platform
 ) -> pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec:
     spec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec(
         cpu_limit=wanted.cpu or 0, memory_limit=wanted.memory_gb or 0
     )
     if wanted.gpus:
-        if target == "vertex" and not wanted.gpu_type:
-            raise ConfigError(
-                f"platform.steps.{step}: gpus without gpu_type",
-                "Vertex AI must know which: set gpu_type, such as NVIDIA_TESLA_T4.",
-            )
-        if target == "kubeflow" and wanted.gpu_type and "/" not in wanted.gpu_type:
-            raise ConfigError(
-                f"platform.steps.{step}: gpu_type {wanted.gpu_type} is no resource of Kubernetes",
-                f"Kubeflow asks for a GPU as {_KUBERNETES_GPU}, which is the default.",
-            )
-        spec.accelerator.type = wanted.gpu_type or _KUBERNETES_GPU
+        spec.accelerator.type = platform.gpu_type(step, wanted)
         spec.accelerator.count = wanted.gpus
     return spec
 

@@ -16,9 +16,10 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from adclick.pipeline.config.platform import Target
 from adclick.pipeline.config.schema_file import publish_schema
 from adclick.pipeline.config.settings import Config
+from adclick.pipeline.config.target import Target
+from adclick.pipeline.targets.platforms import platform_of
 from adclick.pipeline.targets.window import LATEST
 
 
@@ -84,8 +85,7 @@ def create_monthly_pipeline(config: Config, target: Target, *, month: str = LATE
         month: Default of the runtime parameter `month`.
         months: Default of the runtime parameter `window`; 0 is the config's `data.window`.
     """
-    kubeflow = config.platform.kubeflow.model_copy(update={"host": config.platform.kubeflow.cluster_host})
-    platform = config.platform.model_copy(update={"kubeflow": kubeflow})
+    platform = platform_of(target).inside(config.platform)
     fixed = config.model_copy(update={"schema_file": publish_schema(config), "platform": platform})
     step = MonthlySubmission(
         config=fixed.model_dump_json(),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
-from adclick.pipeline.config.platform import Target
 from adclick.schema.errors import ConfigError
 
 _FIELD = re.compile(r"[0-9A-Za-z*/,?#-]+")
@@ -28,25 +26,12 @@ class Schedule:
     time_zone: str = ""
 
 
-def check_schedule(schedule: Schedule, target: Target) -> None:
+def check_cron(schedule: Schedule) -> None:
     """Checks what can be checked before a platform is asked.
 
     Raises:
-        ConfigError: It is not five fields, or the time zone is unknown or one that the platform cannot take.
+        ConfigError: It is not five fields.
     """
     fields = schedule.cron.split()
     if len(fields) != 5 or not all(_FIELD.fullmatch(field) for field in fields):
         raise ConfigError(f"--cron {schedule.cron!r}: not a cron schedule of five fields", _REMEDY)
-    if not schedule.time_zone:
-        return
-    if target == "kubeflow":
-        raise ConfigError(
-            "--time-zone: Kubeflow has one time zone for all schedules",
-            "It is its API server's CRON_SCHEDULE_TIMEZONE, UTC by default; leave the option out.",
-        )
-    try:
-        ZoneInfo(schedule.time_zone)
-    except (KeyError, ValueError, OSError):
-        raise ConfigError(
-            f"--time-zone {schedule.time_zone!r}: no such time zone", "Give an IANA name, such as Europe/Berlin."
-        ) from None

@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from adclick.components.ad_example_gen.drop_names import PassedOver
-from adclick.pipeline.config.platform import DEFAULT_STEP, Target
+from adclick.pipeline.config.platform import DEFAULT_STEP
 from adclick.pipeline.config.settings import Config
+from adclick.pipeline.config.target import Target
 from adclick.pipeline.dag import create_pipeline
 from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
-from adclick.pipeline.runs.record import find_record, read_records, write_record
-from adclick.pipeline.targets.compiler import CompiledJob, check_steps, compile_job
+from adclick.pipeline.runs.record import find_record, write_record
+from adclick.pipeline.targets.compiled_job import CompiledJob
+from adclick.pipeline.targets.compiler import check_steps, compile_job
 from adclick.pipeline.targets.monthly import MonthlySubmission, create_monthly_pipeline
+from adclick.pipeline.targets.platforms import platform_of
 from adclick.pipeline.targets.recorder import make_recorder, submitted_record
 from adclick.pipeline.targets.schedule import Schedule
 from adclick.pipeline.targets.window import LATEST, Window, record_submission, resolve_window
-from adclick.pipeline.targets.workflow_size import workflow_bytes
 from adclick.schema.errors import ConfigError
 from adclick.storage import filesystem
 
 _MONTHLY_STEP = MonthlySubmission.__name__
-#: What of the config decides how a month is read.
-_DECIDES_MONTHS = ("features", "csv", "ingestion", "split")
 
 
 @dataclass(frozen=True)
@@ -60,43 +60,10 @@ def compile_run(config: Config, target: Target, window: Window) -> CompiledJob:
         gate_model=True,
         make_recorder=functools.partial(make_recorder, submitted_record(config, window)),
     )
-    compiled = compile_job(pipeline, config.platform, target, parameters_folder=_parameters_folder(config))
-    if target == "kubeflow":
-        _check_size(compiled, config, window)
+    platform = platform_of(target)
+    compiled = compile_job(pipeline, config.platform, platform, parameters_folder=_parameters_folder(config))
+    platform.check_run(compiled, config, window)
     return compiled
-
-
-def _check_size(compiled: CompiledJob, config: Config, window: Window) -> None:
-    """Refuses a window of which Kubeflow makes a workflow that Argo refuses, while it runs."""
-    spec = compiled.job["pipelineSpec"]
-    limit = config.platform.kubeflow.max_workflow_bytes
-    needed = workflow_bytes(spec, compiled.platform_spec)
-    if needed > limit and config.platform.caching:
-        known = _months_made(config)
-        months = {drop.name for drop in window.drops if (drop.name, drop.uri, drop.fingerprint) in known}
-        reused = {name for name in spec["root"]["dag"]["tasks"] if name.partition("-")[2] in months}
-        needed = workflow_bytes(spec, compiled.platform_spec, reused)
-    if needed > limit:
-        count = len(window.drops)
-        raise ConfigError(
-            f"a window of {count} months is too long for Kubeflow: its Argo workflow would take some {needed:,} bytes, "
-            f"and {limit:,} are allowed",
-            f"Some {count * limit // needed} months fit. Months that an earlier run has read take less room: run a "
-            "shorter window first, then this one. Or raise MAX_WORKFLOW_SIZE of the cluster's workflow-controller, up "
-            "to the 1.5 million bytes that etcd takes, and platform.kubeflow.max_workflow_bytes with it.",
-        )
-
-
-def _months_made(config: Config) -> set[tuple[str, str, str]]:
-    """Name, address and fingerprint of the months whose steps a platform reuses: earlier runs have read them alike."""
-    own = config.model_dump(mode="json", include=set(_DECIDES_MONTHS))
-    return {
-        (month.name, month.uri, month.fingerprint)
-        for record in read_records(config.output)
-        if record.platform is not None and record.finished is not None
-        if all(record.config.get(key) == own[key] for key in _DECIDES_MONTHS)
-        for month in record.window
-    }
 
 
 def compile_monthly(config: Config, target: Target, *, month: str = LATEST, months: int = 0) -> CompiledJob:
@@ -107,11 +74,12 @@ def compile_monthly(config: Config, target: Target, *, month: str = LATEST, mont
     """
     # What the step will need is checked now, when a person looks on.
     beam_arguments(config)
-    check_steps(config.platform, target)
+    platform = platform_of(target)
+    check_steps(config.platform, platform)
     steps = {name: step for name, step in config.platform.steps.items() if name in (DEFAULT_STEP, _MONTHLY_STEP)}
     settings = config.platform.model_copy(update={"steps": steps})
     pipeline = create_monthly_pipeline(config, target, month=month, months=months)
-    return compile_job(pipeline, settings, target, parameters_folder=_parameters_folder(config))
+    return compile_job(pipeline, settings, platform, parameters_folder=_parameters_folder(config))
 
 
 def _parameters_folder(config: Config) -> str:
@@ -157,16 +125,8 @@ def submit_run(config: Config, target: Target, *, month: str = LATEST, months: i
     window = resolve_window(config, month, months)
     compiled = compile_run(config, target, window)
     write_files(compiled)
-    job = compiled.job
     name = f"{config.serving.model_name} {window.drops[-1].name}"
-    if target == "vertex":
-        from adclick.pipeline.targets import vertex
-
-        address = vertex.submit(job, config.platform.vertex, name)
-    else:
-        from adclick.pipeline.targets import kubeflow
-
-        address = kubeflow.submit(job, config.platform.kubeflow, name, compiled.platform_spec)
+    address = platform_of(target).submit(compiled, config.platform, name)
     record_submission(config, window, address)
     _record_start(config, window, address)
     return Submitted(address, window.months, window.passed_over)
@@ -191,11 +151,4 @@ def submit_schedule(
     """
     compiled = compile_monthly(config, target, month=month, months=months)
     write_files(compiled)
-    job = compiled.job
-    if target == "vertex":
-        from adclick.pipeline.targets import vertex
-
-        return Submitted(vertex.create_schedule(job, config.platform.vertex, schedule))
-    from adclick.pipeline.targets import kubeflow
-
-    return Submitted(kubeflow.create_schedule(job, config.platform.kubeflow, schedule, compiled.platform_spec))
+    return Submitted(platform_of(target).create_schedule(compiled, config.platform, schedule))

@@ -11,6 +11,7 @@ import pytest
 from adclick.pipeline.config.settings import load_config
 from adclick.pipeline.onboarding import run_init
 from adclick.pipeline.targets.addresses import check_addresses
+from adclick.pipeline.targets.platforms import platform_of
 from adclick.schema.errors import ConfigError
 
 
@@ -47,8 +48,8 @@ except SystemExit as end:
 
 def test_addresses_in_a_bucket_are_taken(config: Path) -> None:
     settings = load_config(config, data_root="gs://drops/agency", output="gs://agency/output")
-    check_addresses(settings, "vertex")
+    check_addresses(settings, platform_of("vertex"))
     in_s3 = load_config(config, data_root="s3://drops/agency", output="s3://agency/output")
-    check_addresses(in_s3, "kubeflow")
+    check_addresses(in_s3, platform_of("kubeflow"))
     with pytest.raises(ConfigError, match=r"gs:// only"):
-        check_addresses(in_s3, "vertex")
+        check_addresses(in_s3, platform_of("vertex"))

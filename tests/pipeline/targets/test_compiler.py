@@ -23,13 +23,15 @@ from tfx.utils import import_utils
 from adclick.components.artifacts import Creatives
 from adclick.components.copy_detector.component import CopyDetectorExecutor
 from adclick.components.month_inputs import can_take_months, join_months, month_key
-from adclick.pipeline.config.platform import TARGETS, StepSettings, Target
+from adclick.pipeline.config.platform import StepSettings
+from adclick.pipeline.config.target import TARGETS, Target
 from adclick.pipeline.dag import create_pipeline
 from adclick.pipeline.drops import Drop
 from adclick.pipeline.runs.beam_runner import LOCAL_BEAM_ARGUMENTS
 from adclick.pipeline.runs.record import write_record
 from adclick.pipeline.targets import compiler
-from adclick.pipeline.targets.compiler import CompiledJob, as_json, as_yaml, platform_name
+from adclick.pipeline.targets.compiled_job import CompiledJob, as_json, as_yaml
+from adclick.pipeline.targets.compiler import platform_name
 from adclick.pipeline.targets.recorder import make_recorder, submitted_record
 from adclick.pipeline.targets.step import Interface
 from adclick.pipeline.targets.submission import beam_arguments, compile_monthly, compile_run

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from adclick.pipeline.targets.compiler import CompiledJob, as_yaml
+from adclick.pipeline.targets.compiled_job import CompiledJob, as_yaml
+from adclick.pipeline.targets.platforms.workflow_size import NODES, workflow_bytes
 from adclick.pipeline.targets.submission import compile_monthly, compile_run
-from adclick.pipeline.targets.workflow_size import NODES, workflow_bytes
 from tests.pipeline.targets.projects import sample_config, window_of
 
 SOURCE, BUILT = os.environ.get("KUBEFLOW_SOURCE"), os.environ.get("KUBEFLOW_COMPILER")

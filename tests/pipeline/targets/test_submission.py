@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from adclick.pipeline.config.platform import KubeflowSettings, VertexSettings
-from adclick.pipeline.targets import kubeflow, vertex
-from adclick.pipeline.targets.compiler import as_yaml
-from adclick.pipeline.targets.schedule import Schedule, check_schedule
+from adclick.pipeline.targets.compiled_job import as_yaml
+from adclick.pipeline.targets.platforms import kubeflow_api as kubeflow
+from adclick.pipeline.targets.platforms import platform_of
+from adclick.pipeline.targets.platforms import vertex_api as vertex
+from adclick.pipeline.targets.schedule import Schedule
 from adclick.pipeline.targets.submission import compile_run
 from adclick.schema.errors import ConfigError, SubmissionRefused
 from tests.pipeline.targets.fakes import FakeKubeflow, FakeVertex, serving
@@ -310,10 +312,10 @@ def test_there_is_one_schedule_of_a_name(
 )
 def test_a_wrong_schedule_is_refused_before_the_platform_is_asked(schedule: Schedule, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        check_schedule(schedule, "vertex")
+        platform_of("vertex").check_schedule(schedule)
 
 
 def test_kubeflow_has_no_time_zone_of_a_schedules_own() -> None:
-    check_schedule(MONTHLY, "vertex")
+    platform_of("vertex").check_schedule(MONTHLY)
     with pytest.raises(ConfigError, match="one time zone for all"):
-        check_schedule(MONTHLY, "kubeflow")
+        platform_of("kubeflow").check_schedule(MONTHLY)
