@@ -1,9 +1,10 @@
-"""The console's page: files that were built from `serving/console/web`, sent as they lie in the package."""
+"""The pages for people: files that were built from `serving/console/web`, sent as they lie in the package."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 
 from starlette.datastructures import Headers
@@ -23,23 +24,39 @@ _FILES = {
     "/console/app.css": ("app.css", "text/css"),
     "/console/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_EXPLORER_FILES = {
+    "/docs": ("explorer/index.html", "text/html"),
+    "/docs/start.js": ("explorer/start.js", "text/javascript"),
+    "/docs/swagger-ui-bundle.js": ("explorer/swagger-ui-bundle.js.gz", "text/javascript"),
+    "/docs/swagger-ui.css": ("explorer/swagger-ui.css.gz", "text/css"),
+}
 
 
 def page_routes() -> list[Route]:
-    """The routes of the page's files; anyone may ask for them: what they show is asked of the API."""
+    """The routes of the console's files; anyone may ask for them: what they show is asked of the API."""
+    return _routes(_FILES)
+
+
+def explorer_routes() -> list[Route]:
+    """The routes of Swagger UI, which shows the API's document and tries it."""
+    return _routes(_EXPLORER_FILES)
+
+
+def _routes(files: Mapping[str, tuple[str, str]]) -> list[Route]:
     folder = resources.files("adclick.serving.console") / "static"
-    return [
-        Route(path, _File((folder / name).read_bytes(), media_type), methods=["GET"])
-        for path, (name, media_type) in _FILES.items()
-    ]
+    routes = []
+    for path, (name, media_type) in files.items():
+        content = folder.joinpath(*name.split("/")).read_bytes()
+        compressed = content if name.endswith(".gz") else gzip.compress(content, mtime=0)
+        routes.append(Route(path, _File(compressed, media_type), methods=["GET"]))
+    return routes
 
 
 class _File:
-    def __init__(self, content: bytes, media_type: str) -> None:
-        self._content = content
-        self._compressed = gzip.compress(content, mtime=0)
+    def __init__(self, compressed: bytes, media_type: str) -> None:
+        self._compressed = compressed
         self._headers = {
-            "etag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+            "etag": f'"{hashlib.sha256(compressed).hexdigest()[:32]}"',
             # A page of before an update is none for the gateway after it.
             "cache-control": "no-cache",
             "content-security-policy": POLICY,
@@ -56,5 +73,5 @@ class _File:
         elif "gzip" in given.get("accept-encoding", ""):
             response = Response(self._compressed, headers={**self._headers, "content-encoding": "gzip"})
         else:
-            response = Response(self._content, headers=self._headers)
+            response = Response(gzip.decompress(self._compressed), headers=self._headers)
         await response(scope, receive, send)

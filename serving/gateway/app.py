@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from adclick.serving.console.api import CONSOLE_ENDPOINTS
-from adclick.serving.console.pages import page_routes
+from adclick.serving.console.pages import explorer_routes, page_routes
 from adclick.serving.gateway.endpoints import ENDPOINTS
 from adclick.serving.gateway.endpoints.endpoint import JSON, ApiEndpoint, Endpoint, OpenEndpoint
 from adclick.serving.gateway.exchange import exchange_of
@@ -40,7 +40,7 @@ def create_app(gateway: Gateway) -> Starlette:
         async with gateway.running():
             yield
 
-    routes = [_route(gateway, endpoint) for endpoint in ENDPOINTS]
+    routes = [_route(gateway, endpoint) for endpoint in ENDPOINTS] + explorer_routes()
     if gateway.snapshots.current.settings.console.enabled:
         routes += [_route(gateway, endpoint) for endpoint in CONSOLE_ENDPOINTS] + page_routes()
     return Starlette(

@@ -1,10 +1,8 @@
-"""The gateway's OpenAPI document, made of its endpoints and their types, and a page that shows it to people."""
+"""The gateway's OpenAPI document, made of its endpoints and their types."""
 
 from __future__ import annotations
 
-import html
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import metadata
 from typing import Any
@@ -116,62 +114,3 @@ def _example(form: RequestForm) -> Any:
         "context": {name: context[name] for name in context if name not in moved},
         "ads": [{**{name: context[name] for name in moved}, **ad}],
     }
-
-
-def documentation_page(document: Mapping[str, Any]) -> str:
-    """The document as one page of HTML that needs nothing from elsewhere."""
-    info = document["info"]
-    parts = [
-        f"<h1>{html.escape(info['title'])} {html.escape(info['version'])}</h1><p>{_prose(info['description'])}</p>"
-    ]
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            parts.append(
-                f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{_prose(operation['summary'])}</p>"
-            )
-            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-            if "example" in content:
-                parts.append(f"<h3>Request</h3><pre>{html.escape(json.dumps(content['example'], indent=2))}</pre>")
-            if method == "post":
-                rows = "".join(
-                    f"<tr><td>{status}</td><td>{_prose(answer['description'])}</td></tr>"
-                    for status, answer in operation["responses"].items()
-                )
-                parts.append(f"<h3>Answers</h3><table>{rows}</table>")
-    for name, schema in sorted(document["components"]["schemas"].items()):
-        rows = "".join(
-            f"<tr><td><code>{html.escape(field)}</code></td><td>{html.escape(_type_text(about))}</td>"
-            f"<td>{_prose(str(about.get('description', '')))}</td></tr>"
-            for field, about in schema.get("properties", {}).items()
-        )
-        parts.append(f"<h2 id='{html.escape(name)}'>{html.escape(name)}</h2><table>{rows}</table>")
-    return _PAGE.format(body="".join(parts))
-
-
-def _prose(text: str) -> str:
-    """Text with `code` in it."""
-    pieces = html.escape(text).split("`")
-    return "".join(f"<code>{piece}</code>" if index % 2 else piece for index, piece in enumerate(pieces))
-
-
-def _type_text(schema: Mapping[str, Any]) -> str:
-    if "$ref" in schema:
-        return str(schema["$ref"]).rsplit("/", 1)[1]
-    if "anyOf" in schema:
-        return " or ".join(_type_text(one) for one in schema["anyOf"])
-    if schema.get("type") == "array":
-        return f"list of {_type_text(schema.get('items', {}))}"
-    return str(schema.get("type", "any"))
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>adclick API</title><style>
-:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; display: block; overflow-x: auto; }}
-td {{ border-top: 1px solid #8886; padding: .3rem .8rem .3rem 0; vertical-align: top; }}
-pre {{ background: #8882; padding: 1rem; overflow-x: auto; }}
-h2 {{ margin-top: 2.5rem; }}
-</style></head><body>{body}</body></html>
-"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from adclick.serving.gateway.endpoints import (
-    docs,
     edge_devices,
     edge_reports,
     explain,
@@ -30,5 +29,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     edge_devices.ENDPOINT,
     metrics.ENDPOINT,
     openapi.ENDPOINT,
-    docs.ENDPOINT,
 )

@@ -39,11 +39,12 @@ def open_page(browser: Browser, url: str, **options: Any) -> tuple[Page, list[st
     page = browser.new_page(**options)
     page.set_default_timeout(MILLISECONDS)
     complaints: list[str] = []
+    own = ("/".join(url.split("/")[:3]), "blob:", "data:")
     page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
     page.on(
         "request",
-        lambda request: None if request.url.startswith((url, "blob:", "data:")) else complaints.append(request.url),
+        lambda request: None if request.url.startswith(own) else complaints.append(request.url),
     )
     page.goto(url)
     return page, complaints

@@ -96,7 +96,6 @@ def test_explanations_and_fields_name_the_columns(
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     assert set(schemas["Ad"]["properties"]) == names
     assert set(schemas["Context"]["properties"]) == names - {ODD_NAMES["image"]}
-    assert "<code>the &quot;price&quot;" in client.get("/docs").text
 
 
 @pytest.mark.parametrize(

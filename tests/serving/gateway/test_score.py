@@ -249,11 +249,3 @@ class TestDocuments:
             for method, operation in operations.items():
                 is_open = operation.get("security") == []
                 assert (client.request(method, path).status_code != 401) == is_open, path
-
-    def test_the_page_needs_nothing_from_elsewhere(self, gateway: Start) -> None:
-        _, client = gateway()
-        page = client.get("/docs").text
-        assert "POST /v1/score" in page
-        assert "shown_at" in page
-        assert "http://" not in page
-        assert "https://" not in page
