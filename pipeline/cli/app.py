@@ -68,7 +68,6 @@ Exit codes: 0 done; 1 internal failure; 2 wrong command, config or input locatio
 app = typer.Typer(
     help=f"Monthly ad-click models, from a drop of CSV impressions and images to a served model.\n\n{EXIT_CODES}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

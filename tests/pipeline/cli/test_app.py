@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -66,6 +67,13 @@ def test_help_lists_commands_and_exit_codes() -> None:
     shown = CliRunner().invoke(cli.app, ["--help"]).output
     assert all(command in shown for command in COMMANDS)
     assert "3 data refused" in " ".join(shown.split())
+
+
+def test_the_shell_is_told_how_a_word_goes_on() -> None:
+    asked = {"_ADCLICK_COMPLETE": "complete_bash", "COMP_WORDS": "adclick stat", "COMP_CWORD": "1"}
+    command = [str(Path(sys.executable).with_name("adclick"))]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **asked}, timeout=300)
+    assert done.stdout.split() == ["status"], done.stderr
 
 
 @pytest.mark.parametrize(
