@@ -51,7 +51,8 @@ def run(
     from adclick.pipeline.config.settings import check_local_output, load_config
     from adclick.pipeline.console import noise_to, result_console
     from adclick.pipeline.report.write import report_at_end
-    from adclick.pipeline.runs.record import COMPARISON_FILE, LOG_FILE, new_run_id, record_folder
+    from adclick.pipeline.runs.record import COMPARISON_FILE, LOG_FILE
+    from adclick.pipeline.runs.record_store import new_run_id, record_folder
     from adclick.schema.errors import ConfigError
     from adclick.storage.folder_lock import FolderLock
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from adclick.pipeline.runs.platform_refusals import with_refusal
-from adclick.pipeline.runs.record import REPORT_FILE, RunRecord, read_record, run_file, run_ids, runs_folder
+from adclick.pipeline.runs.record import REPORT_FILE, RunRecord, read_record, run_ids
+from adclick.pipeline.runs.record_store import run_file, runs_folder
 from adclick.pipeline.runs.traffic_findings import find_finding
 from adclick.schema.errors import AdclickError
 from adclick.serving.gateway.pipeline_runs import RunList, RunView, StepView, TrafficView

@@ -38,7 +38,8 @@ from adclick.pipeline.report.facts import (
 )
 from adclick.pipeline.runs.comparison import SERVED, as_logged
 from adclick.pipeline.runs.data import held_out_files, truth_folder
-from adclick.pipeline.runs.record import COMPARISON_FILE, RunRecord, record_folder, wilson_interval
+from adclick.pipeline.runs.record import COMPARISON_FILE, RunRecord, wilson_interval
+from adclick.pipeline.runs.record_store import record_folder
 from adclick.storage import filesystem
 from adclick.storage.local_copy import local_copy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -34,9 +34,8 @@ _SLICES_SHOWN = 60
 _KNOWN = "_known"
 
 
-@functools.lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    """The page's template; to compile it costs more than to fill it in."""
+def page_template(name: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Template:
+    """A page's template, in which numbers pass `count`, `seconds`, `moment` and the filters given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("adclick.pipeline.report"),
         autoescape=True,
@@ -44,12 +43,17 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "count": lambda value: f"{value:,.0f}",
+    shared = {"count": lambda value: f"{value:,.0f}", "seconds": seconds, "moment": moment}
+    environment.filters |= {**shared, **filters}
+    return environment.get_template(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    """The page's template; to compile it costs more than to fill it in."""
+    filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "signed_percent": lambda value: _signed(value * 100, ".0f") + "\u00a0%",
-        "seconds": seconds,
-        "moment": moment,
         "metric": metric,
         "interval": interval,
         "signed": lambda value, form=".4f": _signed(value, form),
@@ -60,7 +64,7 @@ def _template() -> jinja2.Template:
         "quantity": quantity,
         "axis_end": axis_end,
     }
-    return environment.get_template("report.html.j2")
+    return page_template("report.html.j2", filters)
 
 
 def render(report: RunReport) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import jinja2
-
-from adclick.pipeline.report.page import moment, seconds
+from adclick.pipeline.report.page import page_template
 from adclick.pipeline.runs.recognition_record import RecognitionRecord
-from adclick.pipeline.runs.record import REPORT_FILE, run_file
+from adclick.pipeline.runs.record import REPORT_FILE
+from adclick.pipeline.runs.record_store import run_file
 from adclick.storage import filesystem
 
 _VERDICTS = {
@@ -31,20 +30,8 @@ def write_recognition_report(output: str, record: RecognitionRecord) -> str:
 
 def render_recognition(record: RecognitionRecord) -> str:
     """The page of a run."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("adclick.pipeline.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: f"{value:,.0f}",
-        "share": lambda value: f"{100 * value:.1f}\u00a0%",
-        "seconds": seconds,
-        "moment": moment,
-    }
-    return environment.get_template("recognition.html.j2").render(
+    share = {"share": lambda value: f"{100 * value:.1f}\u00a0%"}
+    return page_template("recognition.html.j2", share).render(
         record=record,
         chosen=record.chosen,
         verdict=_VERDICTS[record.state],

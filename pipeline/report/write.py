@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from adclick.pipeline.runs.record import RECORD_FILE, REPORT_FILE, RunRecord, read_record, run_file
+from adclick.pipeline.runs.record import RECORD_FILE, REPORT_FILE, RunRecord, read_record
+from adclick.pipeline.runs.record_store import run_file
 from adclick.storage import filesystem
 
 

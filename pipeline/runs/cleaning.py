@@ -13,7 +13,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.runs.local import metadata_config
-from adclick.pipeline.runs.record import read_records, record_folder
+from adclick.pipeline.runs.record import read_records
+from adclick.pipeline.runs.record_store import record_folder
 from adclick.storage import bucket, filesystem
 from adclick.storage.model_versions import ModelVersions
 

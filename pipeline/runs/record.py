@@ -6,22 +6,18 @@ A local run keeps its record in a local folder, one on a platform in the bucket 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from adclick.components.ad_example_gen.drop_names import PassedOver
-from adclick.storage import filesystem
-from adclick.storage.folder_lock import holder_of
+from adclick.pipeline.runs.record_store import Record, RecordStore
 
 RECORD_FILE = "run.json"
 LOG_FILE = "run.log"
 REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.json"
-#: How a run is named after the time at which it began.
-RUN_ID = "%Y%m%dT%H%M%SZ"
 #: Of the normal distribution, for intervals of 95 %.
 _QUANTILE = 1.959964
 
@@ -148,12 +144,11 @@ class CopiesRecord(_Part):
         )
 
 
-class RunRecord(_Part):
+class RunRecord(Record):
     """One run.
 
     Attributes:
-        state: `running` until the run ends; whoever reads the record of one that ended without a word, as by SIGKILL or
-            for lack of memory, finds `killed`. `held` is a blessed model that is not served, because of a roll-back.
+        state: See `Record`; `held` is a blessed model that is not served, because of a roll-back.
         window: The months of the window, those that were left out too.
         planned_steps: All steps, in the order in which they begin; empty for a run on a platform.
         steps: Those that ended well.
@@ -169,7 +164,6 @@ class RunRecord(_Part):
         platform: The run's name at the platform that it runs on, empty if not known; None for a local run.
     """
 
-    run_id: str
     platform: str | None = None
     state: Literal["running", "pushed", "held", "data_refused", "model_refused", "failed", "killed"] = "running"
     input_key: str
@@ -191,7 +185,6 @@ class RunRecord(_Part):
     running_step: str | None = None
     evaluation: list[SliceRecord] = []
     evaluation_uri: str | None = None
-    reasons: list[str] = []
     undecided: list[str] = []
     pushed_version: int | None = None
     artifacts: dict[str, list[str]] = {}
@@ -234,67 +227,16 @@ class RunRecord(_Part):
         return bool(self.steps) and all(step.reused for step in self.steps)
 
 
-def runs_folder(output: str) -> str:
-    return filesystem.join(output, "runs")
+_STORE = RecordStore(RECORD_FILE, RunRecord, is_elsewhere=lambda record: record.platform is not None)
 
-
-def record_folder(output: str, run_id: str) -> Path:
-    """The folder of a local run."""
-    return Path(runs_folder(output)) / run_id
-
-
-def run_file(output: str, run_id: str, name: str) -> str:
-    """The address of a run's file."""
-    return filesystem.join(runs_folder(output), run_id, name)
-
-
-def new_run_id(output: str) -> str:
-    """A run id that sorts by time and is not taken."""
-    base = datetime.now(UTC).strftime(RUN_ID)
-    candidates = [base, *(f"{base}-{number}" for number in range(2, 100))]
-    return next(run_id for run_id in candidates if not filesystem.exists(filesystem.join(runs_folder(output), run_id)))
-
-
-def write_record(output: str, record: RunRecord) -> None:
-    """Writes a record whole or not at all."""
-    filesystem.make_folder(filesystem.join(runs_folder(output), record.run_id))
-    with filesystem.open_write_atomic(run_file(output, record.run_id, RECORD_FILE)) as stream:
-        stream.write(record.model_dump_json(indent=1).encode())
-
-
-def run_ids(output: str) -> list[str]:
-    """The runs that have a record, the oldest first."""
-    folder = runs_folder(output)
-    if not filesystem.isdir(folder):
-        return []
-    names = filesystem.list_folders(folder)
-    return sorted(name for name in names if filesystem.isfile(run_file(output, name, RECORD_FILE)))
-
-
-def read_record(output: str, run_id: str) -> RunRecord:
-    """The record of a run; one on this output that nobody is at work on any more was killed."""
-    record = _stored(output, run_id)
-    if record.state != "running" or record.platform is not None:
-        return record
-    holder = holder_of(output)
-    if holder is not None and holder.run_id == run_id:
-        return record
-    # It may have ended between the two looks.
-    record = _stored(output, run_id)
-    if record.state != "running":
-        return record
-    reasons = ["it ended without a word: killed, for lack of memory perhaps, or its machine went"]
-    return record.model_copy(update={"state": "killed", "reasons": reasons})
-
-
-def _stored(output: str, run_id: str) -> RunRecord:
-    with filesystem.open_read(run_file(output, run_id, RECORD_FILE)) as stream:
-        return RunRecord.model_validate_json(stream.read())
+write_record = _STORE.write
+run_ids = _STORE.run_ids
+read_record = _STORE.read
 
 
 def find_record(output: str, run_id: str) -> RunRecord | None:
     """The record of a run; None if it has none."""
-    return read_record(output, run_id) if filesystem.isfile(run_file(output, run_id, RECORD_FILE)) else None
+    return read_record(output, run_id) if _STORE.has(output, run_id) else None
 
 
 def read_records(output: str) -> list[RunRecord]:

@@ -26,7 +26,8 @@ from adclick.components.month_inputs import join_months
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.drops import Drop, gaps
 from adclick.pipeline.runs.outcome import fill_record, find_held
-from adclick.pipeline.runs.record import RUN_ID, MonthRecord, RunRecord, find_record, write_record
+from adclick.pipeline.runs.record import MonthRecord, RunRecord, find_record, write_record
+from adclick.pipeline.runs.record_store import RUN_ID
 from adclick.pipeline.targets.step import inputs_of
 from adclick.pipeline.targets.window import Window
 from adclick.storage import filesystem

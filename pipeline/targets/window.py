@@ -15,7 +15,7 @@ from adclick.components.ad_example_gen.drop_names import PassedOver
 from adclick.pipeline.config.schema_file import publish_schema, read_schema, schema_digest
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.drops import Drop, find_drops, find_passed_over
-from adclick.pipeline.runs.record import new_run_id
+from adclick.pipeline.runs.record_store import new_run_id
 from adclick.schema.errors import ConfigError
 from adclick.storage import filesystem
 from adclick.storage.push_directory import whole_versions

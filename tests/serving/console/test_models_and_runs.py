@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from adclick.pipeline.prediction.runs_at_hand import RunsAtHand, runs_beside
-from adclick.pipeline.runs.record import MonthRecord, RunRecord, StepRecord, run_file, write_record
+from adclick.pipeline.runs.record import MonthRecord, RunRecord, StepRecord, write_record
+from adclick.pipeline.runs.record_store import run_file
 from adclick.pipeline.runs.traffic_findings import TrafficFinding, write_finding
 from adclick.storage.folder_lock import FolderLock
 from adclick.storage.model_versions import ModelVersions
