@@ -16,8 +16,6 @@ import msgspec
 
 from adclick.stream.events import Channel, Event, Place
 
-_Watermarks = list[tuple[str, int, int | None, bool]]
-
 
 class EventOrder:
     """Puts the events of several channels in one order.
@@ -138,18 +136,17 @@ class EventOrder:
         self._is_sorted = False
 
     def _to_bytes(self, waiting: list[Any]) -> bytes:
-        marks = [(kind, part, newest, (kind, part) in self._idle) for (kind, part), newest in self._newest.items()]
+        marks = [(kind, partition, newest) for (kind, partition), newest in self._newest.items()]
         return msgspec.msgpack.encode((self._disorder, marks, self.last_place, waiting))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> EventOrder:
-        """The order that `to_bytes` wrote."""
+        """The order that `to_bytes` wrote; no channel is idle: while nobody read, each may have got more."""
         disorder, marks, last_place, waiting = msgspec.msgpack.decode(content)
-        order = cls(disorder, [(kind, partition) for kind, partition, _, _ in marks])
-        for kind, partition, newest, idle in marks:
+        order = cls(disorder, [])
+        # Of an older version's marks the rest is left.
+        for kind, partition, newest, *_ in marks:
             order._newest[(kind, partition)] = newest
-            if idle:
-                order._idle.add((kind, partition))
         order.last_place = None if last_place is None else tuple(last_place)
         events = [Event(*parts) for parts in waiting]
         order._waiting = [(event.place, event) for event in events]

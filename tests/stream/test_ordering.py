@@ -70,6 +70,20 @@ def test_an_idle_channel_holds_nothing_up_and_its_next_event_does_again() -> Non
     assert [event.id for event in order.ready()] == ["i", "b", "c"]
 
 
+def test_who_goes_on_waits_for_channels_that_were_idle() -> None:
+    order = EventOrder(0, CHANNELS[:2])
+    order.add(Event("impressions", "i", 10, {}))
+    for channel in CHANNELS[:2]:
+        order.set_idle(channel)
+    assert [event.id for event in order.ready()] == ["i"]
+    order = EventOrder.from_bytes(order.to_bytes())
+    order.add(Event("clicks", "b", 30, {}))
+    assert order.ready() == []
+    assert order.add(Event("impressions", "j", 20, {})), "it was there while nobody read"
+    order.add(Event("impressions", "k", 40, {}))
+    assert [event.id for event in order.ready()] == ["j"]
+
+
 def test_what_comes_before_an_event_that_was_let_through_is_late() -> None:
     order = EventOrder(100, CHANNELS[:2])
     order.add(Event("clicks", "a", 50, {}))
