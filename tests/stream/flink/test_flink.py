@@ -160,7 +160,7 @@ def test_killed_in_the_middle_and_started_again_elsewhere_it_gives_equal_feature
     project = project_of(tmp_path / "flink", kafka, own_topics, group="killed", made=made[: EVENTS // 10])
     topic = project.stream.topics.featured_clicks
     with on_flink(project, flink):
-        rest = threading.Thread(target=produce, args=(project, made[EVENTS // 10 : half], 300.0))
+        rest = threading.Thread(target=produce, args=(project, made[EVENTS // 10 : half], 150.0))
         rest.start()
         deadline = time.monotonic() + SECONDS
         while not written(project.stream.kafka, topic) > 0:
