@@ -104,3 +104,15 @@ def run(command: list[str], stdin: str = "") -> str:
     done = subprocess.run(command, capture_output=True, text=True, input=stdin, env=environment, cwd="/", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+@pytest.mark.parametrize("command", ["pipeline.cli.app", "serving.gateway.command", "serving.model_server.command"])
+def test_an_environment_of_before_says_that_it_is_one(command: str, tmp_path: Path) -> None:
+    """Its scripts import their commands from the checkout, in which alone it finds what it knew by name."""
+    package = command.partition(".")[0]
+    (tmp_path / package).symlink_to(ROOT / package)
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from {command} import script"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd="/", timeout=300, check=False
+    )
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == "In a checkout: make setup.", done.stderr
