@@ -25,7 +25,14 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, json_utils, path_utils, proto_utils
 
 from adclick.components.click_evaluator.audience import audience_rows
-from adclick.components.click_evaluator.scoring import Counts, MergeScored, Scored, ScoreFile, ScoringPlan, SliceKey
+from adclick.components.click_evaluator.scoring import (
+    Counts,
+    MergeScored,
+    ScoredExamples,
+    ScoreFile,
+    ScoringPlan,
+    SliceKey,
+)
 from adclick.components.example_files import split_files
 from adclick.components.splits import EVALUATION
 from adclick.models.description import THRESHOLDS_FILE, read_description
@@ -113,7 +120,7 @@ def _serving_model(artifacts: list[types.Artifact]) -> str:
 
 
 def write_evaluation(
-    scored: Scored,
+    scored: ScoredExamples,
     config: bytes,
     models: Mapping[str, str],
     output: str,
@@ -170,7 +177,7 @@ def _write_thresholds(counts: Counts, config: config_pb2.EvalConfig, output: str
 
 
 def _write_held_out(
-    scored: Scored, config: config_pb2.EvalConfig, models: Mapping[str, str], output: str, span: int | None
+    scored: ScoredExamples, config: config_pb2.EvalConfig, models: Mapping[str, str], output: str, span: int | None
 ) -> None:
     """Writes what the candidate keeps of the held-out rows once it is pushed; its metrics are those just written."""
     candidate = next(spec.name for spec in config.model_specs if not spec.is_baseline)

@@ -35,7 +35,7 @@ _BATCHES_TO_ADD = 16
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredExamples:
     """What comes of scored examples.
 
     Attributes:
@@ -63,7 +63,7 @@ class ScoringPlan:
 
 
 class ScoreFile(beam.DoFn):  # type: ignore[misc]
-    """Takes the path of a TFRecord file of examples and gives its `Scored`."""
+    """Takes the path of a TFRecord file of examples and gives its `ScoredExamples`."""
 
     def __init__(self, plan: ScoringPlan) -> None:
         super().__init__()
@@ -88,23 +88,23 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
         columns = sorted({*self._vocabularies, *(named - derived)} - {self._label})
         self._decoder = example_decoder(features, [self._label, *columns])
 
-    def process(self, path: str) -> Iterator[Scored]:
+    def process(self, path: str) -> Iterator[ScoredExamples]:
         """Scores the file batch by batch."""
         seed = zlib.crc32(os.path.basename(path).encode())
         random, drawing = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-        parts: list[Scored] = []
+        parts: list[ScoredExamples] = []
         # Drawn anew with each batch, so that what is held does not grow with the parts.
         audience: Draw = []
         for examples in example_batches(path):
             scored = self._score(examples, random, drawing)
             audience = merge_draws([audience, scored.audience])
-            parts.append(Scored(scored.counts, []))
+            parts.append(ScoredExamples(scored.counts, []))
             if len(parts) == _BATCHES_TO_ADD:
                 parts = [merge(parts)]
         if parts:
-            yield Scored(merge(parts).counts, audience)
+            yield ScoredExamples(merge(parts).counts, audience)
 
-    def _score(self, examples: tf.Tensor, random: np.random.Generator, drawing: np.random.Generator) -> Scored:
+    def _score(self, examples: tf.Tensor, random: np.random.Generator, drawing: np.random.Generator) -> ScoredExamples:
         predictions = {
             name: model.signatures[SERVING_EXAMPLES](examples=examples)[CLICK_PROBABILITY].numpy().astype(np.float64)
             for name, model in self._models.items()
@@ -128,31 +128,33 @@ class ScoreFile(beam.DoFn):  # type: ignore[misc]
             for key, rows in _slices(columns, len(examples), self._plan.slices)
             for name, prediction in predictions.items()
         }
-        return Scored(counts, draw(serialized, clicked, self._negative_sampling_rate, drawing))
+        return ScoredExamples(counts, draw(serialized, clicked, self._negative_sampling_rate, drawing))
 
 
-def merge(parts: Sequence[Scored]) -> Scored:
+def merge(parts: Sequence[ScoredExamples]) -> ScoredExamples:
     """Adds up the counts of each slice and model, and draws one audience from all that was drawn."""
     grouped: dict[tuple[SliceKey, str], list[SliceCounts]] = {}
     for part in parts:
         for key, counts in part.counts.items():
             grouped.setdefault(key, []).append(counts)
-    return Scored({key: add(several) for key, several in grouped.items()}, merge_draws(part.audience for part in parts))
+    return ScoredExamples(
+        {key: add(several) for key, several in grouped.items()}, merge_draws(part.audience for part in parts)
+    )
 
 
 class MergeScored(beam.CombineFn):  # type: ignore[misc]
     """Puts together what came of all files."""
 
-    def create_accumulator(self) -> Scored:
-        return Scored({}, [])
+    def create_accumulator(self) -> ScoredExamples:
+        return ScoredExamples({}, [])
 
-    def add_input(self, accumulator: Scored, part: Scored) -> Scored:
+    def add_input(self, accumulator: ScoredExamples, part: ScoredExamples) -> ScoredExamples:
         return merge([accumulator, part])
 
-    def merge_accumulators(self, accumulators: Iterable[Scored]) -> Scored:
+    def merge_accumulators(self, accumulators: Iterable[ScoredExamples]) -> ScoredExamples:
         return merge(list(accumulators))
 
-    def extract_output(self, accumulator: Scored) -> Scored:
+    def extract_output(self, accumulator: ScoredExamples) -> ScoredExamples:
         return accumulator
 
 

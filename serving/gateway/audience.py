@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from adclick.serving.errors import Code, ServingError
-from adclick.serving.gateway.comparison import Comparison, breakdowns, compare
+from adclick.serving.gateway.comparison import AdComparison, breakdowns, compare
 from adclick.serving.gateway.embedding import ImageEmbedder
-from adclick.serving.gateway.errors import GatewayError, overloaded, refusal_of
+from adclick.serving.gateway.errors import GatewayError, overloaded
 from adclick.serving.gateway.fields import Field
 from adclick.serving.gateway.held_out import HeldOutRows, Judged, Nothing
 from adclick.serving.gateway.routing import Target
-from adclick.serving.gateway.scoring import GatewayScorer
+from adclick.serving.gateway.scoring import GatewayScorer, ask_served
 from adclick.serving.gateway.served import ServedModel
 from adclick.serving.gateway.snapshot import Snapshot
 
@@ -45,7 +44,7 @@ class Compared:
 
     model: ServedModel
     judged: Judged
-    comparison: Comparison
+    comparison: AdComparison
     statuses: list[str]
 
 
@@ -77,18 +76,9 @@ class AudienceScorer:
         deadline = time.monotonic() + _SECONDS
         try:
             async with asyncio.timeout(_SECONDS), self._turn:
-                model = await snapshot.models.get(target)
-                try:
-                    return await self._compare(snapshot, model, request, deadline)
-                except ServingError as error:
-                    if error.code is not Code.NOT_FOUND:
-                        raise refusal_of(error) from error
-                # The version has just given way to another.
-                model = await snapshot.models.refresh(target)
-                try:
-                    return await self._compare(snapshot, model, request, deadline)
-                except ServingError as error:
-                    raise refusal_of(error) from error
+                return await ask_served(
+                    snapshot, target, lambda model: self._compare(snapshot, model, request, deadline)
+                )
         except TimeoutError:
             raise overloaded(f"The comparison did not end within {_SECONDS:g} s; others may be under way") from None
 

@@ -45,7 +45,7 @@ class SliceRates:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AdComparison:
     """Ads over an audience.
 
     Attributes:
@@ -64,7 +64,9 @@ class Comparison:
     slices: dict[str, list[SliceRates]]
 
 
-def compare(probabilities: npt.NDArray[np.floating[Any]], ads: int, columns: Mapping[str, Sequence[str]]) -> Comparison:
+def compare(
+    probabilities: npt.NDArray[np.floating[Any]], ads: int, columns: Mapping[str, Sequence[str]]
+) -> AdComparison:
     """Compares ads by their mean click probability over an audience.
 
     The intervals are of the paired percentile bootstrap over the rows (Efron & Tibshirani 1993, "An introduction to
@@ -97,7 +99,7 @@ def compare(probabilities: npt.NDArray[np.floating[Any]], ads: int, columns: Map
             SliceRates(value, count, _rates(scored[codes == value], weights[:, codes == value])[0])
             for value, count in sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
         ]
-    return Comparison(
+    return AdComparison(
         rates=rates[:ads],
         differences=_with_intervals(means - means[best], differences, has_interval=has_interval),
         best_shares=[float(share) if has_interval else None for share in winners],

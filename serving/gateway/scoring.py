@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from adclick.serving.gateway.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,25 @@ class Scored:
     statuses: list[str]
     columns: Mapping[str, Array]
     keys: list[bytes]
+
+
+async def ask_served(snapshot: Snapshot, target: Target, ask: Callable[[ServedModel], Awaitable[_Answer]]) -> _Answer:
+    """Asks the version that a target stands for; where it has just given way to another, that one.
+
+    Raises:
+        GatewayError: The version cannot be asked, or `ask` refuses.
+    """
+    model = await snapshot.models.get(target)
+    try:
+        return await ask(model)
+    except ServingError as error:
+        if error.code is not Code.NOT_FOUND:
+            raise refusal_of(error) from error
+    model = await snapshot.models.refresh(target)
+    try:
+        return await ask(model)
+    except ServingError as error:
+        raise refusal_of(error) from error
 
 
 class GatewayScorer:
@@ -88,18 +108,7 @@ class GatewayScorer:
         self, snapshot: Snapshot, target: Target, contexts: Sequence[Any], deadline: float
     ) -> list[Scored]:
         """Scores contexts by one version; arguments and errors as for `score`."""
-        model = await snapshot.models.get(target)
-        try:
-            return await self._run(snapshot, target, model, contexts, deadline)
-        except ServingError as error:
-            if error.code is not Code.NOT_FOUND:
-                raise refusal_of(error) from error
-        # The version has just given way to another.
-        model = await snapshot.models.refresh(target)
-        try:
-            return await self._run(snapshot, target, model, contexts, deadline)
-        except ServingError as error:
-            raise refusal_of(error) from error
+        return await ask_served(snapshot, target, lambda model: self._run(snapshot, target, model, contexts, deadline))
 
     async def _run(
         self, snapshot: Snapshot, target: Target, model: ServedModel, contexts: Sequence[Any], deadline: float
