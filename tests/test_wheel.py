@@ -113,6 +113,6 @@ def test_an_environment_of_before_says_that_it_is_one(command: str, tmp_path: Pa
     (tmp_path / package).symlink_to(ROOT / package)
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from {command} import script"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd="/", timeout=300, check=False
+        [sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
     )
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == "In a checkout: make setup.", done.stderr

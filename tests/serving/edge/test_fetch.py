@@ -72,7 +72,7 @@ def test_a_part_of_another_release_is_not_gone_on_from(server: Bucket, tmp_path:
     assert part.read_bytes() == other and server.requests[-1] == ("/y.bundle", "")
 
 
-@pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT + b"x", b"", CONTENT[:-1] + b"x"])
+@pytest.mark.parametrize("damage", [CONTENT[:-1], CONTENT + b"x", b"", CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])])
 def test_a_file_that_is_cut_off_longer_or_altered_at_its_address_is_refused(
     server: Bucket, tmp_path: Path, damage: bytes
 ) -> None:
