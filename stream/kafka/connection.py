@@ -124,7 +124,7 @@ class Administration:
         Raises:
             BrokerUnreachable: The broker does not answer, or lets this client not in.
         """
-        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka import KafkaException
 
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
@@ -133,14 +133,20 @@ class Administration:
                 return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
             except KafkaException as error:
                 self.client.poll(0)
-                refused = any(fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) for fault in self._faults)
-                if refused or time.monotonic() > deadline:
+                if any(map(_is_refusal, self._faults)) or time.monotonic() > deadline:
                     raise self.unreachable(error) from None
 
     def unreachable(self, error: object) -> BrokerUnreachable:
         """What a person should know where the broker does not answer, with the first reasons."""
         reasons = list(dict.fromkeys(map(error_text, self._faults)))[:2]
         return unreachable(self._settings, "; ".join([error_text(error), *reasons]))
+
+
+def _is_refusal(fault: Any) -> bool:
+    """Whether asking again cannot help; an alert of the broker's TLS counts as lost transport."""
+    from confluent_kafka import KafkaError
+
+    return fault.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL) or "SSL alert number" in fault.str()
 
 
 def unreachable(settings: KafkaSettings, error: object) -> BrokerUnreachable:

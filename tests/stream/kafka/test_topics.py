@@ -67,7 +67,7 @@ def test_more_replicas_than_brokers_are_refused_in_words(
 def test_a_broker_that_does_not_answer_is_named(
     monkeypatch: pytest.MonkeyPatch, own_topics: Callable[..., TopicsSettings]
 ) -> None:
-    monkeypatch.setattr("adclick.stream.kafka.topics.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("adclick.stream.kafka.connection.ANSWER_SECONDS", 1.0)
     with pytest.raises(AdclickError, match=r"Kafka at 127\.0\.0\.1:1 does not answer") as caught:
         check_topics(KafkaSettings(bootstrap_servers="127.0.0.1:1"), own_topics(), make=False)
     assert caught.value.exit_code == 2
