@@ -79,7 +79,8 @@ class SampleSummary:
         done = "is already there" if self.reused else "is written"
         return (
             f"Sample data {done}: {self.output}\n"
-            f"  {self.rows:,} impressions in {len(self.months)} months ({', '.join(self.months)}), "
+            f"  {self.rows:,} impressions in {len(self.months)} month{'s' * (len(self.months) != 1)} "
+            f"({', '.join(self.months)}), "
             f"{self.images:,} creatives, {self.click_rate:.2%} clicked;\n"
             f"  {self.corrupt:,} corrupt and {self.duplicates:,} repeated rows and some broken images are put in, "
             "as real drops have them.\n"

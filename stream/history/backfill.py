@@ -71,7 +71,7 @@ class BackfillReport:
         months = ", ".join(f"{month}: {number:,}" for month, number in self.rows.items())
         lines = [
             f"{total:,} events ({kinds}) in {self.seconds:.1f} s, {total / max(self.seconds, 1e-9):,.0f} a second",
-            f"{written:,} clicks in {len(self.rows)} months ({months}), "
+            f"{written:,} clicks in {len(self.rows)} month{'s' * (len(self.rows) != 1)} ({months}), "
             f"{self.positives / max(written, 1):.2%} of them positive: {self.root}",
         ]
         if self.unlabelled:

@@ -61,7 +61,8 @@ class TrafficSummary:
         return (
             f"Sample traffic {'is already there' if self.reused else 'is written'}: {self.output}\n"
             f"  {self.events['impressions']:,} impressions and {self.events['clicks']:,} clicks in "
-            f"{len(self.months)} months ({', '.join(self.months)}), {fraud / self.events['clicks']:.1%} of the clicks "
+            f"{len(self.months)} month{'s' * (len(self.months) != 1)} ({', '.join(self.months)}), "
+            f"{fraud / self.events['clicks']:.1%} of the clicks "
             f"fraud;\n  {kinds};\n"
             f"  {NEWCOMER} is new in the last month. {self.verdicts:,} clicks have their verdict by its end; the truth "
             f"of all is in {self.output / 'truth'}.\n"
