@@ -89,6 +89,26 @@ def publish(
 
 
 @app.command()
+def clean(
+    to: Annotated[str, typer.Option(help="The folder that devices look at: here, gs://… or s3://….")],
+    keep: Annotated[int, typer.Option(min=0, help="How many bundles stay that no channel names, the newest.")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+) -> None:
+    """Delete old bundles that no channel names any more."""
+    from adclick.pipeline.edge.cleaning import clean_channels
+
+    cleaned = clean_channels(to, keep=keep, dry_run=dry_run)
+    for address in cleaned.deleted:
+        print(f"  {address}")
+    print(
+        f"{'Would delete' if dry_run else 'Deleted'} {len(cleaned.deleted)} bundles, {cleaned.size / 2**20:,.1f} MiB; "
+        f"{cleaned.named} that channels name and {cleaned.kept} more stay."
+    )
+    if cleaned.strange:
+        print(f"Left alone, as no bundles: {', '.join(cleaned.strange)}")
+
+
+@app.command()
 def devices(
     reports: Annotated[
         Path | None, typer.Option(help="The gateway's edge.reports_file, or a folder of reports that was collected.")

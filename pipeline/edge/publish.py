@@ -9,6 +9,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from adclick.serving.edge.keys import read_public_key
 from adclick.storage import bucket, filesystem
 from adclick.storage.folder_lock import alone_in
 
-_BUNDLES = "bundles"
+#: Where bundles are, below the folder of the channels' files.
+BUNDLES = "bundles"
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ def run_publish(bundle: Path, *, to: str, channel: str, share: float, public_key
     except EdgeError as error:
         raise ConfigError(f"{bundle}: {error.message}", error.remedy) from None
     digest = hashlib.sha256(content).hexdigest()
-    release = Release(version, f"{_BUNDLES}/{version}-{digest[:16]}.bundle", digest, len(content), share)
+    release = Release(version, f"{BUNDLES}/{version}-{digest[:16]}.bundle", digest, len(content), share)
     file = filesystem.join(to, name)
     if not bucket.is_bucket_address(to):
-        _make_folder(filesystem.join(to, _BUNDLES))
-    with contextlib.nullcontext() if "://" in to else alone_in(to):
-        before = _read(file)
+        _make_folder(filesystem.join(to, BUNDLES))
+    with alone(to):
+        before = releases_of(file)
         _check(before, release, file)
         target = filesystem.join(to, release.address)
         if not filesystem.isfile(target) or filesystem.size(target) != len(content):
@@ -85,6 +87,11 @@ def run_publish(bundle: Path, *, to: str, channel: str, share: float, public_key
         with filesystem.open_write_atomic(file) as stream:
             stream.write(after)
     return Published(file, release, read_channel(after))
+
+
+def alone(folder: str) -> AbstractContextManager[object]:
+    """Keeps others of this machine from changing a folder of channels; a bucket knows no such thing."""
+    return contextlib.nullcontext() if "://" in folder else alone_in(folder)
 
 
 def _version(content: bytes, public_keys: Sequence[Path]) -> int:
@@ -106,7 +113,12 @@ def _version(content: bytes, public_keys: Sequence[Path]) -> int:
     return version
 
 
-def _read(file: str) -> tuple[Release, ...]:
+def releases_of(file: str) -> tuple[Release, ...]:
+    """What a channel's file names, the newest first; nothing where there is no such file.
+
+    Raises:
+        ConfigError: It is none.
+    """
     if not filesystem.isfile(file):
         return ()
     try:
