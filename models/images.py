@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import PIL
 import tensorflow as tf
 from PIL import Image
 
@@ -31,6 +32,8 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+#: To be raised with every change after which a file may give other pixels.
+_DECODING_VERSION = 1
 #: From this orientation on, width and height are exchanged.
 _FIRST_EXCHANGED = 5
 #: Where the end of a JPEG is looked for: some writers put something behind it.
@@ -229,6 +232,11 @@ def check_whole(decodable: bytes) -> None:
             _decode_other(tf.constant(decodable))
     except tf.errors.InvalidArgumentError:
         raise CorruptImage(why_corrupt(decodable)) from None
+
+
+def decoding_rule(size: int) -> str:
+    """What pixels depend on beside the file: another text wherever `decode_bytes` might give others."""
+    return f"{_DECODING_VERSION}, {size} pixels, tensorflow {tf.__version__}, pillow {PIL.__version__}"
 
 
 def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from tfx.types.channel_utils import union
 
 import adclick.models.evaluation
 from adclick.components.ad_example_gen.component import AdExampleGen
+from adclick.components.ad_example_gen.creative_store import STORE_FILE
 from adclick.components.ad_example_gen.settings import GATE_LIMITS
 from adclick.components.baseline_model.component import BaselineModel
 from adclick.components.click_evaluator.component import ClickEvaluator
@@ -40,7 +42,12 @@ def union_of(channels: Sequence[types.BaseChannel]) -> types.BaseChannel:
     return channels[0] if len(channels) == 1 else union(channels)
 
 
-def ingestion_of(drop: Drop, config: Config) -> AdExampleGen:
+def creative_store(config: Config) -> str | None:
+    """Where a run on this machine keeps creatives from month to month; None without images."""
+    return os.path.join(config.output, STORE_FILE) if config.has_images else None
+
+
+def ingestion_of(drop: Drop, config: Config, store: str | None) -> AdExampleGen:
     """The node that reads a month, the same in every pipeline, so that a month is read once for all of them."""
     return AdExampleGen(
         drop_uri=drop.uri,
@@ -51,6 +58,7 @@ def ingestion_of(drop: Drop, config: Config) -> AdExampleGen:
         csv=config.csv.model_dump_json(),
         ingestion=config.ingestion.model_dump_json(exclude=set(GATE_LIMITS)),
         split=config.split.model_dump_json(),
+        creative_store=store,
     ).with_id(f"AdExampleGen-{drop.name}")
 
 
@@ -67,6 +75,7 @@ def create_pipeline(
     enable_cache: bool = True,
     gate_model: bool = False,
     make_recorder: Callable[[Mapping[str, BaseComponent]], BaseComponent] | None = None,
+    store: str | None = None,
 ) -> Pipeline:
     """Builds the DAG of one run.
 
@@ -87,6 +96,7 @@ def create_pipeline(
         gate_model: Whether a refused model fails the run, at a step of its own; a platform shows nothing else of it.
         make_recorder: Makes the node that keeps what came of a platform's run from all others by id; it runs before a
             refused model fails the run.
+        store: From `creative_store`, for a run on this machine; steps of a platform share no local file.
     """
     features = config.features.model_dump_json()
     nodes: list[BaseComponent] = []
@@ -100,7 +110,7 @@ def create_pipeline(
     described: list[ClickStatisticsGen] = []
     gates: list[DataGate] = []
     for drop in drops:
-        examples = add(ingestion_of(drop, config))
+        examples = add(ingestion_of(drop, config, store))
         statistics = add(
             ClickStatisticsGen(
                 examples=examples.outputs["examples"], schema=schema.outputs["schema"], features=features

@@ -15,7 +15,7 @@ from adclick.components.recognition.pusher import RecogniserPusher
 from adclick.components.recognition.trainer import RecogniserTrainer
 from adclick.models.recognition.settings import JUDGING_SETTINGS
 from adclick.pipeline.config.settings import Config
-from adclick.pipeline.dag import ingestion_of, union_of
+from adclick.pipeline.dag import creative_store, ingestion_of, union_of
 from adclick.pipeline.drops import Drop
 from adclick.storage.recogniser_versions import recogniser_folder
 
@@ -39,7 +39,7 @@ def create_recognition_pipeline(
         metadata_connection_config: The metadata store of a local run.
         enable_cache: Whether components whose inputs are unchanged are reused.
     """
-    ingested = [ingestion_of(drop, config) for drop in drops]
+    ingested = [ingestion_of(drop, config, creative_store(config)) for drop in drops]
     pictures = PictureGen(
         examples=union_of([node.outputs["examples"] for node in ingested]),
         creatives=union_of([node.outputs["creatives"] for node in ingested]),

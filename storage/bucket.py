@@ -52,20 +52,21 @@ def _store(address: str) -> ObjectStore:
     return google_storage
 
 
-def read(address: str, limit: int | None = None, timeout_seconds: float | None = None) -> bytes:
+def read(address: str, limit: int | None = None, timeout_seconds: float | None = None, generation: str = "") -> bytes:
     """Reads an object.
 
     Args:
         address: The object.
         limit: At most so many bytes of its beginning.
         timeout_seconds: How long one answer may take, and all attempts together; the library's defaults if None.
+        generation: Which content is meant: none if another is there by now; any if empty.
 
     Raises:
         FileNotFoundError: There is no such object.
         BucketDenied: The account may not read it.
         BucketUnavailable: It could not be read.
     """
-    return _store(address).read(address, 0, limit, "", timeout_seconds)
+    return _store(address).read(address, 0, limit, generation, timeout_seconds)
 
 
 def open_read(address: str) -> BinaryIO:

@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _PARTIAL = ".partial"
 _COPYING_THREADS = 16
+_SETTLED_NANOSECONDS = 2_000_000_000
 #: Beam's name for bytes as they are stored.
 _UNCOMPRESSED = "uncompressed"
 _SCHEME = re.compile(r"[a-zA-Z][-a-zA-Z0-9+.]*://")
@@ -142,10 +144,16 @@ def list_folders(folder: str) -> list[str]:
     return sorted({path.partition("/")[0] for path in below if "/" in path})
 
 
-def read(path: str, limit: int) -> bytes:
-    """The first bytes of a file, in one request where it is in a bucket; for errors see `open_read`."""
+def read(path: str, limit: int, generation: str = "") -> bytes:
+    """The first bytes of a file, in one request where it is in a bucket; for errors see `open_read`.
+
+    Args:
+        path: The file.
+        limit: At most so many bytes.
+        generation: In a bucket, the only content that is meant, any if empty; see `storage.object_store.Object`.
+    """
     if is_bucket_address(path):
-        return bucket.read(path, limit)
+        return bucket.read(path, limit, generation=generation)
     with open_read(path) as stream:
         return stream.read(limit)
 
@@ -163,6 +171,34 @@ def state(path: str) -> str:
         return f"{metadata.size_in_bytes} {metadata.last_updated_in_seconds}"
     except (OSError, ValueError):  # Beam's own error is an OSError.
         return ""
+
+
+def read_in_state(path: str, limit: int, known: str) -> tuple[bytes, bool]:
+    """Reads the first bytes of a file whose state was just asked for, and tells whether they go by that state.
+
+    They do not where the file was changed meanwhile, nor where a further change might leave the state as it is: within
+    two seconds of the last one times are not told apart on every disk.
+
+    Args:
+        path: The file.
+        limit: At most so many bytes.
+        known: Its `state`.
+
+    Raises:
+        OSError: The file cannot be opened, see `open_read`.
+        AdclickError: A bucket denies it, or does not answer.
+    """
+    if is_bucket_address(path):
+        if known:
+            with contextlib.suppress(FileNotFoundError):  # Another may be there by now.
+                return read(path, limit, known.partition(" ")[2]), True
+        return read(path, limit), False
+    asked = time.time_ns()
+    content = read(path, limit)
+    if not known or not _is_local(path):
+        return content, False
+    is_settled = int(known.partition(" ")[2]) < asked - _SETTLED_NANOSECONDS
+    return content, is_settled and state(path) == known
 
 
 def fingerprint(path: str) -> str:

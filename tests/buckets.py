@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from PIL import Image
 
+from adclick.components.ad_example_gen.creative_store import CreativeStore
+from adclick.components.ad_example_gen.creatives import read_creative, recall_creative
 from adclick.components.ad_example_gen.drop_files import DropListing, list_drop
+from adclick.components.ad_example_gen.settings import IngestionSettings
+from adclick.models.creatives import Creative
+from adclick.models.images import decoding_rule
 from adclick.storage import filesystem
 
 
@@ -65,6 +73,23 @@ def check_reads_as_a_folder(put: Callable[[str, bytes], None], scheme: str) -> N
     assert filesystem.read(f"{root}/2026-09/images/1.png", 3) == b"123"
     assert filesystem.read(f"{root}/c.csv", 3) == b""
     assert filesystem.join(f"{root}/2026-09", "../2026-10/./b.csv.gz") == f"{root}/2026-10/b.csv.gz"
+
+
+def check_known_images_are_not_read(put: Callable[[str, bytes], None], address: str, store_file: Path) -> None:
+    """Puts images at an address, and recalls them from a store of creatives."""
+    settings = IngestionSettings(image_size=16)
+
+    def recall() -> tuple[Creative, dict[str, int]]:
+        with CreativeStore(str(store_file), decoding_rule(settings.image_size)) as store:
+            return recall_creative(address, settings, store), dict(store.counts)
+
+    for color, first in (("red", "new"), ("blue", "changed")):
+        content = io.BytesIO()
+        Image.new("RGB", (20, 20), color).save(content, "PNG")
+        put(address, content.getvalue())
+        as_read = read_creative(address, settings)
+        assert recall() == (as_read, {first: 1})
+        assert recall() == (as_read, {"unchanged": 1})
 
 
 def check_lists_as_a_drop(put: Callable[[str, bytes], None], root: str) -> DropListing:

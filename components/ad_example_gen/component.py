@@ -24,6 +24,7 @@ class AdExampleGenSpec(ComponentSpec):
         "csv": ExecutionParameter(type=str),
         "ingestion": ExecutionParameter(type=str),
         "split": ExecutionParameter(type=str),
+        "creative_store": ExecutionParameter(type=str, optional=True),
     }
     INPUTS: dict[str, ChannelParameter] = {}
     OUTPUTS = {
@@ -43,8 +44,9 @@ class AdExampleGen(BaseBeamComponent):
             contradict the row that is kept of their identifier, `rows_of_clicks` give the time of its click, and
             `rows_clicked_later` examples are clicked as a duplicate says; as JSON `quarantined_by_reason`,
             `infinite_by_column` (numbers that float32 does not hold), `creatives_by_status` (image addresses),
-            `impressions_by_image_status`,
-            `unusable_images_by_cause` (addresses), `conflicts_by_column` (of those looked at),
+            `images_by_reading` (image addresses by how they were had, see `creative_store`),
+            `impressions_by_image_status`, `unusable_images_by_cause` (addresses), `conflicts_by_column` (of those
+            looked at),
             `ignored_csv_columns` (files that have the column), `unknown_columns` (of those that the
             feature table does not declare, the rows filled and the first values), `examples_of_trouble` (some of each
             kind), `rows_dated_in` (rows outside the month, by month), `copied_files` (not read, as they are another
@@ -70,6 +72,7 @@ class AdExampleGen(BaseBeamComponent):
         csv: str,
         ingestion: str,
         split: str,
+        creative_store: str | None = None,
     ) -> None:
         """Declares the component.
 
@@ -82,6 +85,7 @@ class AdExampleGen(BaseBeamComponent):
             csv: `CsvSettings` as JSON.
             ingestion: `IngestionSettings` as JSON.
             split: `SplitSettings` as JSON.
+            creative_store: Where creatives are kept from month to month, see `creative_store`; None to decode all.
         """
         super().__init__(
             spec=AdExampleGenSpec(
@@ -93,6 +97,7 @@ class AdExampleGen(BaseBeamComponent):
                 csv=csv,
                 ingestion=ingestion,
                 split=split,
+                creative_store=creative_store,
                 examples=types.Channel(type=standard_artifacts.Examples),
                 creatives=types.Channel(type=Creatives),
                 quarantine=types.Channel(type=Quarantine),

@@ -1,11 +1,21 @@
-"""One image file to one creative: read once, checked before it is decoded, decoded once."""
+"""One image file to one creative: read once, checked before it is decoded, decoded once, or recalled."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Container
+from collections.abc import Callable, Container
+from typing import TypeGuard
 
+from adclick.components.ad_example_gen.creative_store import (
+    CHANGED,
+    NEW,
+    SAME_CONTENT,
+    UNCHANGED,
+    UNUSABLE,
+    CreativeStore,
+    StoredCreative,
+)
 from adclick.components.ad_example_gen.settings import IngestionSettings
 from adclick.models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
 from adclick.models.images import CorruptImage, OversizedImage, decode_bytes, inspect_image
@@ -37,17 +47,77 @@ def read_creative(address: str, settings: IngestionSettings, known: Container[st
         OSError: The file system fails in a way that says nothing about the file.
         AdclickError: A bucket denies the file, or does not answer.
     """
+    encoded = _read(address, settings, lambda limit: filesystem.read(address, limit))
+    if isinstance(encoded, Creative):
+        return encoded
+    key = _key(encoded)
+    return Creative(key, OK, address) if key in known else _decode(address, key, encoded, settings)
+
+
+def recall_creative(address: str, settings: IngestionSettings, store: CreativeStore) -> Creative:
+    """Gives the creative that `read_creative` would: from the store if it can, to which it is told if not.
+
+    A file whose state is as before is not opened, and one whose content is known not decoded. What is no good is not
+    kept. For errors see `read_creative`.
+    """
+    before = store.find_address(address)
+    state = filesystem.state(address)
+    if before is not None and state and before.state == state and _allowed(before.creative, settings):
+        store.count(UNCHANGED)
+        return before.creative.creative(address)
+    is_settled = False
+
+    def read(limit: int) -> bytes:
+        nonlocal is_settled
+        content, is_settled = filesystem.read_in_state(address, limit, state)
+        return content
+
+    encoded = _read(address, settings, read)
+    if isinstance(encoded, Creative):
+        store.count(UNUSABLE)
+        return encoded
+    key = _key(encoded)
+    stored = store.find_content(key)
+    if _allowed(stored, settings):
+        store.count(SAME_CONTENT)
+    else:
+        decoded = _decode(address, key, encoded, settings)
+        if decoded.image is None:
+            store.count(UNUSABLE)
+            return decoded
+        stored = StoredCreative(key, len(encoded), decoded.width, decoded.height, decoded.image)
+        store.count(NEW if before is None else CHANGED)
+    store.keep(address, state if is_settled else "", stored)
+    return stored.creative(address)
+
+
+def _allowed(stored: StoredCreative | None, settings: IngestionSettings) -> TypeGuard[StoredCreative]:
+    """Whether there is a creative, and within the limits, which may have been others when it was stored."""
+    return (
+        stored is not None
+        and stored.size <= settings.max_image_bytes
+        and stored.width * stored.height <= settings.max_image_pixels
+    )
+
+
+def _read(address: str, settings: IngestionSettings, read: Callable[[int], bytes]) -> bytes | Creative:
+    """The bytes of a file, or what it is without them."""
     try:
-        encoded = filesystem.read(address, settings.max_image_bytes + 1)
+        encoded = read(settings.max_image_bytes + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None and error.errno not in _ABSENT:
             raise
         return _unread(address, MISSING, _plain(error))
     if len(encoded) > settings.max_image_bytes:
         return _unread(address, OVERSIZED, f"the file has more than {settings.max_image_bytes:,} bytes")
-    key = hashlib.sha256(encoded).hexdigest()[:_KEY_DIGITS]
-    if key in known:
-        return Creative(key, OK, address)
+    return encoded
+
+
+def _key(encoded: bytes) -> str:
+    return hashlib.sha256(encoded).hexdigest()[:_KEY_DIGITS]
+
+
+def _decode(address: str, key: str, encoded: bytes, settings: IngestionSettings) -> Creative:
     try:
         header = inspect_image(encoded, settings.max_image_pixels)
     except OversizedImage as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
@@ -42,6 +43,7 @@ _BY_NAME = (
     "quarantined_by_reason",
     "infinite_by_column",
     "creatives_by_status",
+    "images_by_reading",
     "impressions_by_image_status",
     "unusable_images_by_cause",
     "conflicts_by_column",
@@ -85,6 +87,8 @@ class AdExampleGenExecutor(BaseBeamExecutor):
         examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
         split_folders = {split: artifact_utils.get_split_uri([examples], split) for split in SPLITS}
         work_folder = filesystem.join(quarantine.uri, "work")
+        store = exec_properties.get("creative_store")
+        is_here = _works_here(self._beam_pipeline_args)
         plan = IngestionPlan(
             options=ReadOptions(features, csv, ingestion.max_field_bytes, split_by_time=split.by == "time"),
             ingestion=ingestion,
@@ -98,6 +102,7 @@ class AdExampleGenExecutor(BaseBeamExecutor):
             quarantine_folder=quarantine.uri,
             row_hashes_folder=filesystem.join(examples.uri, ROW_HASHES),
             work_folder=work_folder,
+            creative_store=store if is_here else None,
         )
         folders = [*split_folders.values(), creatives.uri, quarantine.uri, plan.row_hashes_folder]
         for folder in [*folders, work_folder]:
@@ -121,7 +126,9 @@ class AdExampleGenExecutor(BaseBeamExecutor):
         counts["copied_files"] = {
             copy.removeprefix(root): original.removeprefix(root) for copy, original in sorted(copies.items())
         }
-        counts["examples_of_trouble"] = result["shown"]
+        if store is not None and not is_here and features.image_name is not None:
+            result["shown"]["creative_store"] = [f"{store}: not used: Beam's work is done by an engine"]
+        counts["examples_of_trouble"] = {name: sorted(set(shown)) for name, shown in result["shown"].items()}
         for name in ("validation_from", "evaluation_from"):
             counts[name] = str(result["split_times"][name]) if result["split_times"] else ""
         with filesystem.open_write_atomic(filesystem.join(quarantine.uri, COUNTS_FILE)) as stream:
@@ -138,6 +145,12 @@ class AdExampleGenExecutor(BaseBeamExecutor):
                 examples.set_int_custom_property(name, value)
             else:
                 examples.set_string_custom_property(name, value if isinstance(value, str) else json.dumps(value))
+
+
+def _works_here(beam_arguments: Sequence[str]) -> bool:
+    """Whether Beam's work is done by processes of this machine, which may share a database."""
+    runner = PipelineOptions(list(beam_arguments)).view_as(StandardOptions).runner
+    return runner is None or runner.rpartition(".")[2] in ("FnApiRunner", "DirectRunner")
 
 
 def _counts(found: Mapping[str, int]) -> dict[str, Any]:

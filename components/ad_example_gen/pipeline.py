@@ -8,6 +8,7 @@ rename: a worker that is run twice does no harm.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from adclick.components.ad_example_gen.chunks import Chunk, DropFile, ReadOptions, TypedChunk, plan_chunks, read_chunk
 from adclick.components.ad_example_gen.columns import LARGEST_NUMBER, as_example_column
 from adclick.components.ad_example_gen.copied_files import sha256_of
-from adclick.components.ad_example_gen.creatives import read_creative
+from adclick.components.ad_example_gen.creative_store import CreativeStore
+from adclick.components.ad_example_gen.creatives import read_creative, recall_creative
 from adclick.components.ad_example_gen.missing_images import CAUSES, MissingImages
 from adclick.components.ad_example_gen.month_dates import months_outside
 from adclick.components.ad_example_gen.outside_images import DropFolder, states_now, write_states
@@ -43,6 +45,7 @@ from adclick.components.ad_example_gen.split_times import MINUTE, SplitTimes, ch
 from adclick.components.copy_detector.row_hashes import write_row_hashes
 from adclick.components.splits import SPLITS
 from adclick.models.creatives import MISSING, NONE, OK, Creative, write_record
+from adclick.models.images import decoding_rule
 from adclick.schema.feature_table import FeatureTable
 from adclick.storage import filesystem
 from adclick.storage.bucket import is_bucket_address
@@ -84,6 +87,7 @@ class IngestionPlan:
         quarantine_folder: Where quarantined rows go.
         row_hashes_folder: Where hashes of the examples go, see `components.copy_detector.row_hashes`.
         work_folder: Where chunks are set aside, and where the counts go; the caller's to delete.
+        creative_store: The database of creatives that were decoded once, a local file; None to decode all.
     """
 
     options: ReadOptions
@@ -98,6 +102,7 @@ class IngestionPlan:
     quarantine_folder: str
     row_hashes_folder: str
     work_folder: str
+    creative_store: str | None = None
 
     @property
     def features(self) -> FeatureTable:
@@ -330,11 +335,22 @@ def image_references(batch: Any, image_name: str, drop_bytes: int) -> Iterator[t
 
 
 def read_images(
-    references: Iterable[bytes], folder: str, settings: IngestionSettings, known: Container[str] = ()
+    references: Iterable[bytes],
+    folder: str,
+    settings: IngestionSettings,
+    known: Container[str] = (),
+    store: CreativeStore | None = None,
 ) -> Iterator[list[tuple[bytes, Creative]]]:
     """Reads the distinct images among addresses relative to a folder, in their order, some at a time.
 
-    The next ones are read and decoded while the caller is busy with some. `known` is as for `read_creative`.
+    The next ones are read and decoded while the caller is busy with some.
+
+    Args:
+        references: The addresses.
+        folder: What they are relative to.
+        settings: Size of the result, and limits.
+        known: As for `read_creative`.
+        store: From where creatives are recalled; then `known` counts for nothing.
     """
     distinct = sorted(set(references))
 
@@ -342,6 +358,8 @@ def read_images(
         return filesystem.join(folder, reference.decode())
 
     def read(reference: bytes) -> Creative:
+        if store is not None:
+            return recall_creative(address(reference), settings, store)
         return read_creative(address(reference), settings, known)
 
     missing = MissingImages(folder)
@@ -484,8 +502,12 @@ class _WriteCreatives(beam.DoFn):
         path = filesystem.join(self._plan.creatives_folder, f"creatives-{partition:05d}")
         counts: Counter[str] = Counter()
         self._note_outside_images(partition, sorted({one for _, found in chunks for one in found}))
-        with filesystem.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
-            for some in read_images(references, self._plan.image_folder, self._plan.ingestion):
+        with (
+            self._open_store() as store,
+            filesystem.atomic_path(path) as temporary,
+            tf.io.TFRecordWriter(temporary) as writer,
+        ):
+            for some in read_images(references, self._plan.image_folder, self._plan.ingestion, store=store):
                 for reference, creative in some:
                     answers[reference] = creative.key, creative.status
                     counts[f"creatives_by_status/{creative.status}"] += 1
@@ -498,9 +520,18 @@ class _WriteCreatives(beam.DoFn):
                     if creative.key not in written:
                         writer.write(write_record(creative))
                         written.add(creative.key)
+        if store is not None:
+            counts.update({f"images_by_reading/{how}": images for how, images in store.counts.items()})
+            for trouble in store.troubles:
+                yield beam.pvalue.TaggedOutput("shown", ("creative_store", trouble))
         for name, found in chunks:
             yield name, {reference: answers[reference] for reference in found}
         yield beam.pvalue.TaggedOutput("counts", dict(counts))
+
+    def _open_store(self) -> contextlib.AbstractContextManager[CreativeStore | None]:
+        if self._plan.creative_store is None:
+            return contextlib.nullcontext()
+        return CreativeStore(self._plan.creative_store, decoding_rule(self._plan.ingestion.image_size))
 
     def _note_outside_images(self, partition: int, references: Iterable[bytes]) -> None:
         """Writes the states of the images that the fingerprint of the drop's folder does not cover, before a look."""

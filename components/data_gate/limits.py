@@ -148,6 +148,7 @@ def _describe_outside(counts: IngestionCounts) -> str:
 def notes(counts: IngestionCounts) -> list[str]:
     """What a person should know of a month's ingestion, whether a limit forbids it or not."""
     lines = [f"images: {line}" for line in describe_causes(counts)]
+    lines += [f"store of creatives: {trouble}" for trouble in counts.examples.get("creative_store", [])]
     for name, numbers in counts.infinite_by_column.items():
         lines.append(
             f"{numbers:,} numbers of {name} are infinite or beyond float32; the model reads them, like every number "

@@ -14,6 +14,9 @@ def clean(
     config: ConfigOption,
     keep_versions: Annotated[int, typer.Option(min=1, help="Pushed versions to keep, the served one included.")] = 5,
     keep_runs: Annotated[int, typer.Option(min=1, help="Runs whose artifacts stay, for reuse and for looking.")] = 12,
+    keep_creatives: Annotated[
+        int, typer.Option(min=1, help="Days that a decoded creative stays that no run has met.")
+    ] = 180,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
     wait: WaitOption = False,
 ) -> None:
@@ -36,10 +39,12 @@ def clean(
             plan = cleaning.plan_cleaning(settings, keep_versions, keep_runs)
             if not dry_run:
                 cleaning.clean(settings, plan)
+        creatives, trouble = cleaning.forget_creatives(settings, keep_creatives, dry_run=dry_run)
         result_console(real).print(
             f"{'Would delete' if dry_run else 'Deleted'} {len(plan.versions)} versions and "
-            f"{len(plan.artifacts)} artifacts, {plan.size / 2**20:,.1f} MiB.",
+            f"{len(plan.artifacts)} artifacts, {plan.size / 2**20:,.1f} MiB, and {creatives:,} decoded creatives.",
             *((plan.versions + plan.artifacts) if dry_run else ()),
+            *trouble,
             sep="\n  ",
             highlight=False,
             soft_wrap=True,

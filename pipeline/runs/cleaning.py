@@ -11,7 +11,10 @@ from pathlib import Path
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from adclick.components.ad_example_gen.creative_store import CreativeStore
+from adclick.models.images import decoding_rule
 from adclick.pipeline.config.settings import Config
+from adclick.pipeline.dag import creative_store
 from adclick.pipeline.runs.local import metadata_config
 from adclick.pipeline.runs.record import read_records
 from adclick.pipeline.runs.record_store import record_folder
@@ -80,6 +83,19 @@ def clean(config: Config, cleaning: Cleaning) -> None:
         store.put_artifacts(deleted)
     for folder in (*cleaning.versions, *cleaning.artifacts):
         filesystem.delete(folder)
+
+
+def forget_creatives(config: Config, days: int, *, dry_run: bool) -> tuple[int, list[str]]:
+    """Deletes the decoded creatives that no ingestion has met for some days.
+
+    Returns:
+        How many are deleted, or would be, and what is wrong with their store.
+    """
+    path = creative_store(config)
+    if path is None or not os.path.exists(path):
+        return 0, []
+    with CreativeStore(path, decoding_rule(config.ingestion.image_size)) as store:
+        return store.forget_unused(days, dry_run=dry_run), store.troubles
 
 
 def keep_artifacts(output: str, run_id: str, artifacts: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from adclick.components.worker_errors import readable_worker_errors
 from adclick.pipeline.config.schema_file import publish_schema
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.console import Steps, watching
-from adclick.pipeline.dag import create_pipeline
+from adclick.pipeline.dag import create_pipeline, creative_store
 from adclick.pipeline.drops import Drop, find_passed_over, gaps
 from adclick.pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
 from adclick.pipeline.runs.lineage import node_of, outputs_of
@@ -207,6 +207,7 @@ def run_local(
         beam_pipeline_args=beam_pipeline_args,
         metadata_connection_config=connection,
         enable_cache=use_cache,
+        store=creative_store(config),
     )
     record.planned_steps = [component.id for component in pipeline.components]
     steps = Steps(on_change=lambda: _note_progress(config.output, record, steps))

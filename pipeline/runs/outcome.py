@@ -79,6 +79,7 @@ def _drop_record(drop: Drop, examples: types.Artifact, quarantine_uri: str) -> D
         rows_duplicate=examples.get_int_custom_property("rows_duplicate"),
         quarantined_by_reason=counts("quarantined_by_reason"),
         creatives_by_status=counts("creatives_by_status"),
+        images_by_reading=counts("images_by_reading"),
         quarantine_uri=quarantine_uri,
         notes=notes(read_ingestion_counts(examples)),
         unknown_columns={

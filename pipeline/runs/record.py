@@ -62,6 +62,8 @@ class DropRecord(_Part):
     """What one month's ingestion counted; older records do not count the examples by split.
 
     Attributes:
+        images_by_reading: Image addresses by how their images were had: `unchanged`, not opened; `same_content`, read
+            and not decoded; `new` and `changed`, decoded; `unusable`. Empty without a store of creatives.
         notes: What else a person should know of it, a line each.
     """
 
@@ -76,6 +78,7 @@ class DropRecord(_Part):
     rows_duplicate: int
     quarantined_by_reason: dict[str, int]
     creatives_by_status: dict[str, int]
+    images_by_reading: dict[str, int] = {}
     quarantine_uri: str
     notes: list[str] = []
     unknown_columns: dict[str, UnknownColumn] = {}

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from adclick.components.ad_example_gen.creative_store import HOW_HAD
 from adclick.models.metrics import shown
 from adclick.models.soft_metrics import SoftMetrics
 from adclick.pipeline.console import name_width, one_line
@@ -70,6 +71,9 @@ def print_summary(console: Console, record: RunRecord) -> None:
             )
         if drop.creatives_by_status:
             _print(console, f"{drop.name} creatives: {_counts(drop.creatives_by_status)}")
+        if drop.images_by_reading:
+            words = {HOW_HAD[how]: images for how, images in drop.images_by_reading.items()}
+            _print(console, f"{drop.name} images: {_counts(words)}")
         for note in drop.notes:
             _print(console, Text.assemble((drop.name, "yellow"), f" {note}"))
     if record.evaluation:

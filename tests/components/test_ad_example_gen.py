@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def ingest(
     features: Mapping[str, Any] = PLAIN,
     form: CsvSettings | None = None,
     split: SplitSettings | None = None,
+    creative_store: Path | None = None,
     **ingestion: Any,
 ) -> Ingested:
     types = {"examples": standard_artifacts.Examples, "creatives": Creatives, "quarantine": Quarantine}
@@ -108,6 +110,7 @@ def ingest(
             "csv": (form or CsvSettings()).model_dump_json(),
             "ingestion": settings.model_dump_json(),
             "split": (split or SplitSettings()).model_dump_json(),
+            **({} if creative_store is None else {"creative_store": str(creative_store)}),
         },
     )
     found = Ingested(outputs, json.loads((output / "quarantine" / "ingestion.json").read_text()))
@@ -535,6 +538,32 @@ def test_an_image_that_is_known_is_not_decoded(tmp_path: Path) -> None:
     unknown = read_creative(address, IngestionSettings())
     known = read_creative(address, IngestionSettings(), {unknown.key})
     assert (unknown.status, known.status, known.key, known.image) == ("corrupt", "ok", unknown.key, None)
+
+
+def test_a_month_of_known_images_gives_what_its_first_reading_gave(drop: Path, tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(4)]
+    for number, name in enumerate(names):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(drop / name)
+        os.utime(drop / name, (1, 1))
+    rows = [[*impression(number), [*names, "none.png"][number % 5]] for number in range(50)]
+    (drop / "a.csv").write_bytes(as_csv(rows, [*HEADER, "image"]))
+    store = tmp_path / "creatives.sqlite"
+    without = ingest(drop, tmp_path / "without", WITH_IMAGE)
+    first = ingest(drop, tmp_path / "first", WITH_IMAGE, creative_store=store)
+    second = ingest(drop, tmp_path / "second", WITH_IMAGE, creative_store=store)
+
+    assert without.counts["images_by_reading"] == {}
+    assert first.counts["images_by_reading"] == {"new": 4, "unusable": 1}
+    assert second.counts["images_by_reading"] == {"unchanged": 4, "unusable": 1}
+    assert without.creatives == first.creatives == second.creatives
+    assert without.examples() == first.examples() == second.examples()
+    assert not [note for note in second.counts["examples_of_trouble"] if note == "creative_store"]
+
+    store.write_bytes(b"no database")
+    third = ingest(drop, tmp_path / "third", WITH_IMAGE, creative_store=store)
+    assert third.creatives == first.creatives
+    (trouble,) = third.counts["examples_of_trouble"]["creative_store"]
+    assert "begun anew" in trouble
 
 
 def test_a_drop_that_shows_no_image(drop: Path, output: Path) -> None:

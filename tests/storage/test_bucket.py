@@ -19,7 +19,7 @@ from adclick.pipeline.drops import find_drops, find_passed_over
 from adclick.schema.errors import ConfigError
 from adclick.storage import bucket, filesystem, google_storage
 from adclick.storage.push_directory import whole_versions
-from tests.buckets import check_lists_as_a_drop, check_reads_as_a_folder, reached
+from tests.buckets import check_known_images_are_not_read, check_lists_as_a_drop, check_reads_as_a_folder, reached
 from tests.gcs import ACCOUNT, Storage, running_storage
 
 
@@ -133,6 +133,10 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(storage: Stora
 
 def test_an_image_that_is_not_there_is_a_status(storage: Storage) -> None:
     assert read_creative("gs://ads/none.png", IngestionSettings()).status == MISSING
+
+
+def test_a_known_image_is_not_read(tmp_path: Path, storage: Storage) -> None:
+    check_known_images_are_not_read(storage.put, "gs://ads/known.png", tmp_path / "creatives.sqlite")
 
 
 def test_requests_wait_side_by_side(storage: Storage) -> None:

@@ -24,7 +24,7 @@ from adclick.storage import bucket, filesystem, s3
 from adclick.storage.literal_path import literal_path
 from adclick.storage.local_copy import Staging, local_copy, temporary_copy
 from adclick.storage.model_versions import ModelVersions
-from tests.buckets import check_lists_as_a_drop, check_reads_as_a_folder
+from tests.buckets import check_known_images_are_not_read, check_lists_as_a_drop, check_reads_as_a_folder
 from tests.gcs import free_port
 from tests.s3 import S3, running_s3
 
@@ -189,6 +189,10 @@ def test_tfx_opens_files_there(store: S3) -> None:
 
 def test_images_lie_where_the_rows_say(store: S3) -> None:
     assert read_creative("s3://ads/no-such.png", IngestionSettings(), {}).status == MISSING
+
+
+def test_a_known_image_is_not_read(tmp_path: Path, store: S3) -> None:
+    check_known_images_are_not_read(store.put, "s3://ads/known.png", tmp_path / "creatives.sqlite")
 
 
 @pytest.mark.parametrize(
