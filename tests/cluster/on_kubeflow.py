@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from adclick.pipeline.runs.step_files import CONTENTS
+from adclick.pipeline.runs.step_files import CONTENTS, INPUTS
+from adclick.pipeline.targets.compiler import step_kind
+from adclick.pipeline.targets.step import Interface, content_address
 from tests.cluster.proof import NODE, RUN_SECONDS, Proof, broken_csv, side_by_side
 from tests.end_to_end.harness import Project, held_out_examples
 
@@ -27,6 +30,10 @@ HOST = f"http://{NODE}:8888"
 SERVICES = "10.96.0.0/16,.svc,.svc.cluster.local,metadata-grpc-service,ml-pipeline,kubernetes.default"
 BUCKET = "gs://adclick"
 OUTPUT = f"{BUCKET}/project/output"
+#: Properties of artifacts that Kubeflow and TFX write.
+_KEPT_PROPERTIES = (
+    *("blessed", "display_name", "span", "split_names", "store_session_info", "tfx_version", "version"),
+)
 
 
 @dataclass
@@ -125,9 +132,29 @@ def _bytes_on_disk(pod: Path) -> int:
     return sum(int(line.split()[0]) for line in said.splitlines()) if folders else 0
 
 
-def executor_inputs(run: Run) -> str:
-    """What the steps of a run were told, as `tests/pipeline/targets/executor_inputs` keeps it."""
-    text = json.dumps(run.told, indent=1, sort_keys=True)
+def executor_inputs(run: Run, read: Callable[[str], bytes]) -> str:
+    """What the steps of a run were told, one of each kind, as `tests/pipeline/targets/executor_inputs` keeps it.
+
+    Of artifacts' properties those are kept that Kubeflow and TFX write. Where a step finds its inputs by what another
+    had read, there is the other's record of it, by its address.
+
+    Args:
+        run: The run, which has ended.
+        read: Reads a file of the bucket by its address.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    # Of the months the newest.
+    for step in {step_kind(step): step for step in sorted(run.told)}.values():
+        given, interface = run.told[step]["input"], Interface.parse(json.dumps(run.told[step]["interface"]))
+        artifacts = given["inputs"].get("artifacts", {})
+        records = {
+            f"{posixpath.dirname(content_address(artifacts[found.by]['artifacts'][0]['uri']))}/{INPUTS}"
+            for found in interface.found.values()
+        }
+        files = {address: json.loads(read(address)) for address in sorted(records)}
+        told[step] = {**run.told[step], **({"files": files} if files else {})}
+    told = json.loads(json.dumps(told), object_hook=_kept_properties)
+    text = json.dumps(told, indent=1, sort_keys=True)
     text = text.replace(f"/gcs/{BUCKET.removeprefix('gs://')}/project", "@LOCAL@").replace(
         f"{BUCKET}/project", "@BUCKET@"
     )
@@ -137,6 +164,15 @@ def executor_inputs(run: Run) -> str:
         lambda found: names.setdefault(found.group(), f"attempt-{len(names)}"),
         text,
     )
+
+
+def _kept_properties(document: dict[str, Any]) -> dict[str, Any]:
+    if "metadata" not in document:
+        return document
+    return {
+        **document,
+        "metadata": {name: value for name, value in document["metadata"].items() if name in _KEPT_PROPERTIES},
+    }
 
 
 def _changed(config: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -211,6 +247,16 @@ def _prove_equal(proof: Proof, local: Project, saw: list[str]) -> None:
     saw.append(f"{len(examples)} rows, largest difference {difference:.1g}")
 
 
+def _prove_known(proof: Proof, config: Path, saw: list[str]) -> None:
+    (version,) = _pushed(proof)
+    (run,) = json.loads(proof.adclick("status", "--config", config, "--json"))["runs"]
+    assert (run["state"], str(run["pushed_version"])) == ("pushed", version), run
+    address = proof.adclick("report", "--config", config).strip()
+    page = proof.storage.get(address)
+    assert len(page) > 100_000 and b"Error: " not in page, f"{address}: {len(page):,} bytes"
+    saw += [f"run {run['run_id']} pushed version {version}", f"a report of {len(page):,} bytes"]
+
+
 def _prove_first_run(proof: Proof, config: Path, local: Project) -> None:
     run = Run("")
     with proof.row("Kubeflow runs the sample project to a pushed model") as saw:
@@ -219,9 +265,11 @@ def _prove_first_run(proof: Proof, config: Path, local: Project) -> None:
         (version,) = _pushed(proof)
         saw += [run.state, f"{len(run.pods)} steps", f"version {version} pushed"]
     record = Path(os.environ["WORK"]) / "executor-inputs.json"
-    record.write_text(executor_inputs(run))
+    record.write_text(executor_inputs(run, proof.storage.get))
     with proof.row("its predictions are the local run's") as saw:
         _prove_equal(proof, local, saw)
+    with proof.row("`adclick status` and `report` know the run by its record in the bucket") as saw:
+        _prove_known(proof, config, saw)
     names = proof.storage.names(f"{OUTPUT}/pipeline_root")
     with proof.row("outputs that TFX does not know are left to Kubeflow") as saw:
         logs = [name for name in names if "/executor-logs" in name]

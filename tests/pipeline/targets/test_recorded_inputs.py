@@ -1,17 +1,21 @@
 """Executor inputs as Kubeflow's driver wrote them in a run of the sample project, which `.ci/cluster` repeats.
 
-Addresses are shortened, and properties that our components added are left out.
+It writes such a record (`tests/cluster/README.md`): addresses shortened, properties that our components add left out,
+and what steps find their inputs by. In the run of `kubeflow-2.17.0.json` our artifact types had other names, and steps
+were handed the window's months one by one; the names, and nothing else, were changed since.
 """
 
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from tfx.dsl.components.base import base_executor
 
+from adclick.pipeline.runs.step_files import INPUTS
 from adclick.pipeline.targets import step
 from adclick.pipeline.targets.step import content_address
 
@@ -40,6 +44,9 @@ def test_a_step_takes_what_kubeflow_wrote(tmp_path: Path, record: Path, name: st
     parameters = given["inputs"].get("parameterValues", {})
     output_file = Path(given["outputs"]["outputFile"])
     output_file.parent.mkdir(parents=True)
+    for address, content in recorded.get("files", {}).items():
+        Path(address).parent.mkdir(parents=True)
+        Path(address).write_text(json.dumps(content))
 
     step.run(
         [
@@ -49,18 +56,42 @@ def test_a_step_takes_what_kubeflow_wrote(tmp_path: Path, record: Path, name: st
     )
 
     taken = NotingExecutor.given
-    for side in ("inputs", "outputs"):
-        assert {key: type(artifacts[0]).__name__ for key, artifacts in taken[side].items()} == {
-            key: title.rpartition(".")[2] for key, title in interface[side].items()
-        }
-        for key, (artifact,) in taken[side].items():
-            (recorded_artifact,) = given[side]["artifacts"][key]["artifacts"]
-            assert artifact.uri == content_address(recorded_artifact["uri"])
-            if "span" in recorded_artifact.get("metadata", {}):
-                assert artifact.span == recorded_artifact["metadata"]["span"]
+    expected = _expected_inputs(recorded)
+    assert {key: type(artifact).__name__ for key, (artifact,) in taken["inputs"].items()} == {
+        key: title.rpartition(".")[2] for key, (title, _) in expected.items()
+    }
+    for key, (_, artifact) in expected.items():
+        assert taken["inputs"][key][0].uri == artifact["uri"]
+        if "span" in artifact.get("metadata", {}):
+            assert taken["inputs"][key][0].span == artifact["metadata"]["span"]
+    assert {key: type(artifact).__name__ for key, (artifact,) in taken["outputs"].items()} == {
+        key: title.rpartition(".")[2] for key, title in interface["outputs"].items()
+    }
+    for key, (artifact,) in taken["outputs"].items():
+        assert artifact.uri == content_address(given["outputs"]["artifacts"][key]["artifacts"][0]["uri"])
     assert taken["parameters"] == parameters
     assert all(type(taken["parameters"][key]) is int for key in interface["integers"])
     written = json.loads(output_file.read_text())
     assert {key: each["artifacts"][0]["uri"] for key, each in written.get("artifacts", {}).items()} == {
         key: given["outputs"]["artifacts"][key]["artifacts"][0]["uri"] for key in interface["outputs"]
     }
+
+
+def _expected_inputs(recorded: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By input that the executor is to be given, the title of its type, and the artifact with its content's address."""
+    interface, artifacts = recorded["interface"], recorded["input"]["inputs"].get("artifacts", {})
+    inputs = {}
+    for key, title in interface["inputs"].items():
+        (artifact,) = artifacts[key]["artifacts"]
+        inputs[key] = (title, {**artifact, "uri": content_address(artifact["uri"])})
+    finders = {found["by"] for found in interface.get("found", {}).values()}
+    for key, found in interface.get("found", {}).items():
+        file = f"{posixpath.dirname(inputs[found['by']][1]['uri'])}/{INPUTS}"
+        read = recorded["files"][file]
+        months = [read[name]["artifacts"][0] for name in sorted(read) if name.partition("__")[0] == found["read_as"]]
+        months += [inputs[found["also"]][1]] if found["also"] else []
+        assert months
+        for number, month in enumerate(months):
+            beside = {**month, "uri": f"{posixpath.dirname(month['uri'])}/{found['output']}"}
+            inputs[f"{key}__{number}"] = (found["title"], beside)
+    return {key: expected for key, expected in inputs.items() if key not in finders}
