@@ -311,6 +311,12 @@ def scaling_ratio(width: int, height: int, size: int) -> int:
     return _RATIOS[sum(min(width, height) >= side for side in _least_sides(size))]
 
 
+def decoded_pixels(header: ImageHeader, size: int) -> int:
+    """How many pixels `decode_bytes` holds of an image before it is a square of an edge of `size`."""
+    ratio = scaling_ratio(header.width, header.height, size) if header.is_jpeg else 1
+    return header.width * header.height // ratio**2
+
+
 def _least_sides(size: int) -> list[int]:
     """The shorter side from which on a JPEG is scaled, by each ratio above 1."""
     return [size * _LEAST_OVERSAMPLING * ratio for ratio in _RATIOS[1:]]

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from adclick.components.ad_example_gen.image_progress import image_progress_to
 from adclick.schema.errors import AdclickError
 
 #: Of a line in a log, which is no terminal: wider than any table, so that no cell is cut.
@@ -194,7 +195,8 @@ def watching(console: Console | None, total: int, steps: Steps) -> Iterator[None
         watcher = StepWatcher(start, end)
         logger.addHandler(watcher)
         try:
-            yield
+            with image_progress_to(lambda text: progress.update(task, description=f"{steps.running}: {text}")):
+                yield
         finally:
             logger.removeHandler(watcher)
             absl_logging.set_verbosity(verbosity)

@@ -16,12 +16,15 @@ from adclick.components.ad_example_gen.creative_store import (
     CreativeStore,
     StoredCreative,
 )
+from adclick.components.ad_example_gen.pixel_budget import PixelBudget
 from adclick.components.ad_example_gen.settings import IngestionSettings
 from adclick.models.creatives import CORRUPT, MISSING, OK, OVERSIZED, Creative
-from adclick.models.images import CorruptImage, OversizedImage, decode_bytes, inspect_image
+from adclick.models.images import CorruptImage, OversizedImage, decode_bytes, decoded_pixels, inspect_image
 from adclick.storage import filesystem
 
 _KEY_DIGITS = 32
+#: Decoding takes up to some 40 bytes a pixel, where opacity is taken off.
+_DECODING = PixelBudget(40_000_000)
 #: What says that there is no such file for us; anything else is the machine's trouble, not a missing image.
 _ABSENT = {
     errno.ENOENT,
@@ -125,7 +128,8 @@ def _decode(address: str, key: str, encoded: bytes, settings: IngestionSettings)
     except CorruptImage as error:
         return Creative(key, CORRUPT, address, str(error))
     try:
-        decoded = decode_bytes(encoded, header, settings.image_size)
+        with _DECODING.taking(decoded_pixels(header, settings.image_size)):
+            decoded = decode_bytes(encoded, header, settings.image_size)
     except CorruptImage as error:
         return Creative(key, CORRUPT, address, str(error), width=header.width, height=header.height)
     return Creative(key, OK, address, image=decoded.pixels, width=decoded.width, height=decoded.height)

@@ -29,6 +29,7 @@ from adclick.components.ad_example_gen.columns import LARGEST_NUMBER, as_example
 from adclick.components.ad_example_gen.copied_files import sha256_of
 from adclick.components.ad_example_gen.creative_store import CreativeStore
 from adclick.components.ad_example_gen.creatives import read_creative, recall_creative
+from adclick.components.ad_example_gen.image_progress import ImageProgress
 from adclick.components.ad_example_gen.missing_images import CAUSES, MissingImages
 from adclick.components.ad_example_gen.month_dates import months_outside
 from adclick.components.ad_example_gen.outside_images import DropFolder, states_now, write_states
@@ -59,6 +60,8 @@ BUCKET_IMAGE_THREADS = 32
 _IMAGES_AT_A_TIME = 256
 #: Images that are decoded and that nobody has asked for yet.
 _IMAGES_AHEAD = 64
+#: Large squares are fewer at a time.
+_BYTES_AT_A_TIME = 32 << 20
 _BYTES_PER_IDENTIFIER_PARTITION = 256 << 20
 _BYTES_PER_IMAGE_PARTITION = 8 << 20
 _MOST_PARTITIONS = 1_024
@@ -340,6 +343,7 @@ def read_images(
     settings: IngestionSettings,
     known: Container[str] = (),
     store: CreativeStore | None = None,
+    on_read: Callable[[], None] = lambda: None,
 ) -> Iterator[list[tuple[bytes, Creative]]]:
     """Reads the distinct images among addresses relative to a folder, in their order, some at a time.
 
@@ -351,6 +355,7 @@ def read_images(
         settings: Size of the result, and limits.
         known: As for `read_creative`.
         store: From where creatives are recalled; then `known` counts for nothing.
+        on_read: Is called after each image.
     """
     distinct = sorted(set(references))
 
@@ -363,28 +368,34 @@ def read_images(
         return read_creative(address(reference), settings, known)
 
     missing = MissingImages(folder)
+    most = max(_BYTES_AT_A_TIME // (3 * settings.image_size**2), 1)
+    at_a_time, ahead = min(_IMAGES_AT_A_TIME, most), min(_IMAGES_AHEAD, most)
     in_bucket = any(is_bucket_address(address(reference)) for reference in distinct)
     pool = ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS)
     try:
-        creatives = _in_order(pool, read, distinct)
-        for start in range(0, len(distinct), _IMAGES_AT_A_TIME):
-            some = distinct[start : start + _IMAGES_AT_A_TIME]
-            yield [(reference, _with_cause(next(creatives), reference, missing)) for reference in some]
+        creatives = _in_order(pool, read, distinct, ahead)
+        for start in range(0, len(distinct), at_a_time):
+            some = distinct[start : start + at_a_time]
+            taken = []
+            for reference in some:
+                taken.append((reference, _with_cause(next(creatives), reference, missing)))
+                on_read()
+            yield taken
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, read: Callable[[bytes], Creative], references: Sequence[bytes]
+    pool: ThreadPoolExecutor, read: Callable[[bytes], Creative], references: Sequence[bytes], ahead: int
 ) -> Iterator[Creative]:
     """Reads images in a pool, at most so many ahead of the caller that memory stays bounded."""
-    ahead: deque[Future[Creative]] = deque()
+    waiting: deque[Future[Creative]] = deque()
     for reference in references:
-        ahead.append(pool.submit(read, reference))
-        if len(ahead) > _IMAGES_AHEAD:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+        waiting.append(pool.submit(read, reference))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _with_cause(creative: Creative, reference: bytes, missing: MissingImages) -> Creative:
@@ -493,21 +504,28 @@ class _WriteCreatives(beam.DoFn):
     def __init__(self, plan: IngestionPlan) -> None:
         super().__init__()
         self._plan = plan
+        self._progress: ImageProgress | None = None
 
     def process(self, group: tuple[int, Iterable[tuple[str, list[bytes]]]]) -> Iterator[Any]:
         partition, chunks = group[0], list(group[1])
-        references = (reference for _, found in chunks for reference in found)
+        references = {reference for _, found in chunks for reference in found}
+        if self._progress is None:
+            partitions = _partitions(self._plan.drop_bytes, _BYTES_PER_IMAGE_PARTITION)
+            self._progress = ImageProgress(self._plan.drop_uri, partitions)
+        self._progress.begin(len(references))
         answers: _ImageAnswers = {}
         written: set[str] = set()
         path = filesystem.join(self._plan.creatives_folder, f"creatives-{partition:05d}")
         counts: Counter[str] = Counter()
-        self._note_outside_images(partition, sorted({one for _, found in chunks for one in found}))
+        self._note_outside_images(partition, sorted(references))
         with (
             self._open_store() as store,
             filesystem.atomic_path(path) as temporary,
             tf.io.TFRecordWriter(temporary) as writer,
         ):
-            for some in read_images(references, self._plan.image_folder, self._plan.ingestion, store=store):
+            for some in read_images(
+                references, self._plan.image_folder, self._plan.ingestion, store=store, on_read=self._progress.add
+            ):
                 for reference, creative in some:
                     answers[reference] = creative.key, creative.status
                     counts[f"creatives_by_status/{creative.status}"] += 1

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
 
+from adclick.components.ad_example_gen.image_progress import ImageProgress
 from adclick.pipeline.cli import app as cli
 from adclick.pipeline.console import Steps, name_width, one_line, plain_console, result_console, watching
 from adclick.pipeline.onboarding import run_init
@@ -204,6 +206,19 @@ def test_progress_is_shown_line_by_line_in_logs(tmp_path: Path) -> None:
         logging.getLogger("absl").info("Component %s is running.", "Transform")
         logging.getLogger("absl").info("Component %s is finished.", "Transform")
     assert "✓ Transform" in (tmp_path / "out").read_text()
+
+
+def test_a_terminal_shows_how_far_the_images_are(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w") as stream:
+        console = Console(file=stream, width=120, force_terminal=True)
+        with watching(console, 1, Steps()):
+            logging.getLogger("absl").info("Component %s is running.", "AdExampleGen-2026-10")
+            progress = ImageProgress("2026-10", partitions=1)
+            progress.begin(1_000)
+            time.sleep(0.6)
+            progress.add()
+        logging.getLogger("absl").info("Component %s is finished.", "AdExampleGen-2026-10")
+    assert "AdExampleGen-2026-10: 1 of about 1,000 images" in (tmp_path / "out").read_text()
 
 
 def test_serve_models_only_is_tensorflow_model_server() -> None:
