@@ -16,7 +16,7 @@ from benchmarks.measure import ROOT, machine, python_module
 SHORT = {
     "ingestion": ["--rows", "200000"],
     "batch_prediction": ["--rows", "200000", "--creatives", "200", "--baseline-rows", "2000"],
-    "images": ["--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
+    "images": ["--large", "300", "--small", "800", "--rows", "10000", "--creatives", "200", "--baseline-rows", "2000"],
     "bucket": ["--images", "500"],
     "whole_run": ["--rows", "1000", "50000", "--growth-from", "25000"],
     "columns": ["--rows", "20000"],

@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.click_log import IMAGE, LABEL, MONTH, Project, write_click_log, write_project
-from benchmarks.images import write_photographs
 from benchmarks.measure import Result, more, python_module, report, share, timed_process
+from benchmarks.photographs import write_photographs
 
 _LEAST_ROWS_PER_SECOND = 50_000
 _REQUEST_ROWS = 512
@@ -120,7 +120,7 @@ def measure(rows: int, creatives: int, baseline_rows: int, folder: Path) -> list
     """Trains a model, then scores `rows` rows and a fifth of them, and `baseline_rows` by the REST API."""
     trained = Project(folder / "trained", min(rows // 10, 100_000))
     images = trained.drop / "images"
-    names = [f"images/{name}" for name in write_photographs(images, creatives)]
+    names = [f"images/{file.name}" for file in write_photographs(images, creatives)]
     write_project(trained.folder, trained.rows, images=names)
     timed_process(python_module("adclick", "run", "--config", str(trained.config), "--quiet"))
     drops, fifth = folder / "drops", folder / "fifth"

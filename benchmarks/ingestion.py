@@ -25,11 +25,13 @@ class Ingestion:
     Attributes:
         rows: Examples written.
         seconds: Of the component's execution.
+        processor_seconds: What it took of all cores.
         peak_bytes: Of its process.
     """
 
     rows: int
     seconds: float
+    processor_seconds: float
     peak_bytes: int
 
     @property
@@ -37,13 +39,14 @@ class Ingestion:
         return self.rows / self.seconds
 
 
-def ingest(component: str, project: Project, output: Path) -> Ingestion:
+def ingest(component: str, project: Project, output: Path, creative_store: Path | None = None) -> Ingestion:
     """Runs an ingestion component in a process of its own.
 
     Args:
         component: One of `benchmarks.stock.ingest.COMPONENTS`.
         project: The click log.
         output: A new folder.
+        creative_store: AdExampleGen's store of decoded creatives.
 
     Raises:
         RuntimeError: It failed, or did not write an example for each row.
@@ -51,11 +54,13 @@ def ingest(component: str, project: Project, output: Path) -> Ingestion:
     command = python_module(
         "benchmarks.stock.ingest", component, "--config", str(project.config), "--output", str(output)
     )
+    if creative_store is not None:
+        command += ["--creative-store", str(creative_store)]
     process = timed_process(command)
     found = json.loads(process.output.splitlines()[-1])
     if found["rows"] != project.rows:
         raise RuntimeError(f"{component} made {found['rows']:,} examples of {project.rows:,} rows")
-    return Ingestion(found["rows"], found["seconds"], process.peak_bytes)
+    return Ingestion(found["rows"], found["seconds"], found["processor_seconds"], process.peak_bytes)
 
 
 def measure(rows: int, folder: Path) -> list[Result]:

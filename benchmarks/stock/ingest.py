@@ -1,6 +1,6 @@
-"""Runs one ingestion component alone, through LocalDagRunner, and prints its seconds and rows as a line of JSON.
+"""Runs one ingestion component alone, through LocalDagRunner, and prints its seconds and rows as JSON.
 
-    python -m benchmarks.stock.ingest COMPONENT --config CONFIG --output DIR
+    python -m benchmarks.stock.ingest COMPONENT --config CONFIG --output DIR [--creative-store FILE]
 
 The seconds are of the component's execution, drivers and metadata included, imports excluded. All components get the
 Beam arguments of adclick's local runs.
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("component", choices=COMPONENTS)
     parser.add_argument("--config", type=Path, required=True, help="an adclick config")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--creative-store", help="AdExampleGen's store of decoded creatives; none by default")
     arguments = parser.parse_args()
 
     from tfx.orchestration import metadata
@@ -48,17 +49,18 @@ def main() -> None:
     pipeline = Pipeline(
         pipeline_name="ingestion",
         pipeline_root=str(output / "pipeline_root"),
-        components=[_component(arguments.component, config, drop)],
+        components=[_component(arguments.component, config, drop, arguments.creative_store)],
         metadata_connection_config=metadata.sqlite_metadata_connection_config(str(output / "metadata.sqlite")),
         beam_pipeline_args=list(LOCAL_BEAM_ARGUMENTS),
     )
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     LocalDagRunner().run(pipeline)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "rows": _written(output)}), flush=True)
+    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor
+    result = {"seconds": seconds, "processor_seconds": processor_seconds, "rows": _written(output)}
+    print(json.dumps(result), flush=True)
 
 
-def _component(name: str, config: Config, drop: Drop) -> Any:
+def _component(name: str, config: Config, drop: Drop, creative_store: str | None) -> Any:
     if name == "AdExampleGen":
         from adclick.components.ad_example_gen.component import AdExampleGen
 
@@ -71,6 +73,7 @@ def _component(name: str, config: Config, drop: Drop) -> Any:
             csv=config.csv.model_dump_json(),
             ingestion=config.ingestion.model_dump_json(),
             split=config.split.model_dump_json(),
+            creative_store=creative_store,
         )
     from tfx.components.example_gen.component import FileBasedExampleGen
     from tfx.components.example_gen.csv_example_gen.executor import Executor
