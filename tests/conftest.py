@@ -70,10 +70,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 _GRACE_SECONDS = 60.0
 
 
+def timeout_of(item: pytest.Item) -> float:
+    """After how many seconds pytest-timeout ends a test; 0 if it does not. What a test itself is given goes first."""
+    marker = item.get_closest_marker("timeout")
+    own = None if marker is None else [*marker.args, marker.kwargs.get("timeout")][0]
+    return float(own or item.config.getoption("timeout") or item.config.getini("timeout") or 0)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    seconds = float(item.config.getoption("timeout") or item.config.getini("timeout") or 0)
-    if seconds:
+    if seconds := timeout_of(item):
         stderr = item.config.stash[fault_handler_stderr_fd_key]
         faulthandler.dump_traceback_later(seconds + _GRACE_SECONDS, exit=True, file=stderr)
     try:

@@ -1,4 +1,4 @@
-"""A test ends at once when a thread that it started fails, wherever it waits."""
+"""A test ends at once when a thread that it started fails, wherever it waits, and else not before its time is up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PROBE = """
 import threading
@@ -37,3 +40,18 @@ def test_what_a_thread_raises_ends_the_test_at_once() -> None:
         probe.unlink()
     assert "1 failed, 1 passed" in done.stdout, done.stdout
     assert "the thread's own words" in done.stdout
+
+
+@pytest.fixture
+def own_conftest(request: pytest.FixtureRequest) -> Any:
+    return request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
+
+
+@pytest.mark.timeout(3_600)
+def test_a_test_has_the_time_that_it_is_given(request: pytest.FixtureRequest, own_conftest: Any) -> None:
+    assert own_conftest.timeout_of(request.node) == 3_600
+
+
+def test_other_tests_have_the_time_of_all(request: pytest.FixtureRequest, own_conftest: Any) -> None:
+    given = request.config.getoption("timeout") or request.config.getini("timeout")
+    assert own_conftest.timeout_of(request.node) == float(given) > 0
