@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -83,9 +84,9 @@ def measure_reading(count: int, size: tuple[int, int], target: str, folder: Path
     )
     limit, full = (_bare_loop(form, first, folder) for form in ("scaled", "full"))
 
-    own, own_again, own_copies = (read.ingestion.seconds - plain.seconds for read in (month, again, copies))
+    own, own_again, own_copies = (_beyond(plain.seconds, read.ingestion.seconds) for read in (month, again, copies))
     rate = month.images / own
-    work, work_again = (read.ingestion.processor_seconds - plain.processor_seconds for read in (month, again))
+    work, work_again = (_beyond(plain.processor_seconds, read.ingestion.processor_seconds) for read in (month, again))
     return [
         more(f"{name}: ingestion, against the scaled decoder's limit", rate, count / limit.seconds, "images/s", target),
         more(f"{name}: ingestion, against a loop of full decoding", rate, count / full.seconds, "images/s", ""),
@@ -97,7 +98,7 @@ def measure_reading(count: int, size: tuple[int, int], target: str, folder: Path
             "",
         ),
         share(f"{name}: a month of 95 % known, against its first", own_again, own, "s", "<= 0.1"),
-        share(f"{name}: the same, processor time", work_again, work, "s", ""),
+        share(f"{name}: the same, processor time", work_again, work, "s", "<= 0.1"),
         share(f"{name}: the same, rows included", again.ingestion.seconds, month.ingestion.seconds, "s", ""),
         share(f"{name}: 95 % known, as copies elsewhere", own_copies, own, "s", ""),
         share(
@@ -108,6 +109,11 @@ def measure_reading(count: int, size: tuple[int, int], target: str, folder: Path
             "<= 1.3",
         ),
     ]
+
+
+def _beyond(rows_alone: float, seconds: float) -> float:
+    """What the images took; no number where so few of them are lost in the noise of the rows."""
+    return seconds - rows_alone if seconds > rows_alone else math.nan
 
 
 def _read(what: str, rows: int, images: Sequence[str], folder: Path, store: Path) -> _Read:
