@@ -22,12 +22,13 @@ import tensorflow as tf
 import typer
 
 from adclick.models.creatives import OK, Creative, write_record
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.fitting import fit
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.models.training_data import Columns, TrainingCreatives
 from adclick.pipeline.config.settings import load_config
 from adclick.schema.errors import ConfigError
+from adclick.schema.roles.inputs import CategoryField
 from benchmarks.click_log import write_project
 from benchmarks.measure import Result, more, python_module, report, share, timed_process
 from benchmarks.prepared import categorical_and_numeric, ingest, random_split, transform, write_for_rivals

@@ -23,7 +23,7 @@ from tfx_bsl import sketches
 
 from adclick.models.features import MISSING_VALUE, vocabulary_columns
 from adclick.models.outliers import usual_range
-from adclick.schema.feature_table import FeatureTable, Numeric
+from adclick.schema.feature_table import FeatureTable
 
 Floats = npt.NDArray[np.float64]
 
@@ -97,12 +97,12 @@ class Analyzer:
     """Takes batches of impressions and gives their analysis."""
 
     def __init__(self, features: FeatureTable) -> None:
-        self._vocabularies = vocabulary_columns(features)
+        self._vocabularies = {name: features.root[name] for name in vocabulary_columns(features)}
         inputs = features.model_inputs
         self._scalings = {
-            name: column.scaling
+            name: column.quantity_scaling
             for name, column in inputs.items()
-            if isinstance(column, Numeric) and column.scaling != "none"
+            if column.quantity_scaling not in (None, "none")
         }
         # The buckets of the Transform graph need some; the others say later whether traffic is as it was in training.
         quantities = [name for name, column in inputs.items() if column.is_quantity]

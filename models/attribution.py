@@ -14,7 +14,6 @@ at noon, no image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
@@ -22,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from adclick.models.features import MISSING_VALUE, CategoryField, column_of_field, derived_times
+from adclick.models.features import MISSING_VALUE, column_of_field
 from adclick.models.network import ClickNetwork
-from adclick.schema.feature_table import Categorical, Column, FeatureTable
+from adclick.schema.feature_table import FeatureTable
+from adclick.schema.roles.inputs import CategoryField
 
 #: Points on the path from the baseline to the impression; decide how exactly contributions add up.
 _STEPS = 256
@@ -33,8 +33,6 @@ _PIXEL_STEPS = 64
 _PIXEL_STEPS_AT_A_TIME = 16
 #: The image that a heat map starts from: plain grey.
 _GREY = 128 / 255
-_NOON, _WEDNESDAY = 12, 2
-_BASELINE_TIMES = {"hour": _NOON, "weekday": _WEDNESDAY}
 
 
 class Attributed(NamedTuple):
@@ -85,8 +83,7 @@ class Attribution:
         ).argmax(axis=1)
         self._multiple_columns = shares(multiples)
         self._text_columns = shares([field.name for field in layout.texts])
-        times = derived_times(features)
-        baseline = [_baseline_category(one, features.root[column[one.name]], times) for one in layout.singles]
+        baseline = [_baseline_category(field) for field in layout.singles]
         self._categories = np.array([baseline], np.int32)
         self._multiples = np.full((1, sum(field.width for field in layout.multiples)), -1, np.int32)
         taken, coefficients = _shapley(network.effect_strides)
@@ -189,15 +186,12 @@ class Attribution:
         return tf.reduce_sum(way * total / _PIXEL_STEPS, axis=2)
 
 
-def _baseline_category(field: CategoryField, column: Column, times: Mapping[str, str]) -> int:
+def _baseline_category(field: CategoryField) -> int:
     if field.unknown is not None:
         return field.unknown
-    if field.name in times:
-        return _BASELINE_TIMES[times[field.name]]
-    if isinstance(column, Categorical):
-        return int(tf.strings.to_hash_bucket_fast(MISSING_VALUE, field.size))
-    # Buckets, of which the last one stands for missing quantities.
-    return (field.size - 1) // 2
+    if field.neutral is not None:
+        return field.neutral
+    return int(tf.strings.to_hash_bucket_fast(MISSING_VALUE, field.size))
 
 
 def _shapley(strides: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:

@@ -23,7 +23,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from adclick.models.attribution import Attribution
 from adclick.models.description import EXTRA_FOLDER, ModelDescription, write_description
-from adclick.models.features import InputLayout
+from adclick.models.features import InputLayout, text_columns
 from adclick.models.fitting import Predictor
 from adclick.models.images import decode_and_resize
 from adclick.models.network import CATEGORIES, CELLS, CREATIVES, MULTIPLES, NUMBERS, TEXTS, ClickNetwork
@@ -32,7 +32,7 @@ from adclick.models.requests import TENSOR_TYPES, parse_examples
 from adclick.models.text import WordEffects, strongest_words, word_effects
 from adclick.models.training_data import TrainingCreatives
 from adclick.models.transform_graph import TransformGraph
-from adclick.schema.feature_table import FeatureTable, Text
+from adclick.schema.feature_table import FeatureTable
 
 SERVING_DEFAULT = "serving_default"
 SERVING_EXAMPLES = "serving_examples"
@@ -201,7 +201,9 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             return None, []
         found = [
             word_effects(inputs[name], field, weights.value)
-            for name, field, weights in zip(self._features.of(Text), fields, self._network.text_effects, strict=True)
+            for name, field, weights in zip(
+                text_columns(self._features), fields, self._network.text_effects, strict=True
+            )
         ]
         return tf.stack([words.effects for words in found], axis=1), found
 

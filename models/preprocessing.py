@@ -22,12 +22,13 @@ from adclick.models.features import (
     EPOCH_WEEKDAY,
     MISSING_VALUE,
     InputLayout,
-    bucket_name,
-    derived_times,
+    fields_numbered,
     input_layout,
+    quantity_columns,
     vocabulary_columns,
 )
-from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, MultiValued, Numeric
+from adclick.schema.feature_table import FeatureTable
+from adclick.schema.roles.inputs import CategoryField
 
 #: The asset that holds the values of all vocabularies: a line each, the column's place, a colon and the value.
 VOCABULARIES_ASSET = "vocabularies"
@@ -79,8 +80,8 @@ def write_vocabularies(analysis: Analysis, features: FeatureTable, file: str) ->
     """Writes the values of all vocabularies to one file; gives their number by column."""
     sizes = {}
     with tf.io.gfile.GFile(file, "wb") as stream:
-        for place, (name, column) in enumerate(vocabulary_columns(features).items()):
-            values = vocabulary(analysis.values[name], column.min_count, column.max_size)
+        for place, (name, limits) in enumerate(vocabulary_columns(features).items()):
+            values = vocabulary(analysis.values[name], limits.min_count, limits.max_size)
             stream.write(b"".join(b"%d:%b\n" % (place, value) for value in values))
             sizes[name] = len(values)
     return sizes
@@ -94,13 +95,14 @@ def derive_parameters(
     return TransformParameters(
         vocabulary_sizes,
         {
-            name: quantity_scale(analysis.moments.get(name), parts[name], column.scaling)
-            for name, column in features.of(Numeric).items()
+            name: quantity_scale(analysis.moments.get(name), parts[name], column.quantity_scaling)
+            for name, column in features.model_inputs.items()
+            if column.quantity_scaling is not None
         },
         {
-            name: boundaries(parts[name], column.buckets)
+            name: boundaries(parts[name], column.quantile_buckets)
             for name, column in features.model_inputs.items()
-            if isinstance(column, Numeric | Bucketised) and column.buckets > 1
+            if column.quantile_buckets
         },
     )
 
@@ -202,40 +204,41 @@ class ColumnTransform(tf.Module):  # type: ignore[misc]
     def _single_fields(self, inputs: Mapping[str, tf.Tensor]) -> Iterator[tuple[tf.Tensor, list[str]]]:
         """Category numbers int32 [batch, some], and the fields that they are of."""
         features = self._features
-        tensors = features.tensor_names
-        singles = {name: column for name, column in features.of(Categorical).items() if not _is_several(column)}
-        known = [name for name, column in singles.items() if column.encoding == "vocabulary"]
+        known = [(name, field) for name, field in fields_numbered(features, {"vocabulary"}) if field.width == 1]
         if known:
-            yield self._look_up(_side_by_side(inputs, known), known), [tensors[name] for name in known]
-        for size in sorted({column.hash_buckets for column in singles.values() if column.encoding == "hashed"}):
-            names = [n for n, column in singles.items() if (column.encoding, column.hash_buckets) == ("hashed", size)]
-            yield _hashed(_side_by_side(inputs, names), size), [tensors[name] for name in names]
+            names = [name for name, _ in known]
+            yield self._look_up(_side_by_side(inputs, names), names), [field.name for _, field in known]
+        hashed = [(name, field) for name, field in fields_numbered(features, {"hash"}) if field.width == 1]
+        for size in sorted({field.size for _, field in hashed}):
+            of_size = [(name, field.name) for name, field in hashed if field.size == size]
+            yield _hashed(_side_by_side(inputs, [name for name, _ in of_size]), size), [field for _, field in of_size]
         buckets = self._buckets
         if buckets.names:
             yield buckets.number(_side_by_side(inputs, buckets.names)), list(buckets.fields)
-        times = derived_times(features)
+        times = [field for _, field in fields_numbered(features, {"hour", "weekday"})]
         if times:
             seconds = tf.maximum(inputs[str(features.timestamp_name)], 0)
             of_part = {
                 "hour": tf.math.floormod(tf.math.floordiv(seconds, 3600), 24),
                 "weekday": tf.math.floormod(tf.math.floordiv(seconds, DAY_SECONDS) + EPOCH_WEEKDAY, 7),
             }
-            yield tf.cast(tf.stack([of_part[part] for part in times.values()], axis=1), tf.int32), [*times]
+            yield (
+                tf.cast(tf.stack([of_part[field.by] for field in times], axis=1), tf.int32),
+                [field.name for field in times],
+            )
 
     def _multiples(self, inputs: Mapping[str, tf.Tensor], batch: tf.Tensor) -> tf.Tensor:
         """Category numbers of the multi-valued columns, int32 [batch, total width], padded with -1."""
-        columns = self._features.of(MultiValued)
-        if not columns:
+        fields = fields_numbered(self._features, {"vocabulary", "hash"})
+        multiples = [(name, field) for name, field in fields if field.width > 1]
+        if not multiples:
             return tf.zeros([batch, 0], tf.int32)
         parts = []
-        for name, column in columns.items():
-            texts = inputs[name][:, : column.max_values]
-            missing = column.max_values - tf.shape(texts)[1]
-            texts = tf.ensure_shape(tf.pad(texts, [[0, 0], [0, missing]]), [None, column.max_values])
-            if column.encoding == "hashed":
-                numbers = _hashed(texts, column.hash_buckets)
-            else:
-                numbers = self._look_up(texts, [name] * column.max_values)
+        for name, field in multiples:
+            texts = inputs[name][:, : field.width]
+            missing = field.width - tf.shape(texts)[1]
+            texts = tf.ensure_shape(tf.pad(texts, [[0, 0], [0, missing]]), [None, field.width])
+            numbers = _hashed(texts, field.size) if field.by == "hash" else self._look_up(texts, [name] * field.width)
             parts.append(tf.where(tf.equal(texts, ""), -1, numbers))
         return tf.concat(parts, axis=1)
 
@@ -278,13 +281,13 @@ class _Quantities:
 
     @staticmethod
     def of(features: FeatureTable, parameters: TransformParameters) -> _Quantities:
-        columns = features.of(Numeric)
+        columns = quantity_columns(features)
         scales = [parameters.scales[name] for name in columns]
 
         def of_each(part: str) -> Floats32:
             return np.array([[getattr(scale, part) for scale in scales]], np.float32)
 
-        is_log = np.array([[column.scaling == "log" for column in columns.values()]])
+        is_log = np.array([[features.root[name].quantity_scaling == "log" for name in columns]])
         return _Quantities(
             tuple(columns), of_each("low"), of_each("high"), of_each("mean"), of_each("deviation"), is_log
         )
@@ -313,23 +316,18 @@ class _Buckets:
 
     @staticmethod
     def of(features: FeatureTable, parameters: TransformParameters) -> _Buckets:
-        tensors = features.tensor_names
+        fields: dict[str, CategoryField] = dict(fields_numbered(features, {"quantiles"}))
         names = tuple(parameters.boundaries)
-        columns = [features.root[name] for name in names]
-        fields = [
-            bucket_name(tensors[name]) if isinstance(column, Numeric) else tensors[name]
-            for name, column in zip(names, columns, strict=True)
-        ]
         found = [parameters.boundaries[name] for name in names]
         padded = np.full((len(names), max(map(len, found), default=0)), np.inf, np.float32)
         for row, bounds in zip(padded, found, strict=True):
             row[: len(bounds)] = bounds
         return _Buckets(
             names,
-            tuple(fields),
+            tuple(fields[name].name for name in names),
             padded,
             np.array([[len(bounds) for bounds in found]], np.int32),
-            np.array([[column.buckets for column in columns]], np.int32),  # type: ignore[union-attr]
+            np.array([[fields[name].ordered for name in names]], np.int32),
         )
 
     def number(self, quantities: tf.Tensor) -> tf.Tensor:
@@ -339,10 +337,6 @@ class _Buckets:
         found = tf.transpose(tf.searchsorted(self.boundaries, values, side="right"))
         # Infinity lies beyond the padding, too.
         return tf.where(missing, self.missing, tf.minimum(found, self.counts))
-
-
-def _is_several(column: Categorical) -> bool:
-    return isinstance(column, MultiValued)
 
 
 def _side_by_side(inputs: Mapping[str, tf.Tensor], names: Sequence[str]) -> tf.Tensor:

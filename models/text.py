@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from adclick.models.features import TextField
+from adclick.schema.roles.inputs import TextField
 
 #: Longer words are cut, in characters.
 _LONGEST_WORD = 24

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from scipy import sparse
 
-from adclick.models.features import TextField
 from adclick.models.text import tokenise
+from adclick.schema.roles.inputs import TextField
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int32]

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from adclick.models.creatives import read_creatives
-from adclick.models.features import InputLayout
+from adclick.models.features import InputLayout, text_columns
 from adclick.models.network import CATEGORIES, MULTIPLES, NUMBERS, TEXTS
 from adclick.models.preprocessing import ColumnTransform
 from adclick.models.requests import parse_examples
 from adclick.models.text_store import Texts, TextStore
-from adclick.schema.feature_table import FeatureTable, Text
+from adclick.schema.feature_table import FeatureTable
 
 _TRANSFORM_ROWS = 8_192
 #: Rows are shuffled within windows of this many, and the windows among each other.
@@ -130,7 +130,7 @@ class Reader:
     def __init__(self, transform: ColumnTransform, features: FeatureTable) -> None:
         self._transform = transform
         self._features = features
-        self._text_names = list(features.of(Text))
+        self._text_names = text_columns(features)
         self.texts = TextStore(transform.layout.texts) if self._text_names else None
         # The graph has no Python control flow to convert, and looking for it takes seconds.
         self.parse = tf.function(self._parse, [tf.TensorSpec([None], tf.string)], autograph=False)

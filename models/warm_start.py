@@ -10,11 +10,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from adclick.models.description import read_description
-from adclick.models.features import CategoryField, InputLayout, input_layout
+from adclick.models.features import InputLayout, input_layout
 from adclick.models.network import ClickNetwork
 from adclick.models.preprocessing import read_vocabularies
 from adclick.models.transform_graph import TransformGraph
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.roles.inputs import CategoryField
 from adclick.storage.literal_path import literal_path
 
 _CHECKPOINT = "variables/variables"

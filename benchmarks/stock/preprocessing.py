@@ -12,12 +12,11 @@ from adclick.models.features import (
     DAY_SECONDS,
     EPOCH_WEEKDAY,
     MISSING_VALUE,
-    bucket_name,
-    derived_times,
-    missing_name,
+    fields_numbered,
     transformed_name,
 )
 from adclick.schema.feature_table import Bucketised, Categorical, MultiValued, Numeric, parse_feature_table
+from adclick.schema.roles.inputs import bucket_name, missing_name
 
 FEATURES_KEY = "features"
 
@@ -59,8 +58,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
             "hour": tf.math.floormod(tf.math.floordiv(seconds, 3600), 24),
             "weekday": tf.math.floormod(tf.math.floordiv(seconds, DAY_SECONDS) + EPOCH_WEEKDAY, 7),
         }
-        for field, part in derived_times(features).items():
-            outputs[transformed_name(field)] = times[part]
+        for _, field in fields_numbered(features, {"hour", "weekday"}):
+            outputs[transformed_name(field.name)] = times[field.by]
     outputs[transformed_name(tensors[features.label_name])] = _dense(_sparse(inputs[features.label_name]), 0)
     return outputs
 

@@ -19,13 +19,14 @@ import tensorflow as tf
 
 from adclick.models.description import EXTRA_FOLDER
 from adclick.models.export import CREATIVES_ASSET
-from adclick.models.features import column_of_field, derived_times, vocabulary_columns
+from adclick.models.features import column_of_field, quantity_columns, text_columns, vocabulary_columns
 from adclick.models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
 from adclick.models.loading import load_model
 from adclick.models.preprocessing import VOCABULARIES_ASSET, TransformParameters, read_parameters, read_vocabularies
 from adclick.models.scoring import Scorer
 from adclick.schema.errors import ConfigError
-from adclick.schema.feature_table import Categorical, FeatureTable, MultiValued, Numeric, Text
+from adclick.schema.feature_table import Column, FeatureTable, RawType
+from adclick.schema.roles.inputs import CategoryField
 from adclick.serving.edge import scorer as device
 from adclick.serving.edge.ad_request import RequestField
 from adclick.serving.gateway.settings import CreativeSettings, LimitSettings
@@ -131,53 +132,47 @@ class DeviceScorer:
         singles = len(layout.singles)
         # The cells of effects are linear in the categories: those of none, and of each category alone.
         cells = self._model.effect_cells(tf.constant(np.eye(singles + 1, singles, -1, np.int32))).numpy()
-        texts = features.of(Text)
         numbers = []
-        for name, column in features.of(Numeric).items():
+        for name in quantity_columns(features):
             scale = asdict(self._parameters.scales[name])
             bounds = {part: float(np.float32(scale[part])) for part in ("low", "high", "mean", "deviation")}
-            numbers.append({"column": name, **bounds, "is_log": column.scaling == "log"})
+            numbers.append({"column": name, **bounds, "is_log": features.root[name].quantity_scaling == "log"})
         width = len(self._served.embed([b""])[0]) if features.image_name is not None else 0
         return {
             "model_version": self._version,
             "fields": [asdict(field) for field in _fields(features)],
             "limits": {"ads": limits.ads, "past_days": limits.past_days, "future_days": limits.future_days},
-            "singles": [self._single(field.name, column_of[field.name]) for field in layout.singles],
+            "singles": [self._field(field, column_of[field.name]) for field in layout.singles],
             "multiples": [
-                {**self._category(column_of[field.name]), "width": field.width} for field in layout.multiples
+                {**self._field(field, column_of[field.name]), "width": field.width} for field in layout.multiples
             ],
             "numbers": numbers,
             "texts": [
-                {"column": name, "buckets": column.hash_buckets, "max_words": column.max_words}
-                for name, column in texts.items()
+                {"column": column_of[text.name], "buckets": text.buckets, "max_words": text.max_words}
+                for text in layout.texts
             ],
-            "alphabet": alphabet() if texts else None,
+            "alphabet": alphabet() if layout.texts else None,
             "offsets": cells[0].tolist(),
             "strides": (cells[1:] - cells[0]).tolist(),
             "creative_keys": sorted(self._embeddings),
             "creative_width": width,
         }
 
-    def _single(self, field: str, column: str) -> dict[str, Any]:
-        features = self._features
-        if field in derived_times(features):
-            return {"column": column, "by": derived_times(features)[field]}
-        role = features.root[column]
-        if isinstance(role, Categorical):
-            return self._category(column)
-        bounds = [float(np.float32(bound)) for bound in self._parameters.boundaries[column]]
-        return {"column": column, "by": "quantiles", "boundaries": bounds, "missing": role.buckets}  # type: ignore[union-attr]
-
-    def _category(self, column: str) -> dict[str, Any]:
-        role = self._features.root[column]
-        assert isinstance(role, Categorical)
-        if role.encoding == "hashed":
-            return {"column": column, "by": "hash", "buckets": role.hash_buckets}
-        names = [*vocabulary_columns(self._features)]
-        sizes = self._parameters.vocabulary_sizes
-        place = names.index(column)
-        first = sum(sizes[name] for name in names[:place])
-        return {"column": column, "by": "vocabulary", "place": place, "first": first, "size": sizes[column]}
+    def _field(self, field: CategoryField, column: str) -> dict[str, Any]:
+        """How a device numbers the column's values for the field."""
+        numbered: dict[str, Any] = {"column": column, "by": field.by}
+        if field.by == "quantiles":
+            bounds = [float(np.float32(bound)) for bound in self._parameters.boundaries[column]]
+            return {**numbered, "boundaries": bounds, "missing": field.ordered}
+        if field.by == "hash":
+            return {**numbered, "buckets": field.size}
+        if field.by == "vocabulary":
+            names = [*vocabulary_columns(self._features)]
+            sizes = self._parameters.vocabulary_sizes
+            place = names.index(column)
+            first = sum(sizes[name] for name in names[:place])
+            return {**numbered, "place": place, "first": first, "size": sizes[column]}
+        return numbered
 
     def _try(self, files: Mapping[str, bytes]) -> None:
         """Scores requests of all sorts by both; what differs is never handed out."""
@@ -208,7 +203,7 @@ class DeviceScorer:
 
     def _ads(self, random: np.random.Generator) -> list[dict[str, Any]]:
         """Ads with values that the model knows, others, and none, of every role."""
-        features = self._features
+        features, layout = self._features, self._parameters.layout(self._features)
         known = read_vocabularies(self._folder, features)
         values = {name: [value.decode(errors="replace") for value in found] for name, found in known.items()}
         words = [*["<b>Free</b>", "&amp;", "new", "&eacute;t&eacute;", "don't", "ΣΟΦΟΣ", "東京"]]
@@ -221,18 +216,21 @@ class DeviceScorer:
                 return values[name][int(random.integers(len(values[name])))]
             return "".join(chr(int(random.integers(32, 0x3000))) for _ in range(int(random.integers(1, 80))))
 
-        def value_of(name: str, column: Any) -> Any:
-            if isinstance(column, MultiValued):
-                return [text_of(name) for _ in range(int(random.integers(column.max_values + 2)))]
-            if isinstance(column, Categorical):
-                return text_of(name)
-            if isinstance(column, Text):
+        with_words = {*text_columns(features)}
+        widths = {column_of_field(features)[field.name]: field.width for field in layout.multiples}
+
+        def value_of(name: str, column: Column) -> Any:
+            if column.is_list:
+                return [text_of(name) for _ in range(int(random.integers(widths[name] + 2)))]
+            if name in with_words:
                 return " ".join(words[int(n)] for n in random.integers(0, len(words), int(random.integers(12))))
             if column.is_quantity:
                 scale, bounds = self._parameters.scales.get(name), self._parameters.boundaries.get(name, ())
                 ends = [*((scale.low, scale.high) if scale is not None else ()), *bounds[:: max(len(bounds) // 8, 1)]]
                 kinds = [random.uniform(min(ends, default=0), max(ends, default=1)), 1e38, -1e38, 0.0, *ends]
                 return float(np.float32(kinds[int(random.integers(len(kinds)))]))
+            if column.raw_type is RawType.STRING:
+                return text_of(name)
             return now - int(random.integers(10 * 365 * 86_400))
 
         ads = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
 
+from adclick.schema.roles.inputs import ColumnInputs, quantile_field
 from adclick.schema.roles.role import RawType, Role
 
 
@@ -18,3 +20,10 @@ class Bucketised(Role):
 
     role: Literal["bucketised"]
     buckets: int = Field(10, ge=2, description="Number of quantile buckets, learned from the training window.")
+
+    def network_inputs(self, tensor: str, vocabulary_size: Callable[[str], int]) -> ColumnInputs:
+        return ColumnInputs(categories=(quantile_field(tensor, self.buckets),))
+
+    @property
+    def quantile_buckets(self) -> int:
+        return self.buckets

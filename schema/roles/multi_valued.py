@@ -17,3 +17,7 @@ class MultiValued(Categorical):
     role: Literal["multi_valued"]  # type: ignore[assignment]
     separator: str = Field("|", min_length=1, description="What stands between two values of one cell.")
     max_values: int = Field(16, ge=1, description="Only the first so many values of a cell reach the model.")
+
+    @property
+    def width(self) -> int:
+        return self.max_values

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from adclick.schema.roles.inputs import ColumnInputs, VocabularyLimits
+
+#: How a quantity is scaled; `log` first takes sign(x)·log(1+|x|).
+Scaling = Literal["standard", "log", "none"]
 
 
 class RawType(enum.Enum):
@@ -46,3 +52,27 @@ class Role(BaseModel):
     is_of_log: ClassVar[bool] = False
     #: Whether its values come again from month to month, so that their distribution means something.
     recurs: ClassVar[bool] = True
+
+    def network_inputs(self, tensor: str, vocabulary_size: Callable[[str], int]) -> ColumnInputs:
+        """What the network takes of the column, but for an image.
+
+        Args:
+            tensor: The column's tensor name.
+            vocabulary_size: Gives the number of values in the column's vocabulary, by its tensor name.
+        """
+        return ColumnInputs()
+
+    @property
+    def vocabulary(self) -> VocabularyLimits | None:
+        """What enters the column's vocabulary; None for a column without one."""
+        return None
+
+    @property
+    def quantity_scaling(self) -> Scaling | None:
+        """How the number that the network takes is scaled; None for a column that gives none."""
+        return None
+
+    @property
+    def quantile_buckets(self) -> int:
+        """How many quantile buckets are learned from the training window; 0 for none."""
+        return 0

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from pydantic import Field
 
+from adclick.schema.roles.inputs import CategoryField, ColumnInputs, Numbering, time_name
 from adclick.schema.roles.role import RawType, Role
+
+#: By part of a time: how it is numbered, how many numbers it has, and which an explanation starts from: a Wednesday at
+#: noon.
+_PARTS: Mapping[str, tuple[Numbering, int, int]] = {"hour": ("hour", 24, 12), "weekday": ("weekday", 7, 2)}
 
 
 class Timestamp(Role):
@@ -25,3 +31,12 @@ class Timestamp(Role):
     derive: tuple[Literal["hour", "weekday"], ...] = Field(
         ("hour", "weekday"), description="The features derived from the time, in the time zone of the data."
     )
+
+    def network_inputs(self, tensor: str, vocabulary_size: Callable[[str], int]) -> ColumnInputs:
+        parts = ((part, *_PARTS[part]) for part in self.derive)
+        return ColumnInputs(
+            derived=tuple(
+                CategoryField(time_name(tensor, part), 1, size, None, by=numbering, neutral=neutral)
+                for part, numbering, size, neutral in parts
+            )
+        )

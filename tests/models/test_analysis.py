@@ -13,9 +13,10 @@ import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from adclick.models.analysis import Analysis, boundaries, merge, read_analysis, vocabulary, write_analysis
-from adclick.models.features import bucket_name, transformed_name
+from adclick.models.features import transformed_name
 from adclick.models.transform_graph import TransformGraph, write_transform_graph
 from adclick.schema.feature_table import parse_feature_table
+from adclick.schema.roles.inputs import bucket_name
 from benchmarks.stock.preprocessing import FEATURES_KEY, preprocessing_fn
 from tests.models.tiny_model import FEATURES, analysis_of, as_example, make_creatives, make_rows, schema_of
 

@@ -11,11 +11,12 @@ import tensorflow as tf
 
 from adclick.models.attribution import Attribution
 from adclick.models.effects import Effects, EffectTable
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.network import ClickNetwork
 from adclick.models.requests import requests_from_examples
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.schema.feature_table import parse_feature_table
+from adclick.schema.roles.inputs import CategoryField
 from adclick.serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, TinyModel
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from adclick.models.creatives import OK, Creative
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.fitting import Fit, fields_of_one_creative, fit, predict
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.models.training_data import Columns, TrainingCreatives
 from adclick.schema.errors import DataRefused, ModelRefused
+from adclick.schema.roles.inputs import CategoryField
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 ADS, CREATIVES = 150, 100

@@ -10,11 +10,12 @@ import pytest
 
 from adclick.models.creatives import OK, Creative
 from adclick.models.effects import Effects, estimate_effects
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.image_effects import creative_residuals, learn_image_effects
 from adclick.models.network import ClickNetwork
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.models.training_data import Columns, TrainingCreatives
+from adclick.schema.roles.inputs import CategoryField
 from tests.models.tiny_model import IMAGE_SIZE, write_creatives
 
 CREATIVES, SITES = 300, 5

@@ -14,9 +14,10 @@ import tensorflow_transform as tft
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adclick.models.features import missing_name, time_name, transformed_name
+from adclick.models.features import transformed_name
 from adclick.models.transform_graph import TransformGraph
 from adclick.schema.feature_table import parse_feature_table
+from adclick.schema.roles.inputs import missing_name, time_name
 from tests.models.tiny_model import as_example, transform_of
 
 FEATURES = parse_feature_table(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.network import CATEGORIES
 from adclick.models.trainer import TrainingData, load_training_data
 from adclick.models.training_data import Columns, Hiding, TrainingCreatives, batches
+from adclick.schema.roles.inputs import CategoryField
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 
 ROWS = 103

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adclick.models import tuning
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.settings import ModelSettings, NetworkSettings, TrainingSettings
 from adclick.models.training_data import Columns
 from adclick.models.tuning import (
@@ -28,6 +28,7 @@ from adclick.models.tuning import (
     split_for_tuning,
 )
 from adclick.schema.feature_table import parse_feature_table
+from adclick.schema.roles.inputs import CategoryField
 
 FEATURES = parse_feature_table(
     {

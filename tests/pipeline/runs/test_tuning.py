@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from adclick.models import tuning
-from adclick.models.features import CategoryField, InputLayout
+from adclick.models.features import InputLayout
 from adclick.models.settings import ModelSettings, NetworkSettings, TrainingSettings
 from adclick.models.trainer import TrainingData
 from adclick.models.training_data import Columns
@@ -22,6 +22,7 @@ from adclick.pipeline.runs import data as run_data
 from adclick.pipeline.runs.record import DropRecord, RunRecord, write_record
 from adclick.pipeline.runs.tuning import changed_values, run_tune
 from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
+from adclick.schema.roles.inputs import CategoryField
 
 CONFIG = """\
 # Mine.
