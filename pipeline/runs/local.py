@@ -27,6 +27,7 @@ from adclick.pipeline.console import Steps, watching
 from adclick.pipeline.dag import create_pipeline, creative_store
 from adclick.pipeline.drops import Drop, find_passed_over, gaps
 from adclick.pipeline.runs.beam_runner import BeamRunner, beam_arguments, fetch_job_server
+from adclick.pipeline.runs.identity import baseline_to_beat, input_key
 from adclick.pipeline.runs.lineage import node_of, outputs_of
 from adclick.pipeline.runs.outcome import fill_record, find_held
 from adclick.pipeline.runs.outside_images import with_outside_images
@@ -35,7 +36,6 @@ from adclick.schema.errors import ConfigError, DataRefused, ModelRefused
 from adclick.storage import filesystem
 from adclick.storage.bucket import check_writable, is_bucket_address
 from adclick.storage.model_versions import ModelVersions
-from adclick.storage.push_directory import whole_versions
 
 #: Names the output that a pipeline root belongs to.
 _OWNER = ".adclick-output"
@@ -93,23 +93,6 @@ def window(
         if left_out is None:
             taken.append(replace(drop, version=version))
     return taken, months
-
-
-def _input_key(config: Config, schema_file: str, drops: Sequence[Drop]) -> str:
-    parts = (f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops)
-    # How a served model is watched, and what devices see by, changes no click model.
-    return _key(config.model_dump_json(exclude={"monitoring", "recognition"}), schema_file, *parts)
-
-
-def _baseline(config: Config, input_key: str, records: Sequence[RunRecord]) -> str | None:
-    """The pushed version to beat: the newest, or, where this very input was judged before, the one it was judged by."""
-    base = config.push_base
-    versions = whole_versions(base)
-    known = {None, *(os.path.join(base, str(version)) for version in versions)}
-    for record in reversed(records):
-        if record.input_key == input_key and record.baseline in known:
-            return record.baseline
-    return os.path.join(base, str(versions[-1])) if versions else None
 
 
 def check_buckets(config: Config) -> None:
@@ -181,14 +164,15 @@ def run_local(
     records = read_records(config.output)
     found = with_outside_images(found, records)
     drops, months = window(config, schema_file, found, records)
-    key = _input_key(config, schema_file, drops)
+    key = input_key(config, drops)
+    judged_by = (earlier.baseline for earlier in reversed(records) if earlier.input_key == key)
     passed_over = find_passed_over(config.data.root, found)
     record = RunRecord(
         run_id=run_id,
         input_key=key,
         config=json.loads(config.model_dump_json()),
         code_version=code_version(),
-        baseline=_baseline(config, key, records),
+        baseline=baseline_to_beat(config.push_base, judged_by),
         started=datetime.now(UTC),
         window=months,
         missing_months=gaps(found),

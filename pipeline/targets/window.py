@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adclick.components.ad_example_gen.drop_names import PassedOver
-from adclick.pipeline.config.schema_file import publish_schema, read_schema, schema_digest
+from adclick.pipeline.config.schema_file import publish_schema, read_schema
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.drops import Drop, find_drops, find_passed_over
+from adclick.pipeline.runs.identity import baseline_to_beat, input_key
 from adclick.pipeline.runs.record_store import new_run_id
 from adclick.schema.errors import ConfigError
 from adclick.storage import filesystem
-from adclick.storage.push_directory import whole_versions
 
 #: As a month: the newest that there is when the window is resolved.
 LATEST = "latest"
@@ -70,12 +70,12 @@ def resolve_window(config: Config, month: str = LATEST, months: int = 0) -> Wind
     drops = find_drops(config.data.root, months or config.data.window, None if month == LATEST else month)
     schema_file = publish_schema(config)
     push_base = config.push_base
-    key = _key(config, drops)
+    key = input_key(config, drops)
     submitted = _submission(config, key)
     return Window(
         drops=drops,
         schema_file=schema_file,
-        baseline=_baseline(submitted, push_base),
+        baseline=baseline_to_beat(push_base, [submitted["baseline"]] if submitted else []),
         push_base=push_base,
         pipeline_root=config.artifacts,
         key=key,
@@ -97,17 +97,6 @@ def record_submission(config: Config, window: Window, address: str) -> None:
     }
     with filesystem.open_write_atomic(path) as stream:
         stream.write(json.dumps(record, indent=1).encode())
-
-
-def _key(config: Config, drops: list[Drop]) -> str:
-    """A hash of contents: a laptop, CI and a schedule, which keep the schema in different places, have one key."""
-    parts = [
-        # How a served model is watched, and where a run runs, change no model.
-        config.model_dump_json(exclude={"platform", "monitoring", "recognition", "schema_file"}),
-        schema_digest(config),
-        *(f"{drop.name} {drop.uri} {drop.fingerprint}" for drop in drops),
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _record_path(config: Config, key: str) -> str:
@@ -136,11 +125,3 @@ def _run_id(config: Config, submitted: dict[str, Any]) -> str:
     if config.platform.caching and submitted.get("steps") == _steps_key(config):
         return str(submitted["run_id"])
     return new_run_id(config.output)
-
-
-def _baseline(submitted: dict[str, Any], push_base: str) -> str | None:
-    """The pushed version to beat: the newest, or, where this very input was submitted before, what it was judged by."""
-    versions = [filesystem.join(push_base, str(version)) for version in whole_versions(push_base)]
-    if submitted and submitted["baseline"] in (None, *versions):
-        return submitted["baseline"]
-    return versions[-1] if versions else None
