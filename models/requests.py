@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from adclick.schema.feature_table import FeatureTable, MultiValued, RawType
+from adclick.schema.feature_table import FeatureTable, RawType
 
 #: The types of the inputs of `serving_default`.
 TENSOR_TYPES = {RawType.STRING: tf.string, RawType.FLOAT: tf.float32, RawType.INT: tf.int64}
@@ -83,7 +83,7 @@ def requests_from_examples(examples: Sequence[bytes], features: FeatureTable) ->
 def pad_multi_valued(rows: Sequence[Mapping[str, Any]], features: FeatureTable) -> list[dict[str, Any]]:
     """Fills the lists of multi-valued columns with empty values to one length, as a tensor needs it."""
     padded = [dict(row) for row in rows]
-    for name in features.of(MultiValued):
+    for name in (name for name, column in features.model_inputs.items() if column.is_list):
         longest = max([1, *(len(row[name]) for row in padded)])
         for row in padded:
             row[name] = [*row[name], *[MISSING[RawType.STRING]] * (longest - len(row[name]))]

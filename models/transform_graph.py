@@ -28,7 +28,7 @@ from adclick.models.preprocessing import (
     write_vocabularies,
 )
 from adclick.models.requests import MISSING
-from adclick.schema.feature_table import FeatureTable, MultiValued, RawType
+from adclick.schema.feature_table import FeatureTable, RawType
 from adclick.storage.literal_path import literal_path
 
 
@@ -109,7 +109,9 @@ class _TransformFunction(tf.Module):  # type: ignore[misc]
             if names:
                 columns = _first_values([raw[name] for name in names], MISSING[raw_type])
                 inputs |= dict(zip(names, tf.unstack(columns, axis=1), strict=True))
-        inputs |= {name: tf.sparse.to_dense(raw[name], "") for name in features.of(MultiValued)}
+        inputs |= {
+            name: tf.sparse.to_dense(raw[name], "") for name, column in features.model_inputs.items() if column.is_list
+        }
         categories, multiples, numbers = self._transform(inputs)
         singles = tf.unstack(tf.cast(categories, tf.int64), axis=1) if self._singles else []
         several = tf.split(tf.cast(multiples, tf.int64), [*self._multiples.values()], axis=1) if self._multiples else []

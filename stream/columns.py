@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from adclick.schema.feature_table import Bucketised, FeatureTable, Identifier, Numeric, Timestamp
+from adclick.schema.feature_table import FeatureTable, Identifier, Timestamp
 from adclick.stream.events import EventReader, Kind
 from adclick.stream.settings import StreamSettings
 
@@ -28,7 +28,7 @@ def click_reader(stream: StreamSettings, features: FeatureTable, missing: Collec
         missing: Texts that mean a missing value in any column.
     """
     names = dict.fromkeys((*model_columns(stream, features), *sorted(stream.text_columns | stream.number_columns)))
-    quantities = {n for n, column in features.used.items() if isinstance(column, Numeric | Bucketised)}
+    quantities = {n for n, column in features.used.items() if column.is_quantity}
     return EventReader(
         "clicks",
         stream.events.clicks,

@@ -58,8 +58,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
             "hour": tf.math.floormod(tf.math.floordiv(seconds, 3600), 24),
             "weekday": tf.math.floormod(tf.math.floordiv(seconds, DAY_SECONDS) + EPOCH_WEEKDAY, 7),
         }
-        for _, field in fields_numbered(features, {"hour", "weekday"}):
-            outputs[transformed_name(field.name)] = times[field.by]
+        for _, part in fields_numbered(features, {"hour", "weekday"}):
+            outputs[transformed_name(part.name)] = times[part.by]
     outputs[transformed_name(tensors[features.label_name])] = _dense(_sparse(inputs[features.label_name]), 0)
     return outputs
 

@@ -25,13 +25,12 @@ from adclick.components.ad_example_gen.sources.csv_records import Bools, Ints
 from adclick.schema.feature_table import (
     Column,
     FeatureTable,
-    Identifier,
     Label,
-    MultiValued,
     RawType,
     Timestamp,
     label_key,
 )
+from adclick.schema.roles.cells import Cells, LabelCells, NumberCells, TimeCells
 
 Floats = npt.NDArray[np.float64]
 
@@ -101,21 +100,22 @@ def typed_column(
     if invalid is not None:
         reject(reasons.INVALID_UTF8, invalid)
     reject(reasons.FIELD_TOO_LONG, _booleans(pc.greater(pc.binary_length(text), max_field_bytes)))
-    already = np.any([cells.rows for cells in bad], axis=0) if bad else np.zeros(len(text), np.bool_)
+    already = np.any([some.rows for some in bad], axis=0) if bad else np.zeros(len(text), np.bool_)
     texts = {value.encode() for value in (*missing_values, *column.missing)}
-    if isinstance(column, Label):
+    cells = column.cells
+    if isinstance(cells, LabelCells):
         # An empty cell may well be how a log writes that nobody clicked.
-        texts = {value for value in texts if label_key(value.decode()) not in column.values}
+        texts = {value for value in texts if label_key(value.decode()) not in cells.values}
     missing = already | _booleans(pc.is_in(text, value_set=pa.array(sorted(texts), pa.binary())))
 
-    values, wrong, wrong_reason = _values(column, text, missing)
+    values, wrong, wrong_reason = _values(cells, text, missing)
     if column.raw_type is not RawType.STRING:
         missing = missing | _booleans(pc.and_(pc.is_null(values), pa.array(~wrong)))
     if required:
         reason: dict[type, str] = {Label: reasons.MISSING_LABEL, Timestamp: reasons.MISSING_TIMESTAMP}
         bad.append(BadCells(reason.get(type(column), reasons.MISSING_IDENTIFIER), missing & ~already))
     bad.append(BadCells(wrong_reason, wrong))
-    return TypedColumn(values, [cells for cells in bad if cells.rows.any()])
+    return TypedColumn(values, [some for some in bad if some.rows.any()])
 
 
 def required_columns(features: FeatureTable, *, split_by_time: bool, labelled: bool = True) -> set[str]:
@@ -128,25 +128,25 @@ def required_columns(features: FeatureTable, *, split_by_time: bool, labelled: b
     return {name for name in names if name is not None}
 
 
-def _values(column: Column, text: Any, missing: Bools) -> tuple[Any, Bools, str]:
+def _values(cells: Cells, text: Any, missing: Bools) -> tuple[Any, Bools, str]:
     """Typed values, which rows are neither a value nor missing, and why that is bad."""
-    if column.is_quantity:
+    if isinstance(cells, NumberCells):
+        for pattern, replacement in cells.rewrites:
+            text = pc.replace_substring_regex(text.cast(pa.string()), pattern, replacement).cast(pa.binary())
         numbers, wrong = _numbers(text, missing)
         single = np.clip(numbers, -LARGEST_NUMBER, LARGEST_NUMBER).astype(np.float32)
         return pa.array(single, mask=np.isnan(single) | wrong), wrong, reasons.UNPARSABLE_NUMBER
-    if isinstance(column, Label):
-        values = column.values
+    if isinstance(cells, LabelCells):
+        values = cells.values
         labels = _by_distinct(text, lambda value: values.get(label_key(value), np.nan))
         wrong = np.isnan(labels) & ~missing
         return _integers(labels, missing | wrong), wrong, reasons.LABEL_NOT_0_OR_1
-    if isinstance(column, Timestamp):
-        seconds, wrong = _seconds(text, missing, column.format)
+    if isinstance(cells, TimeCells):
+        seconds, wrong = _seconds(text, missing, cells.format)
         return pa.array(seconds, mask=missing | wrong), wrong, reasons.UNPARSABLE_TIME
     none = np.zeros(len(text), np.bool_)
     present = pc.if_else(pa.array(missing), pa.scalar(None, pa.binary()), text) if missing.any() else text
-    if isinstance(column, MultiValued):
-        return _split_cells(present, column.separator), none, ""
-    return present, none, reasons.MISSING_IDENTIFIER if isinstance(column, Identifier) else ""
+    return (present if cells.separator is None else _split_cells(present, cells.separator)), none, ""
 
 
 def _booleans(array: Any) -> Bools:

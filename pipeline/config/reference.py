@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 from adclick.models.settings import ThresholdSettings
 from adclick.pipeline.config.platform import StepSettings
 from adclick.pipeline.config.settings import Config
-from adclick.schema.feature_table import Column, FeatureTable
+from adclick.schema.feature_table import FeatureTable
+from adclick.schema.roles import ROLES
 from adclick.serving.gateway.settings import GatewaySettings, Route
 from adclick.stream.features.feature import WindowFeature
 from adclick.stream.features.kinds import KINDS
@@ -56,8 +57,7 @@ def config_reference() -> str:
     lines += ["", "Each column of `features` has a `role`, and by it:", "", "| role | key | default | meaning |"]
     lines += ["|---|---|---|---|"]
     shared: dict[str, FieldInfo] = {}
-    for role in get_args(get_args(Column)[0]):
-        (name,) = get_args(role.model_fields["role"].annotation)
+    for name, role in ROLES.items():
         own = {key: field for key, field in role.model_fields.items() if key != "role"}
         common = {key: field for key, field in own.items() if key in ("source", "description", "missing", "required")}
         shared = common

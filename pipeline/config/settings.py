@@ -15,7 +15,7 @@ from adclick.models.settings import EvaluationSettings, NetworkSettings, Trainin
 from adclick.pipeline.config.monitoring import MonitoringSettings
 from adclick.pipeline.config.platform import PlatformSettings
 from adclick.schema.errors import ConfigError
-from adclick.schema.feature_table import Bucketised, Categorical, FeatureTable, Image, Numeric, Timestamp
+from adclick.schema.feature_table import FeatureTable, Image, Timestamp
 from adclick.schema.model_name import DEFAULT_MODEL_NAME
 from adclick.storage.bucket import is_s3_address
 from adclick.stream.settings import StreamSettings
@@ -98,7 +98,7 @@ class Config(BaseModel):
             return self
         for name in sorted(self.stream.number_columns | self.stream.text_columns):
             column = self.features.root.get(name)
-            if isinstance(column, Numeric | Bucketised) and name in self.stream.text_columns:
+            if column is not None and column.is_quantity and name in self.stream.text_columns:
                 raise ValueError(f"stream.features reads {name!r} as text, which features declares a quantity")
         for name, column in self.features.of(Timestamp).items():
             if column.format != "iso8601":
@@ -129,7 +129,7 @@ class Config(BaseModel):
                 raise ValueError(f"evaluation slices by {unknown[0]!r}, which is not a column that is read")
         for name in self.evaluation.new_value_slices:
             column = self.features.root.get(name)
-            if not isinstance(column, Categorical) or column.encoding != "vocabulary":
+            if column is None or column.vocabulary is None:
                 raise ValueError(f"evaluation.new_value_slices names {name!r}, which is not a vocabulary column")
         if not self.csv.header:
             missing = [n for n in names if self.features.source_of(n) not in self.csv.columns]

@@ -24,7 +24,8 @@ from adclick.pipeline.onboarding.sections import (
 )
 from adclick.pipeline.onboarding.single_roles import find_identifier, find_image, find_timestamp
 from adclick.schema.errors import ConfigError
-from adclick.schema.feature_table import parse_feature_table
+from adclick.schema.feature_table import Timestamp, parse_feature_table
+from adclick.schema.roles import ROLES
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def infer(sample: LogSample, label: str | None = None, positive: Sequence[str] =
         if profile.source.strip()
         for settings, reason in (guesses.by_index[index],)
     )
-    if not any(column.role in ("categorical", "multi_valued", "numeric", "text", "image") for column in columns):
+    roles = {column.name: ROLES[column.role] for column in columns}
+    if not any(role.is_input and role is not Timestamp for role in roles.values()):
         raise ConfigError(
             f"{sample.root}: no column is left to learn from beside the label, ids and times\n"
             + "\n".join(guesses.warnings),
@@ -110,7 +112,7 @@ def infer(sample: LogSample, label: str | None = None, positive: Sequence[str] =
         presence={
             name: _least_presence(by_name[name], settings.get("missing", ()))
             for name, settings in settings_by_name.items()
-            if settings["role"] not in ("ignored", "label", "identifier")
+            if roles[name].is_input
         },
         warnings=tuple(guesses.warnings),
     )
@@ -129,7 +131,7 @@ def _names(guesses: Guesses) -> tuple[str, ...]:
     names: list[str] = []
     for index, profile in enumerate(guesses.profiles):
         role = str(guesses.by_index[index][0]["role"])
-        if role in ("label", "image", "timestamp", "identifier"):
+        if ROLES[role].is_single:
             names.append(role)
         else:
             kind = _kind(profile)

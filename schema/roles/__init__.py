@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from adclick.schema.roles.image import Image
 from adclick.schema.roles.label import Label
 from adclick.schema.roles.multi_valued import MultiValued
 from adclick.schema.roles.numeric import Numeric
+from adclick.schema.roles.role import Role
 from adclick.schema.roles.text import Text
 from adclick.schema.roles.timestamp import Timestamp
 
@@ -22,3 +24,7 @@ Column = Annotated[
     Identifier | Timestamp | Label | Categorical | MultiValued | Numeric | Bucketised | Text | Image | Ignored,
     Field(discriminator="role"),
 ]
+#: By its name in the config, each role.
+ROLES: Mapping[str, type[Role]] = {
+    get_args(role.model_fields["role"].annotation)[0]: role for role in get_args(get_args(Column)[0])
+}

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from adclick.schema.roles.cells import LabelCells
 from adclick.schema.roles.role import RawType, Role
 
 
@@ -13,6 +14,7 @@ class Label(Role):
     """Whether the impression was clicked."""
 
     raw_type = RawType.INT
+    is_single = True
     is_of_log = True
 
     role: Literal["label"]
@@ -41,6 +43,10 @@ class Label(Role):
         if both:
             raise ValueError(f"{both[0]!r} stands both in `positive` and in `negative`")
         return self
+
+    @property
+    def cells(self) -> LabelCells:
+        return LabelCells(self.values)
 
     @property
     def values(self) -> dict[str, int]:

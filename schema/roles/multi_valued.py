@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from adclick.schema.roles.categorical import Categorical
+from adclick.schema.roles.cells import TextCells
 
 
 class MultiValued(Categorical):
@@ -17,6 +18,10 @@ class MultiValued(Categorical):
     role: Literal["multi_valued"]  # type: ignore[assignment]
     separator: str = Field("|", min_length=1, description="What stands between two values of one cell.")
     max_values: int = Field(16, ge=1, description="Only the first so many values of a cell reach the model.")
+
+    @property
+    def cells(self) -> TextCells:
+        return TextCells(self.separator)
 
     @property
     def width(self) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from adclick.schema.roles.cells import Cells, NumberCells, TextCells
 from adclick.schema.roles.inputs import ColumnInputs, VocabularyLimits
 
 #: How a quantity is scaled; `log` first takes sign(x)·log(1+|x|).
@@ -52,6 +53,11 @@ class Role(BaseModel):
     is_of_log: ClassVar[bool] = False
     #: Whether its values come again from month to month, so that their distribution means something.
     recurs: ClassVar[bool] = True
+
+    @property
+    def cells(self) -> Cells:
+        """How the cells of the column are read."""
+        return NumberCells() if self.is_quantity else TextCells()
 
     def network_inputs(self, tensor: str, vocabulary_size: Callable[[str], int]) -> ColumnInputs:
         """What the network takes of the column, but for an image.

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from adclick.schema.roles.cells import TimeCells
 from adclick.schema.roles.inputs import CategoryField, ColumnInputs, Numbering, time_name
 from adclick.schema.roles.role import RawType, Role
 
@@ -31,6 +32,10 @@ class Timestamp(Role):
     derive: tuple[Literal["hour", "weekday"], ...] = Field(
         ("hour", "weekday"), description="The features derived from the time, in the time zone of the data."
     )
+
+    @property
+    def cells(self) -> TimeCells:
+        return TimeCells(self.format)
 
     def network_inputs(self, tensor: str, vocabulary_size: Callable[[str], int]) -> ColumnInputs:
         parts = ((part, *_PARTS[part]) for part in self.derive)
