@@ -11,5 +11,7 @@ PACKAGES = find_packages(str(ROOT), include=[pattern for name in FOLDERS for pat
 setup(
     packages=["adclick", *(f"adclick.{package}" for package in PACKAGES)],
     package_dir={"adclick": "adclick", **{f"adclick.{name}": name for name in FOLDERS}},
-    package_data={"": ["py.typed", "*.yaml", "*.pbtxt", "templates/*", "static/*", "static/explorer/*"]},
+    package_data={
+        "": ["py.typed", "*.yaml", "*.pbtxt", "templates/*", "templates/sections/*", "static/*", "static/explorer/*"]
+    },
 )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import base64
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
-import yaml
 
-from adclick.models.metrics import BY_NAME, shown
 from adclick.pipeline.report import plots
 from adclick.pipeline.report.facts import FeatureFacts, RunReport
-from adclick.pipeline.runs.record import MetricRecord, RunRecord, SliceRecord
+from adclick.pipeline.report.sections import SECTIONS
+from adclick.pipeline.report.sections.outcome import overall
+from adclick.pipeline.runs.record import MetricRecord, RunRecord
 
 _VERDICTS = {
     "pushed": "Pushed",
@@ -27,15 +26,11 @@ _VERDICTS = {
     "killed": "Killed",
     "running": "Unfinished",
 }
-#: The metrics that people read first, and those that the evaluation draws as strips.
-_FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_ratio")
-_STRIPS = ("auc", "normalised_entropy", "calibration_ratio")
-_SLICES_SHOWN = 60
 _KNOWN = "_known"
 
 
-def page_template(name: str, filters: Mapping[str, Callable[..., Any]]) -> jinja2.Template:
-    """A page's template, in which numbers pass `count`, `seconds`, `moment` and the filters given."""
+def page_environment(filters: Mapping[str, Callable[..., Any]]) -> jinja2.Environment:
+    """The templates of pages, in which numbers pass `count`, `seconds`, `moment` and the filters given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("adclick.pipeline.report"),
         autoescape=True,
@@ -45,12 +40,12 @@ def page_template(name: str, filters: Mapping[str, Callable[..., Any]]) -> jinja
     )
     shared = {"count": lambda value: f"{value:,.0f}", "seconds": seconds, "moment": moment}
     environment.filters |= {**shared, **filters}
-    return environment.get_template(name)
+    return environment
 
 
 @functools.lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    """The page's template; to compile it costs more than to fill it in."""
+def _environment() -> jinja2.Environment:
+    """The report's templates; to compile them costs more than to fill them in."""
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "signed_percent": lambda value: _signed(value * 100, ".0f") + "\u00a0%",
@@ -64,31 +59,37 @@ def _template() -> jinja2.Template:
         "quantity": quantity,
         "axis_end": axis_end,
     }
-    return page_template("report.html.j2", filters)
+    return page_environment(filters)
 
 
 def render(report: RunReport) -> str:
     """The page."""
-    record = report.record
-    metrics = shown(record.gated_metrics)
-    return _template().render(
-        report=report,
-        record=record,
-        verdict=_VERDICTS[record.state],
-        headline=headline(record),
-        figures=figures(record),
-        evaluation=evaluation(record),
-        metrics={name: metric.title for name, metric in metrics.items()},
-        explanations={name: metric.meaning for name, metric in metrics.items()},
-        loss_chart=loss_chart(report),
-        auc_chart=auc_chart(report),
-        best_epoch=best_epoch(report),
-        calibration=calibration_chart(report),
-        config=yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
-        longest_step=max((step.seconds for step in report.steps), default=0.0),
-        total_seconds=None if record.finished is None else (record.finished - record.started).total_seconds(),
-        push_base=_push_base(record),
+    record, months = report.record, report.months
+    shared = {
+        "report": report,
+        "record": record,
+        "months": months,
+        "newest": months[-1].drop.name if months else None,
+        "total_seconds": _total_seconds(record),
+    }
+    templates = _environment()
+    sections = [
+        {
+            "name": section.name,
+            "title": section.title,
+            "html": templates.get_template(f"sections/{section.name}.html.j2").render(
+                **shared, **section.facts(report)
+            ),
+        }
+        for section in SECTIONS
+    ]
+    return templates.get_template("report.html.j2").render(
+        **shared, sections=sections, verdict=_VERDICTS[record.state], headline=headline(record)
     )
+
+
+def _total_seconds(record: RunRecord) -> float | None:
+    return None if record.finished is None else (record.finished - record.started).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def headline(record: RunRecord) -> Headline:
 def _against_baseline(record: RunRecord) -> str:
     if record.baseline is None:
         return "there was no blessed model to compare with"
-    difference = _overall(record.changes, "log_loss")
+    difference = overall(record.changes, "log_loss")
     if difference is None or difference.value is None or difference.lower is None or difference.upper is None:
         return "it stays within what it may lose against the last blessed model"
     if difference.upper < 0:
@@ -134,158 +135,6 @@ def _against_baseline(record: RunRecord) -> str:
     if difference.lower > 0:
         return "it is worse than the last blessed model, within what is allowed"
     return "it does not clearly differ from the last blessed model"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A key figure of the run.
-
-    Attributes:
-        name: The metric.
-        value: The candidate's, with its interval.
-        difference: To the baseline, with its interval; None without a baseline.
-        required: What the config asks of it.
-        missed: Whether it is named in a reason for a refusal.
-    """
-
-    name: str
-    value: MetricRecord
-    difference: MetricRecord | None
-    required: str
-    missed: bool
-
-
-def figures(record: RunRecord) -> list[Figure]:
-    """The overall metrics that people read first or thresholds ask for; none where nothing was evaluated."""
-    found = []
-    for name in (*_FIGURES, *sorted(record.gated_metrics - {*_FIGURES})):
-        value = _overall(record.evaluation, name)
-        if value is not None and value.value is not None:
-            missed = any(f"{name} in slice overall is" in reason for reason in record.reasons)
-            found.append(Figure(name, value, _overall(record.changes, name), _required(record, name), missed))
-    return found
-
-
-def _required(record: RunRecord, name: str) -> str:
-    evaluated: Any = record.config.get("evaluation", {})
-    bounds = []
-    for threshold in evaluated.get("thresholds", []):
-        if threshold["metric"] == name and not threshold["slice"]:
-            bounds += [f"at least {threshold['lower']:g}"] if threshold["lower"] is not None else []
-            bounds += [f"at most {threshold['upper']:g}"] if threshold["upper"] is not None else []
-            if threshold["max_drop"] is not None and record.baseline is not None:
-                bounds.append(f"no worse than the last blessed model by {threshold['max_drop']:g}")
-    return ", ".join(bounds)
-
-
-def _overall(slices: Sequence[SliceRecord], name: str, model: str | None = None) -> MetricRecord | None:
-    for found in slices:
-        if found.slice == "overall" and (model is None or found.model == model):
-            return found.metrics.get(name)
-    return None
-
-
-@dataclass(frozen=True)
-class SliceRow:
-    """A slice's line in the evaluation.
-
-    Attributes:
-        slice: As in the record.
-        candidate: The candidate's metrics.
-        baseline: The baseline's; None without one.
-        difference: The candidate's less the baseline's; None without one.
-        strips: By metric.
-    """
-
-    slice: str
-    candidate: SliceRecord
-    baseline: SliceRecord | None
-    difference: SliceRecord | None
-    strips: dict[str, plots.Strip]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation by slice; `hidden` slices, the smallest, are left out."""
-
-    rows: tuple[SliceRow, ...]
-    has_baseline: bool
-    hidden: int
-    scales: dict[str, plots.Scale]
-
-
-def evaluation(record: RunRecord) -> Evaluation | None:
-    """Arranges the evaluation; None where nothing was evaluated."""
-    candidates = {found.slice: found for found in record.evaluation if found.model == "candidate"}
-    baselines = {found.slice: found for found in record.evaluation if found.model == "baseline"}
-    differences = {found.slice: found for found in record.changes}
-    if not candidates:
-        return None
-
-    def size(found: SliceRecord) -> float:
-        return found.metrics["example_count"].value or 0.0
-
-    largest = set(sorted(candidates, key=lambda name: -size(candidates[name]))[:_SLICES_SHOWN])
-    shown = {name: found for name, found in candidates.items() if name in largest}
-    scales = {}
-    for name in _STRIPS:
-        overall = candidates["overall"].metrics.get(name) if "overall" in candidates else None
-        # A strip's line stands where a sound model's value does, or the candidate's overall.
-        sound = BY_NAME[name].sound
-        reference = sound if sound is not None else overall.value if overall else None
-        found = [metrics[name] for metrics in (one.metrics for one in shown.values()) if name in metrics]
-        scales[name] = plots.scale_of(found, reference)
-    rows = tuple(
-        SliceRow(
-            name,
-            found,
-            baselines.get(name),
-            differences.get(name),
-            {
-                metric_name: scale.strip(
-                    found.metrics.get(metric_name),
-                    baselines[name].metrics.get(metric_name) if name in baselines else None,
-                )
-                for metric_name, scale in scales.items()
-            },
-        )
-        for name, found in shown.items()
-    )
-    return Evaluation(rows, bool(baselines), len(candidates) - len(shown), scales)
-
-
-def best_epoch(report: RunReport) -> int | None:
-    """The epoch, from 0, whose log loss of validation is the lowest."""
-    losses = report.history.get("val_log_loss", ())
-    return min(range(len(losses)), key=lambda epoch: losses[epoch]) if losses else None
-
-
-def loss_chart(report: RunReport) -> plots.Chart | None:
-    """Log loss by epoch."""
-    history = report.history
-    if not history.get("log_loss") or not history.get("val_log_loss"):
-        return None
-    lines = {"training": history["log_loss"], "candidate": history["val_log_loss"]}
-    return plots.curves(lines, "log loss", best_epoch(report))
-
-
-def auc_chart(report: RunReport) -> plots.Chart | None:
-    """Held-out AUC by epoch."""
-    values = [value for value in report.history.get("val_auc", ()) if math.isfinite(value)]
-    return plots.curves({"candidate": values}, "AUC", best_epoch(report)) if values else None
-
-
-def calibration_chart(report: RunReport) -> plots.Chart | None:
-    """Share clicked by predicted probability."""
-    if report.behaviour is None or not report.behaviour.calibration:
-        return None
-    return plots.calibration(report.behaviour.calibration, report.behaviour.baseline_calibration)
-
-
-def _push_base(record: RunRecord) -> str:
-    serving: Any = record.config.get("serving", {})
-    default = f"{record.config.get('output', '')}/serving_model/{serving.get('model_name', '')}"
-    return serving.get("push_directory") or default
 
 
 def percent(share: float, digits: int = 2) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from adclick.pipeline.report.page import page_template
+from adclick.pipeline.report.page import page_environment
 from adclick.pipeline.runs.recognition_record import RecognitionRecord
 from adclick.pipeline.runs.record import REPORT_FILE
 from adclick.pipeline.runs.record_store import run_file
@@ -31,13 +31,17 @@ def write_recognition_report(output: str, record: RecognitionRecord) -> str:
 def render_recognition(record: RecognitionRecord) -> str:
     """The page of a run."""
     share = {"share": lambda value: f"{100 * value:.1f}\u00a0%"}
-    return page_template("recognition.html.j2", share).render(
-        record=record,
-        chosen=record.chosen,
-        verdict=_VERDICTS[record.state],
-        sentence=_sentence(record),
-        total_seconds=(record.finished - record.started).total_seconds() if record.finished else None,
-        written=datetime.now(UTC),
+    return (
+        page_environment(share)
+        .get_template("recognition.html.j2")
+        .render(
+            record=record,
+            chosen=record.chosen,
+            verdict=_VERDICTS[record.state],
+            sentence=_sentence(record),
+            total_seconds=(record.finished - record.started).total_seconds() if record.finished else None,
+            written=datetime.now(UTC),
+        )
     )
 
 

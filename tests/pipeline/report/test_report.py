@@ -28,6 +28,7 @@ from adclick.pipeline.report.gather import gather
 from adclick.pipeline.report.ingestion import shortened
 from adclick.pipeline.report.page import headline, render
 from adclick.pipeline.report.plots import nice_ticks, scale_of
+from adclick.pipeline.report.sections import SECTIONS
 from adclick.pipeline.report.statistics import describe_features
 from adclick.pipeline.report.write import report_at_end
 from adclick.pipeline.runs.record import DropRecord, MetricRecord, RunRecord, SliceRecord, wilson_interval, write_record
@@ -175,6 +176,14 @@ def test_every_run_gets_a_whole_accessible_page_that_loads_nothing(run: RunRecor
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     assert {f"#{name}" for name in identifiers} >= {str(attributes["href"]) for attributes in page.of("a")}
+
+
+def test_the_contents_lead_to_every_section_in_its_order() -> None:
+    page = Page(render(report(record())))
+    sections = [attributes["id"] for attributes in page.of("section")]
+    contents = [str(attributes["href"]) for attributes in page.of("a") if attributes.get("class") != "skip"]
+    assert contents == [f"#{section.name}" for section in SECTIONS]
+    assert sections == [section.name for section in SECTIONS]
 
 
 def test_what_came_from_the_data_is_text_not_markup() -> None:
