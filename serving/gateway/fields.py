@@ -6,7 +6,6 @@ where both give one.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -20,7 +19,8 @@ import msgspec
 import numpy as np
 
 from adclick.schema.feature_table import FeatureTable
-from adclick.serving.gateway.errors import GatewayError, invalid
+from adclick.serving.gateway.body import decode_body
+from adclick.serving.gateway.errors import invalid
 from adclick.serving.gateway.settings import LimitSettings
 
 Array = np.ndarray[Any, Any]
@@ -202,22 +202,13 @@ class RequestForm:
         return requests
 
     def _decoded(self, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-        try:
+        def decode(body: bytes) -> Any:
             if self._spellings:
                 return msgspec.convert(self._spellings.spelled(msgspec.json.decode(body)), decoder.type)
             return decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise _refusal(self._spellings.named(str(error))) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if (place := _surrogate_place(body)) is not None:
-                raise invalid(
-                    "A text holds half of a surrogate pair, such as \\ud83d alone, and is no Unicode text; "
-                    "was it cut within an emoji?",
-                    place,
-                ) from None
-            raise GatewayError(400, "malformed_json", f"The body is not JSON: {error}") from None  # type: ignore[arg-type]
-        except RecursionError:
-            raise invalid("The body is nested too deeply") from None
+
+        hint = "; see GET /v1/fields for what each field takes"
+        return decode_body(body, decode, hint=hint, named=self._spellings.named)
 
     def json_schemas(self, types: Sequence[Any], ref_template: str) -> tuple[list[Any], dict[str, Any]]:
         """JSON schemas of request types, and of what they refer to, by name."""
@@ -357,32 +348,6 @@ def _annotation(field: Field) -> Any:
         text += " Seconds since 1970-01-01 in the data's own clock."
     text = f"{text} If left out: {field.default}.".strip()
     return Annotated[kind | msgspec.UnsetType, msgspec.Meta(description=text)]
-
-
-def _surrogate_place(body: bytes) -> str | None:
-    """Where JSON, which allows it, holds half of a surrogate pair; None if it does not, or is no JSON."""
-    try:
-        found = [(json.loads(body.decode()), "")]
-    except (ValueError, RecursionError):
-        return None
-    while found:
-        value, place = found.pop()
-        if isinstance(value, dict):
-            found += [(part, place) for part in value]
-            found += [(part, f"{place}.{name}".lstrip(".")) for name, part in value.items()]
-        elif isinstance(value, list):
-            found += [(part, f"{place}[{index}]") for index, part in enumerate(value)]
-        elif isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            # A name of a field that holds one could not be written into the answer either.
-            return place.encode("utf-8", "replace").decode()
-    return None
-
-
-def _refusal(message: str) -> GatewayError:
-    """A refusal in msgspec's words, which end in the place: `Expected `str`, got `int` - at `$.ads[0].os``."""
-    what, _, place = message.partition(" - at `$")
-    field = place.rstrip("`").lstrip(".")
-    return invalid(f"{what}; see GET /v1/fields for what each field takes", field)
 
 
 def _time_refusal(given: int, earliest: float, latest: float) -> str:

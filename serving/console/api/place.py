@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from adclick.models.held_out import place_among
+from adclick.serving.gateway.body import decode_body
 from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint
-from adclick.serving.gateway.errors import GatewayError, invalid
+from adclick.serving.gateway.errors import invalid
 from adclick.serving.gateway.exchange import Exchange
 from adclick.serving.gateway.gateway import Gateway
 from adclick.serving.gateway.held_out import Nothing
@@ -34,12 +34,7 @@ _DECODER = msgspec.json.Decoder(PlaceRequest)
 
 
 async def answer(gateway: Gateway, exchange: Exchange) -> Place:
-    try:
-        request = _DECODER.decode(exchange.body)
-    except msgspec.ValidationError as error:
-        raise invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise GatewayError(HTTPStatus.BAD_REQUEST, "malformed_json", f"The body is not JSON: {error}") from None
+    request = decode_body(exchange.body, _DECODER.decode)
     model = _model(exchange.snapshot, request.version)
     judged = await gateway.held_out.of(model)
     if isinstance(judged, Nothing):

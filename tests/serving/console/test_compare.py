@@ -162,6 +162,27 @@ def test_the_place_of_a_probability(console: Start) -> None:
     assert client.post("/console/api/place", json={"click_probability": 2, "version": 3}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field"),
+    [
+        (b"[" * 100_000, 422, "invalid_request", ""),
+        (b'{"click_probability": 0.1, "version": "\\ud83d"}', 422, "invalid_request", "version"),
+        (b'{"click_probability": "high", "version": 3}', 422, "invalid_request", "click_probability"),
+        (b"{", 400, "malformed_json", ""),
+        (b"\xff", 400, "malformed_json", ""),
+    ],
+)
+@pytest.mark.parametrize("path", ["/console/api/place", PATH])
+def test_a_body_that_is_not_what_is_expected_is_refused_alike(
+    console: Start, path: str, body: bytes, status: int, code: str, field: str
+) -> None:
+    answer = console().post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["code"] == code
+    if path != PATH:
+        assert answer.json()["error"].get("field", "") == field
+
+
 def test_the_interval_holds_the_mean_of_the_population_as_often_as_it_says() -> None:
     random = np.random.default_rng(11)
     hits = differences = 0
