@@ -6,7 +6,8 @@ import os
 
 # Keras 3 everywhere: TensorFlow Transform would otherwise choose Keras 2 when it is imported first.
 os.environ["TF_USE_LEGACY_KERAS"] = "0"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# At 2 its import still says that it registers CUDA's libraries twice; what fails raises an error of Python's anyway.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn

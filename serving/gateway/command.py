@@ -174,6 +174,8 @@ def _log_to_streams() -> None:
     """What happens to stderr, for people; a line of JSON for each request to stdout, for programs."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # It speaks of its own parts that are to go, which nobody who serves can change.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     access = logging.StreamHandler(sys.stdout)
     access.setFormatter(logging.Formatter("%(message)s"))
     access_logger = logging.getLogger("adclick.access")

@@ -29,7 +29,9 @@ from adclick.serving.model_server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-_START_SECONDS = 30.0
+#: An application may load models at its start, each of which takes its time.
+_START_SECONDS = 600.0
+_LOOK_SECONDS = 0.1
 #: How long what has begun may take at the end, in seconds: less than Kubernetes waits before it kills.
 _SHUTDOWN_SECONDS = 15
 #: For how long an idle connection is kept: longer than load balancers and clients keep theirs (Google's for 600 s), or
@@ -262,8 +264,14 @@ def answering(app: Any, listener: socket.socket, **options: Any) -> Iterator[Non
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
     thread.start()
     try:
-        if not server.ready.wait(_START_SECONDS):
-            raise UnavailableError(f"the server at {address_of(listener)} did not start within {_START_SECONDS:g} s")
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.ready.wait(_LOOK_SECONDS):
+            if not thread.is_alive() and not server.ready.is_set():
+                raise UnavailableError(f"the server at {address_of(listener)} ended while it started")
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"the server at {address_of(listener)} did not start within {_START_SECONDS:g} s"
+                )
         yield
     finally:
         server.should_exit = True
