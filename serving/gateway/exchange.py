@@ -24,6 +24,7 @@ class Exchange:
         snapshot: What answers it.
         started: When it came, by `time.monotonic()`.
         arguments: The parts of the address that the endpoint's path names.
+        route: The route that it asks for by name (`?route=`); empty where its user decides.
         is_secure: Whether it came by TLS.
         body: What was sent.
         client: Whose it is: the API key's owner, or the address.
@@ -39,6 +40,7 @@ class Exchange:
     snapshot: Snapshot
     started: float = field(default_factory=time.monotonic)
     arguments: Mapping[str, str] = field(default_factory=dict)
+    route: str = ""
     is_secure: bool = False
     body: bytes = b""
     client: str = ""

@@ -136,6 +136,9 @@ class Gateway:
     async def score(self, exchange: Exchange, form: RequestForm, contexts: Sequence[Any]) -> list[Scored]:
         """Scores the contexts of a request, notes them, and offers them to the shadow.
 
+        What asks for a route by name tries it: whom a route answers is then no chance, and neither the log of
+        predictions nor the shadow takes it.
+
         Raises:
             GatewayError: A field is wrong, or a version cannot be asked.
         """
@@ -143,9 +146,16 @@ class Gateway:
         users = (form.value(context, snapshot.settings.log.user_field) for context in contexts)
         exchange.user = next(filter(None, users), "")
         deadline = exchange.started + snapshot.settings.backend.timeout_seconds
-        scored = await self.scorer.score(snapshot, form, contexts, deadline)
+        if exchange.route:
+            target = snapshot.first_target(exchange.route)
+            scored = await self.scorer.score_by(snapshot, target, contexts, deadline)
+        else:
+            scored = await self.scorer.score(snapshot, form, contexts, deadline)
         for index, (context, scores) in enumerate(zip(contexts, scored, strict=True)):
-            self.telemetry.note_scores(exchange, index, scores, form.identifiers(context))
+            self.telemetry.note_scores(exchange, scores)
+            if exchange.route:
+                continue
+            self.telemetry.log_prediction(exchange, index, scores, form.identifiers(context))
             if snapshot.router.is_shadowed():
                 self.shadow.offer(context, scores)
         return scored

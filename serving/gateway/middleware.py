@@ -11,7 +11,7 @@ import secrets
 from http import HTTPStatus
 
 import msgspec
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,11 +44,13 @@ class ExchangeMiddleware:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         arguments = scope.get("path_params", {})
+        query = scope.get("query_string", b"")
         exchange = Exchange(
             self._endpoint,
             request_id,
             self._snapshots.acquire(),
             arguments=arguments,
+            route=QueryParams(query).get("route", "") if query else "",
             is_secure=scope.get("scheme") == "https",
         )
         begin(scope, exchange)

@@ -29,6 +29,14 @@ _REFUSALS = {
     ),
     HTTPStatus.GATEWAY_TIMEOUT: "The answer would come too late.",
 }
+_ROUTE = {
+    "name": "route",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "For trying: asks the route of this name, or `shadow`, whoever the user is. What is so asked is "
+    "neither logged as a prediction nor shadowed.",
+}
 _INTRODUCTION = (
     "Will this user click this ad? Send what is known of the user and the page once (`context`) and up to {ads} ads; "
     "get a calibrated click probability for each, ranked. The fields are those of the model that is served now, and "
@@ -90,6 +98,8 @@ def _operation(
     endpoint: ApiEndpoint, form: RequestForm | None, request: Any, answer: Any, error: Any
 ) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": endpoint.summary}
+    if endpoint.takes_route:
+        operation["parameters"] = [_ROUTE]
     responses = {"200": {"description": "Answered.", "content": {JSON: {"schema": answer}}}}
     if endpoint.request_type is not None:
         content: dict[str, Any] = {"schema": request or {"type": "object"}}

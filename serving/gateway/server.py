@@ -71,12 +71,14 @@ def running_gateway(
         is_open=is_open,
         runs=runs,
     )
-    options = tls_options(settings)
+    certificates = tls_options(settings)
+    proxies = list(settings.security.trusted_proxies)
     with ExitStack() as stack:
         listener: socket.socket = stack.enter_context(listen(host, port))
-        stack.enter_context(answering(create_app(gateway), listener, lifespan="on", **options))
+        app = create_app(gateway)
+        stack.enter_context(answering(app, listener, lifespan="on", forwarded_allow_ips=proxies, **certificates))
         url = address_of(listener)
-        yield RunningGateway(gateway, url.replace("http://", "https://") if options else url)
+        yield RunningGateway(gateway, url.replace("http://", "https://") if certificates else url)
 
 
 def tls_options(settings: GatewaySettings) -> dict[str, Any]:

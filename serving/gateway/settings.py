@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -105,6 +106,21 @@ class SecuritySettings(_Settings):
     client_authority_file: Path | None = Field(
         None, description="Certificates that sign clients' certificates, PEM; clients must then show one (mTLS)."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks such as `10.0.0.0/8` of proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed: whose request it is, and whether it came by TLS.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"not an address or a network: {error}") from error
+        return proxies
 
     @model_validator(mode="after")
     def _check(self) -> SecuritySettings:

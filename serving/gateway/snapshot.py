@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from adclick.serving.gateway.backends import Backend
 from adclick.serving.gateway.creatives import CreativeMemory, CreativeStore
-from adclick.serving.gateway.routing import Router
+from adclick.serving.gateway.errors import invalid
+from adclick.serving.gateway.routing import Router, Target
 from adclick.serving.gateway.security import RateLimiter, read_api_keys
 from adclick.serving.gateway.served import ServedModel, ServedModels
 from adclick.serving.gateway.settings import GatewaySettings
@@ -36,13 +37,25 @@ class Snapshot:
     models: ServedModels
     creatives: CreativeStore
 
-    async def first_model(self) -> ServedModel:
-        """The version by whose fields requests are read.
+    def first_target(self, route: str) -> Target:
+        """The route by whose version's fields requests are read: the one of that name, or the first if it is empty.
 
         Raises:
-            GatewayError: There is none.
+            GatewayError: There is no route of that name.
         """
-        return await self.models.get(self.router.targets[0])
+        targets = self.router.targets
+        named = next((target for target in targets if target.name == route), None) if route else targets[0]
+        if named is None:
+            raise invalid(f"there is no route {route!r}; there are {', '.join(each.name for each in targets)}", "route")
+        return named
+
+    async def first_model(self, route: str = "") -> ServedModel:
+        """The version of `first_target`.
+
+        Raises:
+            GatewayError: There is none, or no route of that name.
+        """
+        return await self.models.get(self.first_target(route))
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,17 @@ class Telemetry:
             line["user"] = keyed_hash(self._hash_key, exchange.user)
         access_logger.info(orjson.dumps(line).decode())
 
-    def note_scores(self, exchange: Exchange, context_index: int, scored: Scored, identifiers: list[bytes]) -> None:
-        """Notes the scores of one context, and logs them if they fall into the sample.
+    def note_scores(self, exchange: Exchange, scored: Scored) -> None:
+        """Counts the scores of one context of a request."""
+        version, route = scored.model.version, scored.target.name
+        exchange.ads += len(scored.probabilities)
+        exchange.versions.add(version)
+        exchange.routes.add(route)
+        self._metrics.count_ads(route, version, scored.probabilities)
+        self._traffic.note_ads(version, len(scored.probabilities))
+
+    def log_prediction(self, exchange: Exchange, context_index: int, scored: Scored, identifiers: list[bytes]) -> None:
+        """Logs the scores of one context if they fall into the sample.
 
         Args:
             exchange: The request.
@@ -84,12 +93,6 @@ class Telemetry:
             scored: The scores.
             identifiers: What the request names each impression; empty where it does not.
         """
-        version, route = scored.model.version, scored.target.name
-        exchange.ads += len(scored.probabilities)
-        exchange.versions.add(version)
-        exchange.routes.add(route)
-        self._metrics.count_ads(route, version, scored.probabilities)
-        self._traffic.note_ads(version, len(scored.probabilities))
         if self._predictions is None or random.random() * 100 >= self._settings.sample_percent:
             return
         columns = dict(scored.columns)
@@ -101,8 +104,8 @@ class Telemetry:
             Prediction(
                 request_id=exchange.request_id,
                 context_index=context_index,
-                route=route,
-                model_version=version,
+                route=scored.target.name,
+                model_version=scored.model.version,
                 columns=columns,
                 probabilities=scored.probabilities,
                 impression_ids=identifiers,

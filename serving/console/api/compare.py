@@ -60,10 +60,10 @@ class ComparedAds(Struct):
 
 async def answer(gateway: Gateway, exchange: Exchange) -> ComparedAds:
     snapshot = exchange.snapshot
-    request = (await snapshot.first_model()).form.read(exchange.body)
+    request = (await snapshot.first_model(exchange.route)).form.read(exchange.body)
     if len(request.ads) > MOST_ADS:
         raise invalid(f"at most {MOST_ADS} ads are compared at a time, not {len(request.ads)}", "ads")
-    target = snapshot.router.targets[0]
+    target = snapshot.first_target(exchange.route)
     compared = await gateway.audience.compare(snapshot, target, request)
     exchange.versions.add(compared.model.version)
     exchange.routes.add(target.name)
@@ -102,4 +102,5 @@ ENDPOINT = ApiEndpoint(
     answer=answer,
     answers_with=ComparedAds,
     request_type=lambda form: form.score_type,
+    takes_route=True,
 )

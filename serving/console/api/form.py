@@ -13,6 +13,7 @@ from adclick.serving.gateway.exchange import Exchange
 from adclick.serving.gateway.fields import Field
 from adclick.serving.gateway.gateway import Gateway
 from adclick.serving.gateway.held_out import Nothing
+from adclick.serving.gateway.snapshot import Snapshot
 
 _MOST_VALUES = 1_000
 _MOST_EXAMPLES = 20
@@ -30,6 +31,14 @@ class FormField(Struct):
     left_out_values: Annotated[int, Meta(description="How many more there were.")]
 
 
+class FormRoute(Struct):
+    name: str
+    label: str | None
+    version: Annotated[int | None, Meta(description="The version that it stands for now; null if there is none.")]
+    percent: Annotated[float, Meta(description="The share of users, of a shadow that of requests.")]
+    is_shadow: bool
+
+
 class Form(Struct):
     model: ModelAnswer
     fields: list[FormField]
@@ -37,12 +46,13 @@ class Form(Struct):
     audience_rows: int
     span: Annotated[int | None, Meta(description="Their month, such as 202610.")]
     reason: Annotated[str, Meta(description="Why no values are known; empty if they are.")]
+    routes: Annotated[list[FormRoute], Meta(description="Which may be asked by `?route=`; the shadow comes last.")]
 
 
 async def answer(gateway: Gateway, exchange: Exchange) -> Form:
     snapshot = exchange.snapshot
-    target = snapshot.router.targets[0]
-    model = await snapshot.first_model()
+    target = snapshot.first_target(exchange.route)
+    model = await snapshot.models.get(target)
     judged = await gateway.held_out.of(model)
     rows = [] if isinstance(judged, Nothing) else judged.held_out.audience
     return Form(
@@ -52,7 +62,21 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Form:
         len(rows),
         None if isinstance(judged, Nothing) else judged.held_out.span,
         judged.reason if isinstance(judged, Nothing) else "",
+        _routes(snapshot),
     )
+
+
+def _routes(snapshot: Snapshot) -> list[FormRoute]:
+    routing = snapshot.settings.routing
+    percents = {route.name: route.percent for route in routing.routes}
+    routes = []
+    for target in snapshot.router.targets:
+        model = snapshot.models.current(target)
+        is_shadow = target == snapshot.router.shadow
+        percent = routing.shadow.percent if is_shadow and routing.shadow is not None else percents.get(target.name, 100)
+        version = None if model is None else model.version
+        routes.append(FormRoute(target.name, target.label, version, percent, is_shadow))
+    return routes
 
 
 def _field(field: Field, rows: Iterable[Mapping[str, Any]]) -> FormField:
@@ -90,4 +114,5 @@ ENDPOINT = ApiEndpoint(
     summary="The fields of a request with values that are known",
     answer=answer,
     answers_with=Form,
+    takes_route=True,
 )

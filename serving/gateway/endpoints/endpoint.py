@@ -39,6 +39,7 @@ class ApiEndpoint:
         answers_with: The type of the answer, which is sent as JSON; None where the answer is a response itself.
         request_type: The type that a form checks requests by; None where there is no body.
         has_example: Whether the document shows a request.
+        takes_route: Whether `?route=` asks a route by name, whoever the user is.
         refusals: What it refuses besides what every endpoint does.
         asks_for: Whose keys it takes: those of the API's users, or those of devices.
     """
@@ -51,6 +52,7 @@ class ApiEndpoint:
     answers_with: type[Struct] | None
     request_type: Callable[[RequestForm], Any] | None = None
     has_example: bool = False
+    takes_route: bool = False
     refusals: Mapping[HTTPStatus, str] = field(default_factory=dict)
     asks_for: Literal["api", "device"] = "api"
 

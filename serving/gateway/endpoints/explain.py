@@ -75,12 +75,15 @@ class Explanation(Struct):
 async def answer(gateway: Gateway, exchange: Exchange) -> Explanation:
     snapshot = exchange.snapshot
     settings = snapshot.settings
-    form = (await snapshot.first_model()).form
+    form = (await snapshot.first_model(exchange.route)).form
     context = form.read(exchange.body)
     if len(context.ads) != 1:
         raise invalid(f"one ad is explained at a time, not {len(context.ads)}", "ads")
     exchange.user = form.value(context, settings.log.user_field)
-    target = snapshot.router.route(form.value(context, snapshot.router.by))
+    if exchange.route:
+        target = snapshot.first_target(exchange.route)
+    else:
+        target = snapshot.router.route(form.value(context, snapshot.router.by))
     model = await snapshot.models.get(target)
     exchange.ads = 1
     exchange.versions.add(model.version)
@@ -154,5 +157,6 @@ ENDPOINT = ApiEndpoint(
     answers_with=Explanation,
     request_type=lambda form: form.score_type,
     has_example=True,
+    takes_route=True,
     refusals={HTTPStatus.NOT_IMPLEMENTED: "The model that is served was exported without explanations."},
 )

@@ -30,7 +30,7 @@ class Fields(Struct):
 
 
 async def answer(gateway: Gateway, exchange: Exchange) -> Fields:
-    model = await exchange.snapshot.first_model()
+    model = await exchange.snapshot.first_model(exchange.route)
     return Fields(
         FieldsModel(exchange.snapshot.settings.backend.model_name, model.version),
         [
@@ -53,4 +53,5 @@ ENDPOINT = ApiEndpoint(
     summary="The fields of a request, as the served model takes them",
     answer=answer,
     answers_with=Fields,
+    takes_route=True,
 )

@@ -41,7 +41,7 @@ class Scores(Struct):
 
 async def answer(gateway: Gateway, exchange: Exchange) -> Scores:
     snapshot = exchange.snapshot
-    form = (await snapshot.first_model()).form
+    form = (await snapshot.first_model(exchange.route)).form
     context = form.read(exchange.body)
     (scored,) = await gateway.score(exchange, form, [context])
     model = model_answer(scored, snapshot.settings)
@@ -71,4 +71,5 @@ ENDPOINT = ApiEndpoint(
     answers_with=Scores,
     request_type=lambda form: form.score_type,
     has_example=True,
+    takes_route=True,
 )

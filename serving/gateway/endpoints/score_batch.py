@@ -22,7 +22,7 @@ class BatchScores(Struct):
 
 async def answer(gateway: Gateway, exchange: Exchange) -> BatchScores:
     snapshot = exchange.snapshot
-    form = (await snapshot.first_model()).form
+    form = (await snapshot.first_model(exchange.route)).form
     contexts = form.read_batch(exchange.body)
     responses = [
         ContextScores(model_answer(scored, snapshot.settings), ranked_ads(scored, with_status=context.creative_status))
@@ -39,4 +39,5 @@ ENDPOINT = ApiEndpoint(
     answer=answer,
     answers_with=BatchScores,
     request_type=lambda form: form.batch_type,
+    takes_route=True,
 )

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from adclick.serving.gateway.security import create_api_key
 from adclick.serving.gateway.sessions import COOKIE, Sessions
+from adclick.serving.gateway.settings import GatewaySettings
 
 Start = Callable[..., httpx.Client]
 
@@ -48,6 +50,43 @@ def test_a_session_asks_in_place_of_the_key(key_and_client: tuple[str, httpx.Cli
     assert "set-cookie" not in renewed.headers, "a session makes no longer one"
     client.post("/console/api/session/end", json={}, headers=headers)
     assert client.get("/v1/fields").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("proxies", "protocol", "is_secure"),
+    [
+        (["127.0.0.0/8"], "https", True),
+        (["10.0.0.0/8", "127.0.0.1"], "https", True),
+        (["127.0.0.1"], "http", False),
+        (["127.0.0.1"], None, False),
+        (["10.0.0.0/8"], "https", False),
+        ([], "https", False),
+    ],
+)
+def test_the_cookie_is_secure_where_a_trusted_proxy_ends_tls(
+    console: Start, tmp_path: Path, proxies: list[str], protocol: str | None, is_secure: bool
+) -> None:
+    key, line = create_api_key("ann")
+    (tmp_path / "keys").write_text(line + "\n")
+    security = {"api_keys_file": str(tmp_path / "keys"), "trusted_proxies": proxies}
+    client = console(is_open=False, security=security)
+    if protocol is not None:
+        client.headers["x-forwarded-proto"] = protocol
+    answer = sign_in(client, key)
+    assert answer.status_code == 200
+    assert ("; Secure" in answer.headers["set-cookie"]) == is_secure
+
+
+def test_only_a_trusted_proxy_says_whose_request_it_is(console: Start) -> None:
+    forwarded = {"x-forwarded-for": "203.0.113.9"}
+    for proxies, owner in ((["127.0.0.1"], "203.0.113.9"), (["10.0.0.0/8"], "127.0.0.1")):
+        client = console(security={"trusted_proxies": proxies})
+        assert client.get("/console/api/session", headers=forwarded).json()["owner"] == owner
+
+
+def test_a_proxy_that_is_no_address_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"proxy\.example"):
+        GatewaySettings.model_validate({"security": {"trusted_proxies": ["proxy.example"]}})
 
 
 def test_a_wrong_key_signs_nobody_in(key_and_client: tuple[str, httpx.Client]) -> None:

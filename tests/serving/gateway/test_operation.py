@@ -272,6 +272,39 @@ class TestRouting:
             counted = f'adclick_gateway_shadow_requests_total{{outcome="{outcome}"}} 5.0'
             wait_for(lambda: counted in client.get("/metrics").text)
 
+    def test_a_route_is_tried_by_its_name(self, two_versions: RunningServer, tmp_path: Path) -> None:
+        """Whoever the user is; such scores are neither shadowed nor logged as predictions."""
+        odd = "new & <old>'s"
+        routes = [{"name": "stable", "label": "stable", "percent": 100}, {"name": odd, "label": "canary", "percent": 0}]
+        folder = tmp_path / "predictions"
+        document = {
+            "backend": {"timeout_seconds": 120, "explain_timeout_seconds": 120},
+            "routing": {"routes": routes, "shadow": {"label": "canary"}},
+            "log": {"predictions": str(folder), "sample_percent": 100},
+        }
+        (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(document))
+        settings = load_settings(tmp_path / "gateway.yaml")
+        with (
+            running_gateway(settings, model_server=two_versions.model_server, is_open=True) as running,
+            httpx.Client(base_url=running.url, trust_env=False, timeout=150) as client,
+        ):
+            for route, version in ((odd, SECOND), ("shadow", SECOND), ("stable", FIRST)):
+                for path, body in (("score", ONE), ("explain", ONE), ("score:batch", {"requests": [ONE]})):
+                    answer = client.post(f"/v1/{path}", params={"route": route}, json=body)
+                    assert answer.status_code == 200, answer.text
+                    model = (answer.json().get("responses") or [answer.json()])[0]["model"]
+                    assert (model["route"], model["version"]) == (route, version)
+                assert client.get("/v1/fields", params={"route": route}).json()["model"]["version"] == version
+            assert client.post("/v1/score?route=", json=ONE).json()["model"]["route"] == "stable"
+            unknown = client.post("/v1/score", params={"route": "none"}, json=ONE)
+            assert (unknown.status_code, unknown.json()["error"]["field"]) == (422, "route")
+            wait_for(lambda: 'shadow_requests_total{outcome="answered"} 1.0' in client.get("/metrics").text)
+            paths = client.get("/openapi.json").json()["paths"]
+            assert [one["name"] for one in paths["/v1/score"]["post"]["parameters"]] == ["route"]
+        files = [str(file) for file in folder.rglob("*") if file.is_file()]
+        logged = [tf.train.Example.FromString(record.numpy()) for record in tf.data.TFRecordDataset(files)]
+        assert [example.features.feature["route"].bytes_list.value[0] for example in logged] == [b"stable"]
+
     @pytest.mark.parametrize("kind", BACKENDS)
     def test_a_version_that_cannot_be_read_is_named_until_it_can(
         self, kind: str, tiny_model: TinyModel, tmp_path: Path
