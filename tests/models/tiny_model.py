@@ -36,15 +36,16 @@ FEATURES = parse_feature_table(
         "image": {"role": "image"},
     }
 )
-#: Other names for the columns: a keyword, a path, two that differ in case alone, a field of the prediction log, a text
-#: with quotes, line break, markup and more bytes than a file's name may have, an input of the signature `score`.
+#: Other names for the columns: a keyword, a path and a script, two that differ in case alone, a field of the prediction
+#: log, a formula with quotes, line break, markup, a mark that turns the direction and more bytes than a file's name may
+#: have, an input of the signature `score`.
 ODD_NAMES = {
     "clicked": "from",
-    "shown_at": "a/b\\c: {0} %s",
+    "shown_at": "a/b\\c: {0} %s <script>alert(1)</script>",
     "ad": "AD",
     "site": "ad",
     "topics": "route",
-    "price": 'the "price", in \N{EURO SIGN}\n[red]' + "\N{GRINNING FACE}" * 200,
+    "price": '=the "price", in \N{EURO SIGN}\n[red]\N{RIGHT-TO-LEFT OVERRIDE}' + "\N{GRINNING FACE}" * 200,
     "height": "creative_embedding",
     "image": "class",
 }

@@ -69,7 +69,7 @@ def test_five_images_are_compared_and_exported(
     expect(page.locator(".ranking")).to_contain_text(names[0])
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as CSV").click()
-    rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
+    rows = list(csv.DictReader(download.value.path().read_text(encoding="utf-8-sig").splitlines()))
     overall = [row for row in rows if not row["column"]]
     assert [row["rank"] for row in overall] == sorted(row["rank"] for row in overall) and len(overall) == 5
     assert all(float(row["lower"]) <= float(row["click_rate"]) <= float(row["upper"]) for row in overall)
@@ -82,6 +82,46 @@ def test_five_images_are_compared_and_exported(
     expect(page.locator(".figure")).to_contain_text("%")
     expect(page.locator("body")).to_contain_text("Higher than")
     page.screenshot(path=tmp_path / "try.png", full_page=True)
+    assert complaints == []
+    page.close()
+
+
+def test_images_come_by_drop_and_paste(browser: Browser, console: Start, tiny_model: TinyModel) -> None:
+    page, complaints = open_page(browser, str(console().base_url))
+    page.get_by_role("link", name="Compare creatives").click()
+    image = list(pixels_as_png(tiny_model.creatives[0].image or b""))
+
+    def transfer(*names: str) -> Any:
+        return page.evaluate_handle(
+            """([image, names]) => {
+                 const transfer = new DataTransfer();
+                 const type = name => name.endsWith(".png") ? "image/png" : "text/plain";
+                 const bytes = [new Uint8Array(image)];
+                 for (const name of names) transfer.items.add(new File(bytes, name, {type: type(name)}));
+                 return transfer;
+               }""",
+            [image, names],
+        )
+
+    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer("one.png", "two.png", "notes.txt")})
+    expect(page.locator(".thumbs .file")).to_have_text(["one.png", "two.png"])
+    expect(page.get_by_text("notes.txt is not an image")).to_be_visible()
+    # What misses the place does not take the browser away from the page.
+    address = page.url
+    missed = page.evaluate(
+        """transfer => !document.body.dispatchEvent(
+             new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}))""",
+        transfer("missed.png"),
+    )
+    assert missed and page.url == address
+    page.evaluate(
+        """transfer => document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}))""",
+        transfer("three.png"),
+    )
+    expect(page.locator(".thumbs .file")).to_have_text(["one.png", "two.png", "three.png"])
+    page.dispatch_event(".drop", "drop", {"dataTransfer": transfer(*(f"{number}.png" for number in range(30)))})
+    expect(page.locator(".thumbs li")).to_have_count(20)
+    expect(page.get_by_text("13 left out")).to_be_visible()
     assert complaints == []
     page.close()
 

@@ -10,6 +10,15 @@ export interface Line {
 
 const DASHES = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
 const HEIGHT = 200;
+const clockFormats = [
+  new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" }),
+  new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+];
+
+/** Times on an axis whose marks are so many seconds apart. */
+function clock(ticks: number[], apart: number): string[] {
+  return ticks.map((tick) => clockFormats[apart < 60 ? 1 : 0]!.format(tick * 1000));
+}
 
 export function Chart({ title, unit, times, lines, format }: { title: string; unit: string; times: number[]; lines: Line[]; format: (value: number) => string }) {
   const place = useRef<HTMLDivElement>(null);
@@ -25,7 +34,7 @@ export function Chart({ title, unit, times, lines, format }: { title: string; un
         legend: { show: lines.length > 1, live: false },
         cursor: { show: false },
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
-        axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
+        axes: [{ ...axis, space: 90, values: (_, ticks, __, ___, apart) => clock(ticks, apart) }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
         series: [
           {},
           ...lines.map((line, index) => ({
@@ -33,6 +42,8 @@ export function Chart({ title, unit, times, lines, format }: { title: string; un
             stroke: () => colour(index === 0 ? "--accent" : index === 1 ? "--adds" : "--takes"),
             width: 2,
             dash: DASHES[index % DASHES.length],
+            // A point between gaps is no line.
+            points: { show: line.values.includes(null), size: 5 },
           })),
         ],
       },

@@ -1,7 +1,7 @@
 // The form of a request, as the served model takes it.
 import { useId, useState } from "preact/hooks";
 import { get } from "./api";
-import { count } from "./format";
+import { count, share } from "./format";
 import { Combobox } from "./parts";
 
 export interface FormField {
@@ -16,6 +16,14 @@ export interface FormField {
   left_out_values: number;
 }
 
+export interface FormRoute {
+  name: string;
+  label: string | null;
+  version: number | null;
+  percent: number;
+  is_shadow: boolean;
+}
+
 export interface Form {
   model: { name: string; version: number; route: string };
   fields: FormField[];
@@ -23,12 +31,19 @@ export interface Form {
   audience_rows: number;
   span: number | null;
   reason: string;
+  routes: FormRoute[];
 }
 
 /** What stands in the form: a text, or the texts of a list. By field; a Map, as fields have any name. */
 export type Values = ReadonlyMap<string, string | string[]>;
 
-export const loadForm = () => get<Form>("/console/api/form");
+export const loadForm = (route: string) => get<Form>(`/console/api/form${routeQuery(route)}`);
+
+/** How an address names a route; empty where the user decides. */
+export function routeQuery(route: string): string {
+  // A quote stays as it is otherwise, and would end that of a shell's word.
+  return route && `?route=${encodeURIComponent(route).replaceAll("'", "%27")}`;
+}
 
 export function columnsOf(form: Form): FormField[] {
   return form.fields.filter((field) => field.kind === "column" || field.kind === "time");
@@ -62,6 +77,21 @@ function converted(field: FormField, text: string): string | number {
   return value;
 }
 
+/** Those of the values that another form takes in the same way, and the names of the fields of the others. */
+export function fitting(before: Form, after: Form, values: Values): { kept: Values; dropped: string[] } {
+  const shape = (form: Form, name: string) => {
+    const field = columnsOf(form).find((each) => each.name === name);
+    return field && `${field.kind} ${field.dtype} ${field.is_list}`;
+  };
+  const kept = new Map<string, string | string[]>();
+  const dropped: string[] = [];
+  for (const [name, value] of values) {
+    if (shape(before, name) === shape(after, name)) kept.set(name, value);
+    else if (value.length) dropped.push(name);
+  }
+  return { kept, dropped };
+}
+
 /** What a row of last month's impressions is in the form. */
 export function valuesOf(form: Form, row: Record<string, unknown>): Values {
   const values = new Map<string, string | string[]>();
@@ -85,6 +115,32 @@ export function FormFields({ form, values, onChange }: { form: Form; values: Val
   );
 }
 
+/** Which route is asked, where there are several. */
+export function RouteChoice(props: { form: Form; route: string; byUser: boolean; onChange: (route: string) => void }) {
+  const { form, route, byUser, onChange } = props;
+  if (form.routes.length < 2) return null;
+  return (
+    <label class="inline route">
+      <span>Route</span>
+      <select value={route || (byUser ? "" : form.model.route)} onChange={(event) => onChange(event.currentTarget.value)}>
+        {byUser && <option value="">as the user decides</option>}
+        {form.routes.map((each) => (
+          <option key={each.name} value={each.name} disabled={each.version === null}>
+            {[
+              each.name,
+              each.version === null ? "no version now" : `version ${each.version}`,
+              each.label !== null && `label ${each.label}`,
+              each.is_shadow ? `shadow of ${share(each.percent / 100)} of requests` : `${share(each.percent / 100)} of users`,
+            ]
+              .filter(Boolean)
+              .join(", ")}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
 function FieldInput(props: { field: FormField; value: string | string[] | undefined; onChange: (value: string | string[]) => void }) {
   const { field, onChange } = props;
   const id = useId();
@@ -98,7 +154,7 @@ function FieldInput(props: { field: FormField; value: string | string[] | undefi
   return (
     <div class="field">
       <label for={id}>
-        <span>{field.name}</span> <span class="type">{field.is_list ? `list of ${field.dtype}` : field.dtype}</span>
+        <bdi>{field.name}</bdi> <span class="type">{field.is_list ? `list of ${field.dtype}` : field.dtype}</span>
       </label>
       {field.is_list ? (
         <ListInput id={id} field={field} value={Array.isArray(props.value) ? props.value : []} onChange={onChange} />
@@ -144,7 +200,7 @@ function ListInput(props: { id: string; field: FormField; value: string[]; onCha
           {props.value.map((value, index) => (
             <li key={index}>
               <button type="button" class="chip" aria-label={`Remove ${value}`} onClick={() => props.onChange(props.value.filter((_, other) => other !== index))}>
-                {value} <span aria-hidden="true">×</span>
+                <bdi>{value}</bdi> <span aria-hidden="true">×</span>
               </button>
             </li>
           ))}

@@ -11,7 +11,7 @@ const wholePercentFormat = new Intl.NumberFormat(undefined, { style: "percent", 
 export function rate(value: number | null | undefined): string {
   if (value == null || !Number.isFinite(value)) return "not known";
   const size = Math.abs(value);
-  return percentFormats[size >= 0.1 ? 0 : size >= 0.01 ? 1 : size >= 0.001 ? 2 : 3]!.format(value);
+  return percentFormats[size >= 0.1 || size === 0 ? 0 : size >= 0.01 ? 1 : size >= 0.001 ? 2 : 3]!.format(value);
 }
 
 export function share(value: number): string {

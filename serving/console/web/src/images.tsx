@@ -22,7 +22,7 @@ export async function readImage(file: File): Promise<GivenImage> {
 }
 
 /** A place for images. What is no image is passed over, and told. */
-export function ImageDrop({ many, onImages }: { many: boolean; onImages: (images: GivenImage[]) => void }) {
+export function ImageDrop({ many, another = false, onImages }: { many: boolean; another?: boolean; onImages: (images: GivenImage[]) => void }) {
   const id = useId();
   const [over, setOver] = useState(false);
   const [told, setTold] = useState("");
@@ -33,8 +33,16 @@ export function ImageDrop({ many, onImages }: { many: boolean; onImages: (images
     const taken = many ? images : images.slice(0, 1);
     const notes = files.filter((file) => !images.includes(file)).map((file) => `${file.name} is not an image`);
     if (taken.length < images.length) notes.push("only the first image was taken");
+    const given: GivenImage[] = [];
+    for (const file of taken) {
+      try {
+        given.push(await readImage(file));
+      } catch {
+        notes.push(`${file.name} cannot be read: is it still there?`);
+      }
+    }
     setTold(notes.join("; "));
-    if (taken.length) onImages(await Promise.all(taken.map(readImage)));
+    if (given.length) onImages(given);
   };
   useEffect(() => {
     const paste = (event: ClipboardEvent) => {
@@ -43,8 +51,16 @@ export function ImageDrop({ many, onImages }: { many: boolean; onImages: (images
         void take(event.clipboardData.files);
       }
     };
+    // A browser opens what misses the place, and the page is gone.
+    const miss = (event: DragEvent) => event.preventDefault();
     document.addEventListener("paste", paste);
-    return () => document.removeEventListener("paste", paste);
+    document.addEventListener("dragover", miss);
+    document.addEventListener("drop", miss);
+    return () => {
+      document.removeEventListener("paste", paste);
+      document.removeEventListener("dragover", miss);
+      document.removeEventListener("drop", miss);
+    };
   });
   return (
     <div
@@ -71,7 +87,7 @@ export function ImageDrop({ many, onImages }: { many: boolean; onImages: (images
         }}
       />
       <label for={id}>
-        <strong>{many ? "Choose images" : "Choose an image"}</strong>
+        <strong>{many ? "Choose images" : another ? "Choose another image" : "Choose an image"}</strong>
         <span class="quiet">, drop {many ? "them" : "it"} here or paste</span>
       </label>
       <p class="warning" role="status">

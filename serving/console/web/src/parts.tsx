@@ -1,6 +1,6 @@
 // Parts that several pages have.
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import { Refusal } from "./api";
 import { count, rate } from "./format";
 
@@ -84,6 +84,7 @@ export function RateText({ of }: { of: Rate }) {
 }
 
 const MOST_SHOWN = 50;
+const PAGE = 8;
 
 /** A text field that suggests known values; whatever is typed is taken. */
 export function Combobox(props: {
@@ -101,23 +102,35 @@ export function Combobox(props: {
   const listId = useId();
   const list = useRef<HTMLUListElement>(null);
   const wanted = value.toLocaleLowerCase();
-  const matching = values.filter((known) => known.toLocaleLowerCase().includes(wanted));
+  const matching = useMemo(() => {
+    const lowered = values.map((known) => [known, known.toLocaleLowerCase()] as const).filter(([, text]) => text.includes(wanted));
+    // What begins so is meant rather than what holds it; each the most frequent first.
+    const order = ([, text]: readonly [string, string]) => (text === wanted ? 0 : text.startsWith(wanted) ? 1 : 2);
+    return lowered.sort((one, other) => order(one) - order(other)).map(([known]) => known);
+  }, [values, wanted]);
   const shown = matching.slice(0, MOST_SHOWN);
   const isOpen = open && shown.length > 0 && !(shown.length === 1 && shown[0] === value);
   useEffect(() => {
     list.current?.children[active]?.scrollIntoView({ block: "nearest" });
   }, [active]);
-  const take = (known: string) => {
-    props.onInput(known);
+  const close = () => {
     setOpen(false);
     setActive(-1);
+  };
+  const take = (known: string) => {
+    props.onInput(known);
+    close();
   };
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!isOpen) setOpen(true);
       const step = event.key === "ArrowDown" ? 1 : -1;
-      setActive((now) => (shown.length ? (now + step + shown.length) % shown.length : -1));
+      setActive((now) => (shown.length === 0 ? -1 : now < 0 && step < 0 ? shown.length - 1 : (now + step + shown.length) % shown.length));
+    } else if (isOpen && (event.key === "PageDown" || event.key === "PageUp")) {
+      event.preventDefault();
+      const step = event.key === "PageDown" ? PAGE : -PAGE;
+      setActive((now) => Math.min(shown.length - 1, Math.max(0, now + step)));
     } else if (event.key === "Enter") {
       const chosen = isOpen ? shown[active] : undefined;
       if (chosen !== undefined) {
@@ -129,7 +142,7 @@ export function Combobox(props: {
       }
     } else if (event.key === "Escape" && isOpen) {
       event.preventDefault();
-      setOpen(false);
+      close();
     }
   };
   return (
@@ -153,10 +166,11 @@ export function Combobox(props: {
           setActive(-1);
         }}
         onFocus={() => setOpen(true)}
-        onBlur={() => setOpen(false)}
+        onBlur={close}
         onKeyDown={onKeyDown}
       />
-      <ul id={listId} ref={list} role="listbox" aria-label="Known values" hidden={!isOpen}>
+      {/* What scrolls is a stop of the tabulator otherwise, which is gone once the field is left. */}
+      <ul id={listId} ref={list} role="listbox" tabIndex={-1} aria-label="Known values" hidden={!isOpen}>
         {isOpen &&
           shown.map((known, index) => (
             <li
@@ -169,7 +183,7 @@ export function Combobox(props: {
                 take(known);
               }}
             >
-              {known}
+              <bdi>{known}</bdi>
             </li>
           ))}
         {isOpen && matching.length > shown.length && (

@@ -1,9 +1,12 @@
 // A request as people send it from elsewhere.
+import { routeQuery } from "./form";
 
 export interface Snippet {
   title: string;
-  text: (body: unknown) => string;
+  text: (body: unknown, route: string) => string;
 }
+
+const addressOf = (route: string) => `${location.origin}/v1/score${routeQuery(route)}`;
 
 function pythonLiteral(value: unknown, indent = ""): string {
   const inner = `${indent}    `;
@@ -21,9 +24,9 @@ function pythonLiteral(value: unknown, indent = ""): string {
 export const SNIPPETS: Snippet[] = [
   {
     title: "curl",
-    text: (body) =>
+    text: (body, route) =>
       [
-        `curl ${location.origin}/v1/score \\`,
+        `curl '${addressOf(route)}' \\`,
         `  --header "Authorization: Bearer $ADCLICK_API_KEY" \\`,
         `  --header 'Content-Type: application/json' \\`,
         `  --data-binary @- <<'REQUEST'`,
@@ -33,13 +36,13 @@ export const SNIPPETS: Snippet[] = [
   },
   {
     title: "Python",
-    text: (body) =>
+    text: (body, route) =>
       [
         "import json, os, urllib.request",
         "",
         `body = ${pythonLiteral(body)}`,
         "request = urllib.request.Request(",
-        `    ${JSON.stringify(`${location.origin}/v1/score`)},`,
+        `    ${JSON.stringify(addressOf(route))},`,
         "    data=json.dumps(body).encode(),",
         `    headers={"Authorization": f"Bearer {os.environ.get('ADCLICK_API_KEY', '')}", "Content-Type": "application/json"},`,
         ")",

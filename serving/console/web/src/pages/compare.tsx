@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { post } from "../api";
 import { csv, download } from "../csv";
-import { FormFields, type Values, imageFieldOf, requestValues } from "../form";
+import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery } from "../form";
 import { count, month, rate, share } from "../format";
 import { type GivenImage, ImageDrop } from "../images";
 import { Failure, IntervalBar, Loading, type Rate, RateText } from "../parts";
@@ -10,6 +10,8 @@ import { useForm } from "../useForm";
 
 const MOST_IMAGES = 20;
 const EXPLAINED_AT_ONCE = 2;
+/** From here on the columns of a sheet are narrow. */
+const MANY_ON_PAPER = 6;
 
 interface Compared {
   index: number;
@@ -26,7 +28,7 @@ interface Breakdown {
 }
 
 interface Comparison {
-  model: { version: number };
+  model: { version: number; route: string };
   audience: { span: number | null; rows: number; replaced_values: number; left_out_rows: number } | null;
   method: string;
   as_shown: Rate | null;
@@ -35,9 +37,12 @@ interface Comparison {
 }
 
 interface Scores {
-  model: { version: number };
+  model: { version: number; route: string };
   ads: { index: number; rank: number; click_probability: number; creative_status?: string }[];
 }
+
+/** The map as a PNG, or why there is none. */
+type HeatMap = { b64: string } | { reason: string };
 
 interface Shown {
   comparison: Comparison;
@@ -47,13 +52,12 @@ interface Shown {
 const alone = (value: number): Rate => ({ value, lower: null, upper: null });
 
 export function Compare() {
-  const { form, error, notice, answeredBy } = useForm();
+  const { form, error, notice, values, setValues, route, setRoute, look } = useForm();
   const [images, setImages] = useState<GivenImage[]>([]);
   const [left, setLeft] = useState("");
-  const [values, setValues] = useState<Values>(new Map());
   const [over, setOver] = useState<"audience" | "context" | null>(null);
   const [shown, setShown] = useState<Shown | null>(null);
-  const [heatMaps, setHeatMaps] = useState<ReadonlyMap<number, string>>(new Map());
+  const [heatMaps, setHeatMaps] = useState<ReadonlyMap<number, HeatMap>>(new Map());
   const [failure, setFailure] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
   if (!form) return error ? <Failure error={error} /> : <Loading what="Asking what the model takes" />;
@@ -62,6 +66,8 @@ export function Compare() {
     return (
       <>
         <div class="heading"><h1>Compare creatives</h1></div>
+        {notice && <p class="notice" role="status">{notice}</p>}
+        <p><RouteChoice form={form} route={route} byUser={false} onChange={setRoute} /></p>
         <p>Version {form.model.version} takes no images: there is nothing to compare.</p>
       </>
     );
@@ -83,15 +89,21 @@ export function Compare() {
       const context = requestValues(form, values);
       const ads = images.map((image) => Object.fromEntries([[imageField.name, { b64: image.b64 }]]));
       const body = { ads, context, creative_status: true };
+      // By name, so that scores and heat maps are of one version whoever the user is.
+      const query = routeQuery(route || form.model.route);
       const comparison =
-        mode === "audience" ? await post<Comparison>("/console/api/compare", body) : inOneContext(await post<Scores>("/v1/score", body));
+        mode === "audience"
+          ? await post<Comparison>(`/console/api/compare${query}`, body)
+          : inOneContext(await post<Scores>(`/v1/score${query}`, body));
       setShown({ comparison, images });
-      answeredBy(comparison.model.version);
+      if (comparison.model.version !== form.model.version) void look();
       setBusy(false);
-      await explainAll(ads, context, images, (id, b64) => setHeatMaps((before) => new Map(before).set(id, b64)));
+      await explainAll(ads, context, images, query, comparison.model.version, (id, of) => setHeatMaps((before) => new Map(before).set(id, of)));
     } catch (refusal) {
       setFailure(refusal);
       setBusy(false);
+      // Another version may take other fields.
+      void look();
     }
   };
 
@@ -105,6 +117,7 @@ export function Compare() {
       </div>
       {notice && <p class="notice" role="status">{notice}</p>}
       <form onSubmit={submit} class="card stack no-print">
+        <RouteChoice form={form} route={route} byUser={false} onChange={setRoute} />
         <ImageDrop many onImages={add} />
         <p class="warning" role="status">{left}</p>
         {images.length > 0 && (
@@ -112,7 +125,7 @@ export function Compare() {
             {images.map((image) => (
               <li key={image.id}>
                 <img src={image.url} alt="" />
-                <span class="file">{image.name}</span>
+                <bdi class="file" title={image.name}>{image.name}</bdi>
                 <button type="button" class="plain" aria-label={`Remove ${image.name}`} onClick={() => setImages(images.filter((one) => one !== image))}>Remove</button>
               </li>
             ))}
@@ -140,9 +153,16 @@ export function Compare() {
           {busy ? "Comparing …" : images.length ? `Compare ${images.length === 1 ? "1 image" : `${images.length} images`}` : "Compare"}
         </button>
       </form>
-      <section aria-live="polite">{shown && <Results of={shown} heatMaps={heatMaps} />}</section>
+      <p class="hidden" role="status">{shown && saidOf(shown)}</p>
+      <section>{shown && <Results of={shown} heatMaps={heatMaps} />}</section>
     </>
   );
+}
+
+/** What is said of a comparison to who does not see it. */
+function saidOf({ comparison, images }: Shown): string {
+  const best = comparison.ads[0]!;
+  return `Compared. First of ${comparison.ads.length} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
 }
 
 function inOneContext(scores: Scores): Comparison {
@@ -163,20 +183,37 @@ function inOneContext(scores: Scores): Comparison {
   };
 }
 
+interface Explained {
+  model: { version: number };
+  image?: { heat_map?: { b64: string } };
+}
+
 /** Heat maps, a few at a time: they cost far more than scores. */
-async function explainAll(ads: object[], context: object, images: GivenImage[], onHeatMap: (id: number, b64: string) => void) {
+async function explainAll(
+  ads: object[],
+  context: object,
+  images: GivenImage[],
+  query: string,
+  version: number,
+  onHeatMap: (id: number, heatMap: HeatMap) => void,
+) {
   const left = ads.map((ad, index) => ({ ad, id: images[index]!.id }));
   const work = async () => {
     for (let next = left.shift(); next; next = left.shift()) {
       const { id } = next;
-      const explained = await post<{ image?: { heat_map?: { b64: string } } }>("/v1/explain", { ads: [next.ad], context }).catch(() => null);
-      onHeatMap(id, explained?.image?.heat_map?.b64 ?? "");
+      try {
+        const { model, image } = await post<Explained>(`/v1/explain${query}`, { ads: [next.ad], context });
+        if (model.version !== version) onHeatMap(id, { reason: `version ${version} no longer answers` });
+        else onHeatMap(id, image?.heat_map ?? { reason: "the image is not known" });
+      } catch (refusal) {
+        onHeatMap(id, { reason: refusal instanceof Error ? refusal.message : String(refusal) });
+      }
     }
   };
   await Promise.all(Array.from({ length: EXPLAINED_AT_ONCE }, work));
 }
 
-function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, string> }) {
+function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, HeatMap> }) {
   const { comparison, images } = of;
   const [column, setColumn] = useState("");
   const most = Math.max(...comparison.ads.map((ad) => ad.click_rate.upper ?? ad.click_rate.value ?? 0), comparison.as_shown?.value ?? 0) * 1.05;
@@ -194,7 +231,8 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, st
         </div>
       </div>
       <p class="quiet small">
-        Expected click rate{audience ? ` over ${count(audience.rows)} impressions of ${month(audience.span)}` : " of one impression"}, by version {comparison.model.version}. {comparison.method}
+        Expected click rate{audience ? ` over ${count(audience.rows)} impressions of ${month(audience.span)}` : " of one impression"}, by version {comparison.model.version}
+        {comparison.model.route !== "default" && <>, route <bdi title={comparison.model.route}>{comparison.model.route}</bdi></>}. {comparison.method}
         {audience && audience.left_out_rows > 0 && ` ${count(audience.left_out_rows)} impressions were too large to be kept.`}
         {audience && audience.replaced_values > 0 && ` ${count(audience.replaced_values)} values that were no text were replaced.`}
       </p>
@@ -210,12 +248,14 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, st
               <span class="rank"><span class="hidden">Rank </span>{ad.rank}</span>
               <div class="pair">
                 <img src={image.url} alt="" />
-                {heatMap ? <img src={`data:image/png;base64,${heatMap}`} alt={`Heat map of ${image.name}: red adds, blue takes`} /> : (
-                  <span class="waiting small quiet">{heatMap === undefined ? "heat map …" : "no heat map"}</span>
+                {heatMap && "b64" in heatMap ? (
+                  <img src={`data:image/png;base64,${heatMap.b64}`} alt={`Heat map of ${image.name}: red adds, blue takes`} />
+                ) : (
+                  <span class="waiting small quiet" title={heatMap?.reason}>{heatMap ? `No heat map: ${heatMap.reason}` : "heat map …"}</span>
                 )}
               </div>
               <div class="measure">
-                <p class="file">{image.name}</p>
+                <p><bdi class="file" title={image.name}>{image.name}</bdi></p>
                 <p><RateText of={ad.click_rate} /></p>
                 <IntervalBar of={ad.click_rate} most={most} mark={comparison.as_shown?.value} />
                 {ad.best_share !== null && <p class="quiet small">The best in {share(ad.best_share)} of the resamples</p>}
@@ -237,12 +277,12 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, st
             </label>
           </div>
           <div class="scroll" tabIndex={0} role="region" aria-label={`Click rates by ${breakdown.column}`}>
-            <table>
+            <table class={comparison.ads.length > MANY_ON_PAPER ? "many" : undefined}>
               <thead>
                 <tr>
-                  <th scope="col">{breakdown.column}</th>
+                  <th scope="col"><bdi title={breakdown.column}>{breakdown.column}</bdi></th>
                   <th scope="col" class="number">Rows</th>
-                  {comparison.ads.map((ad) => <th scope="col" class="number" key={ad.index}>{nameOf(ad.index)}</th>)}
+                  {comparison.ads.map((ad) => <th scope="col" class="number" key={ad.index}><bdi class="file" title={nameOf(ad.index)}>{nameOf(ad.index)}</bdi></th>)}
                 </tr>
               </thead>
               <tbody>
@@ -250,7 +290,7 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, st
                   const best = Math.max(...part.click_rates.map((one) => one.value ?? 0));
                   return (
                     <tr key={part.value}>
-                      <th scope="row">{part.value || "missing"}</th>
+                      <th scope="row"><bdi title={part.value}>{part.value || "missing"}</bdi></th>
                       <td class="number">{count(part.rows)}</td>
                       {comparison.ads.map((ad) => {
                         const of = part.click_rates[ad.index]!;
@@ -270,9 +310,9 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, st
 
 function table(comparison: Comparison, nameOf: (index: number) => string): (string | number | null)[][] {
   const rows: (string | number | null)[][] = [
-    ["column", "value", "impressions", "rank", "image", "click_rate", "lower", "upper", "best_share", "image_status", "version", "month"],
+    ["column", "value", "impressions", "rank", "image", "click_rate", "lower", "upper", "best_share", "image_status", "version", "route", "month"],
   ];
-  const tail = [comparison.model.version, comparison.audience?.span ?? null];
+  const tail = [comparison.model.version, comparison.model.route, comparison.audience?.span ?? null];
   for (const ad of comparison.ads) {
     const { value, lower, upper } = ad.click_rate;
     rows.push(["", "", comparison.audience?.rows ?? 1, ad.rank, nameOf(ad.index), value, lower, upper, ad.best_share, ad.creative_status ?? "", ...tail]);

@@ -96,8 +96,9 @@ function VersionCard({ version }: { version: Version }) {
           ? "Answers nobody now."
           : version.answers.map((one) => (
               <span key={one.route} class="tag">
-                {one.is_shadow ? `Shadow of ${share(one.percent / 100)} of requests` : `${one.route}: ${share(one.percent / 100)} of users`}
-                {one.label && ` (label ${one.label})`}
+                {!one.is_shadow && <bdi title={one.route}>{one.route}</bdi>}
+                {one.is_shadow ? `Shadow of ${share(one.percent / 100)} of requests` : `: ${share(one.percent / 100)} of users`}
+                {one.label && <> (label <bdi>{one.label}</bdi>)</>}
               </span>
             ))}
       </p>
@@ -122,7 +123,7 @@ function VersionCard({ version }: { version: Version }) {
                     <span class="words">{metric.meaning}</span>
                   </th>
                   <td class="number">{figure(metric.value)}</td>
-                  <td class="number">{metric.lower !== null && metric.upper !== null ? `${figure(metric.lower)} to ${figure(metric.upper)}` : "none"}</td>
+                  <td class="number span">{metric.lower !== null && metric.upper !== null ? `${figure(metric.lower)} to ${figure(metric.upper)}` : "none"}</td>
                 </tr>
               ))}
             </tbody>

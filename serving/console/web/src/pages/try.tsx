@@ -1,7 +1,7 @@
 // Try an ad: one request by a form, its click probability, and why.
 import { useRef, useState } from "preact/hooks";
 import { Refusal, post } from "../api";
-import { FormFields, type Values, imageFieldOf, requestValues, valuesOf } from "../form";
+import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery, valuesOf } from "../form";
 import { count, month, rate, share, signed } from "../format";
 import { type GivenImage, ImageDrop } from "../images";
 import { CopyButton, Failure, Loading } from "../parts";
@@ -40,13 +40,14 @@ interface Outcome {
   explanation: Explanation | null;
   whyNoExplanation: string;
   place: Place | null;
+  /** The route that was asked by name; empty where the user decided. */
+  asked: string;
   body: object;
   image: GivenImage | null;
 }
 
 export function Try() {
-  const { form, error, notice, answeredBy } = useForm();
-  const [values, setValues] = useState<Values>(new Map());
+  const { form, error, notice, values, setValues, route, setRoute, look } = useForm();
   const [image, setImage] = useState<GivenImage | null>(null);
   const [imageText, setImageText] = useState("");
   const [outcome, setOutcome] = useState<Outcome | null>(null);
@@ -66,12 +67,14 @@ export function Try() {
       if (imageField && image) ad.push([imageField.name, { b64: image.b64 }]);
       else if (imageField && imageText) ad.push([imageField.name, imageText]);
       const body = { ads: [Object.fromEntries(ad)], creative_status: imageField !== undefined };
-      const made = await ask(body, image);
+      const made = await ask(body, route, image);
       setOutcome(made);
-      answeredBy(made.version);
+      if (made.version !== form.model.version) void look();
       requestAnimationFrame(() => result.current?.scrollIntoView({ block: "nearest" }));
     } catch (refusal) {
       setFailure(refusal);
+      // Another version may take other fields.
+      void look();
     }
     setBusy(false);
   };
@@ -89,7 +92,8 @@ export function Try() {
       <div class="heading">
         <h1>Try an ad</h1>
         <p class="quiet">
-          Will this user click this ad? Version {form.model.version} answers. Nothing has to be filled in.
+          Will this user click this ad? {form.routes.length > 1 && !route ? "The user decides which route answers." : `Version ${form.model.version} answers.`}{" "}
+          Nothing has to be filled in.
         </p>
       </div>
       {notice && <p class="notice" role="status">{notice}</p>}
@@ -101,19 +105,21 @@ export function Try() {
               <button type="button" class="plain" onClick={fill}>Fill in one of {month(form.span)}</button>
             )}
           </div>
+          <RouteChoice form={form} route={route} byUser onChange={setRoute} />
           {form.reason && <p class="quiet small">No values are suggested: {form.reason}.</p>}
           {imageField && (
             <fieldset>
-              <legend>{imageField.name} <span class="type">image</span></legend>
-              {image ? (
+              <legend><bdi>{imageField.name}</bdi> <span class="type">image</span></legend>
+              {image && (
                 <div class="chosen">
                   <img src={image.url} alt={`Preview of ${image.name}`} />
-                  <span class="file">{image.name}</span>
+                  <bdi class="file" title={image.name}>{image.name}</bdi>
                   <button type="button" class="plain" onClick={() => setImage(null)}>Remove</button>
                 </div>
-              ) : (
+              )}
+              <ImageDrop many={false} another={image !== null} onImages={([given]) => given && setImage(given)} />
+              {!image && (
                 <>
-                  <ImageDrop many={false} onImages={([given]) => given && setImage(given)} />
                   <label for="image-text" class="small">or a creative's key or address</label>
                   <input id="image-text" type="text" value={imageText} onInput={(event) => setImageText(event.currentTarget.value)} />
                 </>
@@ -124,7 +130,8 @@ export function Try() {
           {failure !== null && <Failure error={failure} />}
           <button type="submit" disabled={busy}>{busy ? "Asking …" : "Ask"}</button>
         </form>
-        <section class="stack" aria-live="polite" ref={result}>
+        <section class="stack" ref={result}>
+          <p class="hidden" role="status">{outcome && `Click probability: ${rate(outcome.probability)}, by version ${outcome.version}`}</p>
           {outcome ? <OutcomeView of={outcome} imageName={imageField?.name ?? ""} /> : (
             <div class="card empty"><p class="quiet">The click probability and what it is made of appear here.</p></div>
           )}
@@ -134,23 +141,23 @@ export function Try() {
   );
 }
 
-async function ask(body: { ads: object[] }, image: GivenImage | null): Promise<Outcome> {
+async function ask(body: { ads: object[] }, asked: string, image: GivenImage | null): Promise<Outcome> {
   let explanation: Explanation | null = null;
   let whyNoExplanation = "";
   try {
-    explanation = await post<Explanation>("/v1/explain", body);
+    explanation = await post<Explanation>(`/v1/explain${routeQuery(asked)}`, body);
   } catch (refusal) {
-    // It may still be scored.
-    if (!(refusal instanceof Refusal && refusal.status === 501)) throw refusal;
+    // It may still be scored: an explanation costs far more time.
+    if (!(refusal instanceof Refusal && (refusal.status === 501 || refusal.status === 504))) throw refusal;
     whyNoExplanation = refusal.message;
   }
-  const scores = explanation ? null : await post<Scores>("/v1/score", body);
+  const scores = explanation ? null : await post<Scores>(`/v1/score${routeQuery(asked)}`, body);
   const model = explanation?.model ?? scores!.model;
   const probability = explanation?.click_probability ?? scores!.ads[0]!.click_probability;
   const place = await post<Place>("/console/api/place", { click_probability: probability, version: model.version }).catch(
     (refusal): Place => ({ span: null, higher_than: null, reason: String(refusal.message) }),
   );
-  return { version: model.version, route: model.route, probability, explanation, whyNoExplanation, place, body, image };
+  return { version: model.version, route: model.route, probability, explanation, whyNoExplanation, place, asked, body, image };
 }
 
 function OutcomeView({ of, imageName }: { of: Outcome; imageName: string }) {
@@ -168,13 +175,13 @@ function OutcomeView({ of, imageName }: { of: Outcome; imageName: string }) {
         ) : (
           <p class="quiet small">Its place among last month's ads is not known: {place?.reason}.</p>
         )}
-        <p class="quiet small">Version {of.version}, route {of.route}.</p>
+        <p class="quiet small">Version {of.version}, route <bdi>{of.route}</bdi>.</p>
       </div>
       {explanation ? <Contributions of={explanation} imageName={imageName} /> : (
         <div class="card"><h2>Why</h2><p class="quiet">{of.whyNoExplanation}</p></div>
       )}
       {explanation?.image && <HeatMap of={explanation.image} image={of.image} />}
-      <Snippets body={of.body} />
+      <Snippets body={of.body} route={of.asked} />
     </>
   );
 }
@@ -195,7 +202,7 @@ function Contributions({ of, imageName }: { of: Explanation; imageName: string }
           {shown.map((one) => (
             <tr key={one.field}>
               <th scope="row">
-                {one.field}
+                <bdi title={one.field}>{one.field}</bdi>
                 {one.field === imageName && <span class="type"> image</span>}
                 {one.words && <span class="words">{one.words.slice(0, 6).map((word) => `${word.word} ${signed(word.contribution)}`).join(", ")}</span>}
               </th>
@@ -250,7 +257,7 @@ function HeatMap({ of, image }: { of: NonNullable<Explanation["image"]>; image: 
   );
 }
 
-function Snippets({ body }: { body: object }) {
+function Snippets({ body, route }: { body: object; route: string }) {
   const [chosen, setChosen] = useState(0);
   const snippet = SNIPPETS[chosen]!;
   return (
@@ -262,9 +269,9 @@ function Snippets({ body }: { body: object }) {
             <button key={one.title} type="button" class="plain" aria-pressed={index === chosen} onClick={() => setChosen(index)}>{one.title}</button>
           ))}
         </div>
-        <CopyButton text={() => snippet.text(body)}>Copy</CopyButton>
+        <CopyButton text={() => snippet.text(body, route)}>Copy</CopyButton>
       </div>
-      <pre tabIndex={0} aria-label={`The request as ${snippet.title}`}>{snippet.text(shortened(body))}</pre>
+      <pre tabIndex={0} aria-label={`The request as ${snippet.title}`}>{snippet.text(shortened(body), route)}</pre>
     </div>
   );
 }
