@@ -8,11 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from adclick.schema.errors import ConfigError
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.signatures import DESCRIPTION_FILE, EXTRA_FOLDER
 from adclick.storage import bucket
 from adclick.storage.bucket import is_bucket_address
 
-EXTRA_FOLDER = "assets.extra"
-_FILE = "adclick.json"
 #: In the folders of an evaluation and of its blessing: the thresholds by false-positive rate.
 THRESHOLDS_FILE = "fraud_thresholds.json"
 
@@ -44,12 +43,12 @@ def write_description(model_folder: str, description: ModelDescription) -> None:
     folder = os.path.join(model_folder, EXTRA_FOLDER)
     content = description.model_dump_json(indent=1)
     if is_bucket_address(folder):
-        bucket.write(f"{folder}/{_FILE}", content.encode())
+        bucket.write(f"{folder}/{DESCRIPTION_FILE}", content.encode())
         return
     import tensorflow as tf
 
     tf.io.gfile.makedirs(folder)
-    with tf.io.gfile.GFile(os.path.join(folder, _FILE), "w") as stream:
+    with tf.io.gfile.GFile(os.path.join(folder, DESCRIPTION_FILE), "w") as stream:
         stream.write(content)
 
 
@@ -59,8 +58,10 @@ def read_description(model_folder: str) -> ModelDescription:
     Raises:
         ConfigError: It has none.
     """
-    path = os.path.join(model_folder, EXTRA_FOLDER, _FILE)
-    unknown = ConfigError(f"{model_folder}: not a model of ours: it has no {EXTRA_FOLDER}/{_FILE}", "Give --config.")
+    path = os.path.join(model_folder, EXTRA_FOLDER, DESCRIPTION_FILE)
+    unknown = ConfigError(
+        f"{model_folder}: not a model of ours: it has no {EXTRA_FOLDER}/{DESCRIPTION_FILE}", "Give --config."
+    )
     if is_bucket_address(path):
         try:
             return ModelDescription.model_validate_json(bucket.read(path))

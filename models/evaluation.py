@@ -14,7 +14,6 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2, validation_result_pb2
 
-from adclick.models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from adclick.models.gates import UNDECIDED, Bounds
 from adclick.models.metrics import METRICS, of_models
 from adclick.models.metrics.impressions import CLICK_RATE, EXAMPLE_COUNT
@@ -22,6 +21,7 @@ from adclick.models.metrics.log_loss import entropy
 from adclick.models.settings import EvaluationSettings, ThresholdSettings
 from adclick.schema.errors import ConfigError
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.signatures import CLICK_PROBABILITY, SERVING_EXAMPLES
 from adclick.storage.literal_path import literal_path
 
 CANDIDATE = "candidate"

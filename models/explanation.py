@@ -11,11 +11,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from adclick.models.description import read_description
-from adclick.models.export import CLICK_PROBABILITY, SERVING_DEFAULT
 from adclick.models.loading import load_model
 from adclick.models.metrics.counts import log_losses
 from adclick.models.requests import parse_examples
 from adclick.models.training_data import record_datasets
+from adclick.schema.signatures import CLICK_PROBABILITY, SERVING_DEFAULT
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from adclick.models.attribution import Attribution
-from adclick.models.description import EXTRA_FOLDER, ModelDescription, write_description
+from adclick.models.description import ModelDescription, write_description
 from adclick.models.features import InputLayout, text_columns
 from adclick.models.fitting import Predictor
 from adclick.models.images import decode_and_resize
@@ -33,27 +33,29 @@ from adclick.models.text import WordEffects, strongest_words, word_effects
 from adclick.models.training_data import TrainingCreatives
 from adclick.models.transform_graph import TransformGraph
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.signatures import (
+    BASELINE_LOGIT,
+    CLICK_PROBABILITY,
+    COLUMNS,
+    CONTRIBUTIONS,
+    CREATIVE_EMBEDDING,
+    EMBED_CREATIVE,
+    EXPLAIN,
+    EXTRA_FOLDER,
+    HEAT_MAP,
+    LOGIT,
+    LONGEST_KEY,
+    SCORE,
+    SERVING_DEFAULT,
+    SERVING_EXAMPLES,
+    WORD_CONTRIBUTIONS,
+    WORDS,
+)
 
-SERVING_DEFAULT = "serving_default"
-SERVING_EXAMPLES = "serving_examples"
-EMBED_CREATIVE = "embed_creative"
-SCORE = "score"
-EXPLAIN = "explain"
-CLICK_PROBABILITY = "click_probability"
-CREATIVE_EMBEDDING = "creative_embedding"
-COLUMNS = "columns"
-CONTRIBUTIONS = "contributions"
-LOGIT = "logit"
-BASELINE_LOGIT = "baseline_logit"
-HEAT_MAP = "heat_map"
-WORDS = "words"
-WORD_CONTRIBUTIONS = "word_contributions"
 #: Of each text, so many words are named that add or take the most.
 EXPLAINED_WORDS = 8
 CREATIVES_ASSET = "creatives.tsv"
 
-#: An image value up to this long is a creative's key; no image file is as short.
-_LONGEST_KEY = 64
 _NO_CREATIVE = "<no creative>"
 _LARGEST_LOGIT = 16.0
 
@@ -132,7 +134,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
         distinct, where = tf.unique(images)
         found = self.creatives.lookup(distinct)
         is_known = tf.strings.length(found) > 0
-        is_image = tf.logical_and(tf.logical_not(is_known), tf.strings.length(distinct) > _LONGEST_KEY)
+        is_image = tf.logical_and(tf.logical_not(is_known), tf.strings.length(distinct) > LONGEST_KEY)
         embedded = tf.tile(self._network.unknown_embedding(), [tf.size(distinct), 1])
         known_rows = tf.where(is_known)
         decoded = tf.io.decode_raw(tf.io.decode_base64(tf.boolean_mask(found, is_known)), tf.float32)
@@ -232,7 +234,7 @@ class ServingModule(tf.Module):  # type: ignore[misc]
             outputs[WORDS] = tf.concat([found for found, _ in strongest], axis=1)
             outputs[WORD_CONTRIBUTIONS] = tf.concat([added for _, added in strongest], axis=1)
         if image is not None:
-            shown = tf.where(tf.strings.length(inputs[image]) > _LONGEST_KEY)
+            shown = tf.where(tf.strings.length(inputs[image]) > LONGEST_KEY)
             rows = shown[:, 0]
             maps = attribution.heat_map(tf.gather(found.inputs, rows), self._decode(tf.gather(inputs[image], rows)))
             shape = tf.stack([tf.cast(batch, tf.int64), self._image_size, self._image_size])

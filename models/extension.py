@@ -11,7 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from adclick.models.creatives import Creative, read_creatives
-from adclick.models.export import CREATIVE_EMBEDDING, CREATIVES_ASSET, EMBED_CREATIVE, creative_line
+from adclick.models.export import CREATIVES_ASSET, creative_line
+from adclick.schema.signatures import CREATIVE_EMBEDDING, EMBED_CREATIVE
 from adclick.storage.literal_path import literal_path
 
 _BATCH = 256

@@ -13,17 +13,11 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from adclick.models.description import ModelDescription, read_description
-from adclick.models.export import (
-    CLICK_PROBABILITY,
-    CREATIVE_EMBEDDING,
-    CREATIVES_ASSET,
-    EMBED_CREATIVE,
-    SCORE,
-    SERVING_DEFAULT,
-)
+from adclick.models.export import CREATIVES_ASSET
 from adclick.models.loading import load_model
 from adclick.models.requests import MISSING
 from adclick.schema.feature_table import Column, MultiValued, RawType
+from adclick.schema.signatures import CLICK_PROBABILITY, CREATIVE_EMBEDDING, EMBED_CREATIVE, SCORE, SERVING_DEFAULT
 
 Floats32 = npt.NDArray[np.float32]
 

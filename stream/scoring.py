@@ -21,11 +21,12 @@ import numpy.typing as npt
 
 from adclick.schema.errors import ConfigError
 from adclick.schema.feature_table import FeatureTable, MultiValued
+from adclick.schema.signatures import CLICK_PROBABILITY, EXPLAIN, SERVING_DEFAULT
 from adclick.serving.errors import Code, ServingError
 from adclick.serving.gateway.backends import Backend, Signatures, create_backend
 from adclick.serving.gateway.explanation import EXPLANATION
 from adclick.serving.gateway.routing import Target
-from adclick.serving.gateway.served import CLICK_PROBABILITY, EXPLAIN, SERVING_DEFAULT, description_path, text_of
+from adclick.serving.gateway.served import description_path, text_of
 from adclick.serving.gateway.settings import BackendSettings
 from adclick.stream.clicks import Click, Evidence
 from adclick.stream.events import iso_time

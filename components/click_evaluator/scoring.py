@@ -19,11 +19,11 @@ import tensorflow as tf
 from adclick.components.click_evaluator.audience import Draw, draw, merge_draws
 from adclick.components.example_files import example_batches, example_decoder
 from adclick.models.description import read_description
-from adclick.models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from adclick.models.features import vocabulary_columns
 from adclick.models.loading import load_model
 from adclick.models.metrics.counts import FOLDS, SliceCounts, add, check_finite, count
 from adclick.models.preprocessing import read_vocabularies
+from adclick.schema.signatures import CLICK_PROBABILITY, SERVING_EXAMPLES
 
 #: The columns and values of a slice, ordered by column; empty for all impressions.
 SliceKey = tuple[tuple[str, Any], ...]

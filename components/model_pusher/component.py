@@ -26,8 +26,9 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils, proto_utils
 
 from adclick.components.serving_validator.component import WARMUP_REQUESTS
-from adclick.models.description import EXTRA_FOLDER, THRESHOLDS_FILE, read_description, write_description
+from adclick.models.description import THRESHOLDS_FILE, read_description, write_description
 from adclick.models.held_out import HELD_OUT_FILE
+from adclick.schema.signatures import EXTRA_FOLDER
 from adclick.serving.model_server.warmup import WARMUP_FILE
 from adclick.storage import bucket, filesystem
 from adclick.storage.model_versions import ModelVersions

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from adclick.models.export import CLICK_PROBABILITY, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
 from adclick.models.loading import load_model
 from adclick.models.requests import requests_from_examples
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.signatures import CLICK_PROBABILITY, EMBED_CREATIVE, SCORE, SERVING_EXAMPLES
 from adclick.serving.client.client import ModelServerClient
 from adclick.serving.errors import ServingError
 from adclick.serving.model_server.server import running_server

@@ -11,9 +11,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from adclick.models.export import EMBED_CREATIVE, SCORE, SERVING_DEFAULT, SERVING_EXAMPLES, request_specs
+from adclick.models.export import request_specs
 from adclick.models.requests import requests_from_examples
 from adclick.schema.feature_table import FeatureTable
+from adclick.schema.signatures import EMBED_CREATIVE, SCORE, SERVING_DEFAULT, SERVING_EXAMPLES
 from adclick.serving.model_server.tensor_proto import proto_from_array
 from adclick.serving.model_server.warmup import WARMUP_FILE
 from adclick.storage.push_directory import MODEL_FILE

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from adclick.models.description import EXTRA_FOLDER
 from adclick.models.export import CREATIVES_ASSET
 from adclick.models.features import column_of_field, quantity_columns, text_columns, vocabulary_columns
 from adclick.models.images import CorruptImage, OversizedImage, check_whole, inspect_image, to_decodable
@@ -27,6 +26,7 @@ from adclick.models.scoring import Scorer
 from adclick.schema.errors import ConfigError
 from adclick.schema.feature_table import Column, FeatureTable, RawType
 from adclick.schema.roles.inputs import CategoryField
+from adclick.schema.signatures import EXTRA_FOLDER
 from adclick.serving.edge import scorer as device
 from adclick.serving.edge.ad_request import RequestField
 from adclick.serving.gateway.settings import CreativeSettings, LimitSettings

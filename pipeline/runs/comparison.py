@@ -19,7 +19,6 @@ from sklearn.linear_model import LogisticRegression
 from tfx.utils import path_utils
 
 from adclick.components.example_files import example_batches
-from adclick.models.export import CLICK_PROBABILITY, SERVING_EXAMPLES
 from adclick.models.features import InputLayout
 from adclick.models.fitting import fit, predict
 from adclick.models.loading import load_model
@@ -29,6 +28,7 @@ from adclick.models.training_data import Columns
 from adclick.pipeline.config.settings import Config
 from adclick.pipeline.runs.data import held_out_files, held_out_truth, load_run_data
 from adclick.pipeline.runs.record import RunRecord
+from adclick.schema.signatures import CLICK_PROBABILITY, SERVING_EXAMPLES
 
 Floats = npt.NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from adclick.schema.signatures import LONGEST_KEY
 from adclick.serving.gateway.errors import GatewayError, invalid
 from adclick.serving.gateway.fields import UNSET, Base64
 from adclick.serving.gateway.settings import CreativeSettings
@@ -36,8 +37,6 @@ NOT_AN_IMAGE = "not_an_image"
 _KEY_DIGITS = 32
 #: Memory for images by address.
 _ADDRESS_BYTES = 64_000_000
-#: A value of the model's image input up to this long is a key.
-_LONGEST_KEY = 64
 
 
 @dataclass(frozen=True)
@@ -270,9 +269,9 @@ def _is_address(text: str) -> bool:
 
 def _from_key(key: str, index: int) -> Resolved:
     encoded = key.encode("utf-8", "replace")
-    if len(encoded) > _LONGEST_KEY:
+    if len(encoded) > LONGEST_KEY:
         raise invalid(
-            f"A creative's key has at most {_LONGEST_KEY} bytes; an address begins with /, gs:// or s3://",
+            f"A creative's key has at most {LONGEST_KEY} bytes; an address begins with /, gs:// or s3://",
             f"ads[{index}].image",
         )
     return Resolved(encoded, encoded, OK)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from adclick.schema.signatures import CREATIVE_EMBEDDING, EMBED_CREATIVE
 from adclick.serving.gateway.backends import Backend
 from adclick.serving.gateway.creatives import OK, UNKNOWN_KEY, CreativeStore, Resolved
 from adclick.serving.gateway.metrics import GatewayMetrics
-from adclick.serving.gateway.served import CREATIVE_EMBEDDING, EMBED_CREATIVE, ServedModel
+from adclick.serving.gateway.served import ServedModel
 from adclick.serving.gateway.traffic import Traffic
 
 Array = np.ndarray[Any, Any]

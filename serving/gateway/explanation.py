@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from adclick.schema.signatures import (
+    BASELINE_LOGIT,
+    COLUMNS,
+    CONTRIBUTIONS,
+    LOGIT,
+    LONGEST_KEY,
+    WORD_CONTRIBUTIONS,
+    WORDS,
+)
+
 Array = np.ndarray[Any, Any]
 
-HEAT_MAP = "heat_map"
 #: Of each text in turn, the words that add or take the most, as many of each; and what each of them adds.
-WORDS = ("words", "word_contributions")
+WORD_OUTPUTS = (WORDS, WORD_CONTRIBUTIONS)
 #: The outputs of `explain` that are there for every model, the columns first, then numbers.
-EXPLANATION = ("columns", "contributions", "logit", "baseline_logit")
+EXPLANATION = (COLUMNS, CONTRIBUTIONS, LOGIT, BASELINE_LOGIT)
 
-#: A value of the image input up to this long is a creative's key.
-_LONGEST_KEY = 64
 #: The longer edge of an overlay in pixels.
 _OVERLAY_PIXELS = 512
 _MORE, _LESS = (214, 39, 40), (31, 119, 180)
@@ -31,7 +38,7 @@ def probability_of(logit: float) -> float:
 
 def is_shown(image: bytes) -> bool:
     """Whether a value of the image input is an image rather than a creative's key."""
-    return len(image) > _LONGEST_KEY
+    return len(image) > LONGEST_KEY
 
 
 def overlay(encoded: bytes, heat: Array) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from adclick.schema.signatures import CLICK_PROBABILITY, SCORE, SERVING_DEFAULT
 from adclick.serving.errors import Code, ServingError
 from adclick.serving.gateway.backends import Backend
 from adclick.serving.gateway.embedding import ImageEmbedder
@@ -17,7 +18,7 @@ from adclick.serving.gateway.errors import GatewayError, no_probability, refusal
 from adclick.serving.gateway.fields import RequestForm
 from adclick.serving.gateway.metrics import GatewayMetrics
 from adclick.serving.gateway.routing import Target
-from adclick.serving.gateway.served import CLICK_PROBABILITY, SCORE, SERVING_DEFAULT, ServedModel
+from adclick.serving.gateway.served import ServedModel
 from adclick.serving.gateway.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,15 @@ from typing import Any
 import numpy as np
 
 from adclick.schema.feature_table import FeatureTable, Text, parse_feature_table
+from adclick.schema.signatures import (
+    CREATIVE_EMBEDDING,
+    DESCRIPTION_FILE,
+    EMBED_CREATIVE,
+    EXPLAIN,
+    EXTRA_FOLDER,
+    SCORE,
+    SERVING_DEFAULT,
+)
 from adclick.serving.errors import ServingError
 from adclick.serving.gateway.backends import Backend
 from adclick.serving.gateway.errors import no_model
@@ -25,14 +34,6 @@ from adclick.storage.bucket import is_bucket_address
 
 logger = logging.getLogger(__name__)
 
-SERVING_DEFAULT = "serving_default"
-EMBED_CREATIVE = "embed_creative"
-SCORE = "score"
-EXPLAIN = "explain"
-CREATIVE_EMBEDDING = "creative_embedding"
-CLICK_PROBABILITY = "click_probability"
-_EXTRA_FOLDER = "assets.extra"
-_DESCRIPTION = "adclick.json"
 _UNKNOWN_SECONDS = 10.0
 
 Array = np.ndarray[Any, Any]
@@ -196,12 +197,12 @@ def _features(base_path: str, version: int) -> tuple[FeatureTable | None, str]:
 
 def description_path(base_path: str, version: int) -> str:
     """Where a pushed version describes itself."""
-    return extra_path(base_path, version, _DESCRIPTION)
+    return extra_path(base_path, version, DESCRIPTION_FILE)
 
 
 def extra_path(base_path: str, version: int, name: str) -> str:
     """Where a pushed version keeps a file that model servers ignore."""
-    return os.path.join(base_path, str(version), _EXTRA_FOLDER, name)
+    return os.path.join(base_path, str(version), EXTRA_FOLDER, name)
 
 
 def text_of(path: str) -> str | None:

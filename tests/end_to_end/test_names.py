@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adclick.models.export import CLICK_PROBABILITY
 from adclick.models.requests import requests_from_examples
 from adclick.pipeline.config.settings import load_config
 from adclick.pipeline.prediction.explanation import fields_of_instance
+from adclick.schema.signatures import CLICK_PROBABILITY
 from adclick.serving.client.client import ModelServerClient
 from adclick.serving.gateway.server import running_gateway
 from adclick.serving.gateway.settings import GatewaySettings

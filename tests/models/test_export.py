@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adclick.models.description import read_description
-from adclick.models.export import CLICK_PROBABILITY, CREATIVE_EMBEDDING
 from adclick.models.extension import extend_creatives, pixels_as_png
 from adclick.models.requests import requests_from_examples
 from adclick.models.settings import NetworkSettings, TrainingSettings
 from adclick.models.trainer import train
+from adclick.schema.signatures import CLICK_PROBABILITY, CREATIVE_EMBEDDING
 from adclick.serving.model_server.servable import Servable
 from tests.models.tiny_model import FEATURES, IMAGE_SIZE, TinyModel, as_example, make_creatives, write_creatives
 

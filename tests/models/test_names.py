@@ -20,7 +20,6 @@ from adclick.components.example_files import example_decoder
 from adclick.models.analysis import Analyzer, read_analysis, write_analysis
 from adclick.models.description import read_description
 from adclick.models.explanation import model_importance
-from adclick.models.export import CLICK_PROBABILITY
 from adclick.models.extension import extend_creatives
 from adclick.models.requests import requests_from_examples
 from adclick.models.scoring import Scorer
@@ -29,6 +28,7 @@ from adclick.models.trainer import train
 from adclick.models.transform_graph import write_transform_graph
 from adclick.schema.curated import build_schema
 from adclick.schema.feature_table import MultiValued, RawType
+from adclick.schema.signatures import CLICK_PROBABILITY
 from adclick.serving.client.client import ModelServerClient
 from adclick.serving.model_server.servable import Servable
 from adclick.serving.model_server.server import running_server

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 from adclick.models.description import read_description
-from adclick.models.export import BASELINE_LOGIT, CLICK_PROBABILITY, CONTRIBUTIONS, LOGIT, WORD_CONTRIBUTIONS, WORDS
 from adclick.models.requests import requests_from_examples
 from adclick.models.text import strongest_words, text_effects, tokenise, word_effects
 from adclick.models.text_effects import estimate_text_effects
 from adclick.models.text_store import TextStore
 from adclick.schema.roles.inputs import TextField
+from adclick.schema.signatures import BASELINE_LOGIT, CLICK_PROBABILITY, CONTRIBUTIONS, LOGIT, WORD_CONTRIBUTIONS, WORDS
 from adclick.serving.model_server.servable import Servable
 from tests.models.text_model import FEATURES, NEW, headlines, impressions, train_text_model
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from adclick.schema.signatures import EXPLAIN, HEAT_MAP
 from adclick.serving.errors import ServingError
 from adclick.serving.gateway.backends import Array
 from adclick.serving.gateway.creatives import Resolved
@@ -17,9 +18,8 @@ from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer,
 from adclick.serving.gateway.endpoints.score import CreativeStatus
 from adclick.serving.gateway.errors import GatewayError, invalid, refusal_of
 from adclick.serving.gateway.exchange import Exchange
-from adclick.serving.gateway.explanation import EXPLANATION, HEAT_MAP, WORDS, is_shown, overlay, probability_of
+from adclick.serving.gateway.explanation import EXPLANATION, WORD_OUTPUTS, is_shown, overlay, probability_of
 from adclick.serving.gateway.gateway import Gateway
-from adclick.serving.gateway.served import EXPLAIN
 
 
 class Png(Struct):
@@ -106,12 +106,14 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Explanation:
             inputs[model.image] = np.array([image.value], object)
             outputs.append(HEAT_MAP)
         if model.texts:
-            outputs += WORDS
+            outputs += WORD_OUTPUTS
         arrays = await gateway.backend.run_all(model.version, EXPLAIN, inputs, outputs, deadline)
     except ServingError as error:
         raise refusal_of(error) from error
     found = dict(zip(outputs, [array[0] for array in arrays], strict=True))
-    if not all(np.isfinite(array).all() for name, array in found.items() if name not in (EXPLANATION[0], WORDS[0])):
+    if not all(
+        np.isfinite(array).all() for name, array in found.items() if name not in (EXPLANATION[0], WORD_OUTPUTS[0])
+    ):
         raise gateway.scorer.refuse(model.version, "an explanation that is not finite")
     columns, contributions, logit, baseline_logit = [found[name] for name in EXPLANATION]
     words = _words(found, model.texts) if model.texts else {}
@@ -131,7 +133,7 @@ async def answer(gateway: Gateway, exchange: Exchange) -> Explanation:
 
 def _words(found: dict[str, Array], texts: Sequence[str]) -> dict[str, list[WordContribution] | UnsetType]:
     """By text column, its strongest words."""
-    words, added = (found[name].reshape(len(texts), -1) for name in WORDS)
+    words, added = (found[name].reshape(len(texts), -1) for name in WORD_OUTPUTS)
     return {
         name: [
             WordContribution(word.decode("utf-8", "replace"), float(value))

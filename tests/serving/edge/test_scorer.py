@@ -17,12 +17,12 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adclick.models.export import EXTRA_FOLDER
 from adclick.models.extension import pixels_as_png
 from adclick.models.text import word_effects
 from adclick.pipeline.edge.scorer import DeviceScorer, alphabet
 from adclick.schema.errors import ConfigError
 from adclick.schema.roles.inputs import TextField
+from adclick.schema.signatures import EXTRA_FOLDER
 from adclick.serving.edge.ad_request import RequestRefused
 from adclick.serving.edge.bundle import read_bundle
 from adclick.serving.edge.errors import BundleRefused

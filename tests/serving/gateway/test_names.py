@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from adclick.models.export import CLICK_PROBABILITY
 from adclick.models.extension import pixels_as_png
 from adclick.models.requests import requests_from_examples
 from adclick.pipeline.monitor.traffic import read_log
 from adclick.pipeline.prediction.explanation import fields_of_instance
+from adclick.schema.signatures import CLICK_PROBABILITY
 from adclick.serving.gateway.fields import Field, RequestForm
 from adclick.serving.gateway.prediction_log import ROUTE, logged_name
 from adclick.serving.gateway.server import running_gateway
