@@ -17,7 +17,8 @@ class MultiValued(Categorical):
 
     role: Literal["multi_valued"]  # type: ignore[assignment]
     separator: str = Field("|", min_length=1, description="What stands between two values of one cell.")
-    max_values: int = Field(16, ge=1, description="Only the first so many values of a cell reach the model.")
+    # A cell of which one value is read is the role `categorical`.
+    max_values: int = Field(16, ge=2, description="Only the first so many values of a cell reach the model.")
 
     @property
     def cells(self) -> TextCells:

@@ -83,6 +83,7 @@ def test_without_image_only_the_image_is_dropped() -> None:
         ({" ": {"role": "categorical"}}, "a column has an empty name"),
         ({"device": {"role": "categorial"}}, "categorial"),
         ({"device": {"role": "categorical", "bucket": 3}}, "Extra inputs"),
+        ({"device": {"role": "multi_valued", "max_values": 1}}, "max_values\n.*greater than or equal to 2"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, dict[str, object]], message: str) -> None:
