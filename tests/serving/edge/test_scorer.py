@@ -294,7 +294,7 @@ def test_a_model_of_texts_and_one_of_odd_names_score_as_they_are_served(
     ad = {
         oddly_named_model.names["price"]: 3.5,
         oddly_named_model.names["ad"]: "ad1",
-        "a/b\\c: {0} %s": int(time.time()),
+        oddly_named_model.names["shown_at"]: int(time.time()),
     }
     for ask in gateway_of(oddly_named_model.folder, tmp_path / "odd"):
         assert_equal_answers(
