@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,17 +81,26 @@ class Load:
         folder: Traffic, model and config.
         broker: The broker.
         name: Of topics and group.
+        flink: The config's `stream.flink`.
         alerts: The config's `stream.alerts`.
     """
 
-    def __init__(self, folder: Path, broker: LocalBroker, name: str, **alerts: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: LocalBroker,
+        name: str,
+        *,
+        flink: Mapping[str, Any] | None = None,
+        **alerts: Any,
+    ) -> None:
         document = yaml.safe_load((folder / "config.yaml").read_text())
         topics = {
             key: {"name": f"{key}-{name}".replace("_", "-"), "partitions": 1}
             for key in ("impressions", "clicks", "featured_clicks", "scored_clicks", "alerts", "rejected_events")
         }
         kafka = {"bootstrap_servers": broker.bootstrap_servers, "group": name}
-        document["stream"] |= {"topics": topics, "kafka": kafka, "alerts": alerts}
+        document["stream"] |= {"topics": topics, "kafka": kafka, "alerts": alerts, "flink": dict(flink or {})}
         self.file = folder / f"config-{name}.yaml"
         self.file.write_text(yaml.safe_dump(document))
         self.state = folder / f"state-{name}"
