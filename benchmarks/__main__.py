@@ -65,7 +65,9 @@ FULL: dict[str, list[str]] = {
 
 
 def main(
-    full: Annotated[bool, typer.Option(help="The sizes of the README's table: about two hours on two cores.")] = False,
+    full: Annotated[
+        bool, typer.Option(help="The sizes of docs/explanation/measured.md: about two hours on two cores.")
+    ] = False,
     real_data: Annotated[
         Path | None, typer.Option(help="A folder of real click logs for the quality benchmark.")
     ] = None,

@@ -1,55 +1,80 @@
-"""The reference of the commands, derived from these.
+"""The reference pages of the documentation, derived from the code.
 
-`python -m adclick.pipeline.cli.reference` writes it to docs/commands.md.
+`python -m adclick.pipeline.cli.reference` writes them anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import typer
+from adclick.pipeline.config.reference import config_reference, gateway_reference
 
-from adclick.pipeline.cli.app import app
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
-
-
-def commands_page() -> str:
-    """Every command with its arguments and options and their meaning, as a page of Markdown."""
-    lines = ["<!-- written by `python -m adclick.pipeline.cli.reference` -->", "", "# Commands", ""]
-    lines += ["What `adclick COMMAND --help` says, of all commands; help says the defaults besides.", ""]
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        lines += _sections(f"adclick {name}", command)
-    return "\n".join(lines).rstrip() + "\n"
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN = "<!-- reference: begin; written by `python -m adclick.pipeline.cli.reference` -->"
+END = "<!-- reference: end -->"
 
 
-def _sections(path: str, command: Any) -> Iterator[str]:
-    """The section of a command; of a group, also those of its commands."""
-    if command.hidden:
-        return
-    yield from (f"## {path}", "", _text(command.help), "")
-    parameters = [parameter for parameter in command.params if not parameter.hidden]
-    if parameters:
-        yield from ("| argument or option | required | meaning |", "|---|---|---|")
-        yield from (_row(parameter) for parameter in parameters)
-        yield ""
-    for name, child in getattr(command, "commands", {}).items():
-        yield from _sections(f"{path} {name}", child)
+def commands_reference() -> str:
+    """Every command of `adclick` with its arguments and options, by Typer."""
+    import typer
+    from typer.cli import get_docs_for_click
+    from typer.main import get_command
+
+    from adclick.pipeline.cli.app import app
+
+    command = get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="adclick"), name="adclick")
+    _, _, commands = text.partition("\n## ")
+    return f"## {commands}".strip()
 
 
-def _row(parameter: Any) -> str:
-    is_argument = parameter.param_type_name == "argument"
-    names = [parameter.name.upper()] if is_argument else [*parameter.opts, *parameter.secondary_opts]
-    shown = ", ".join(f"`{name}`" for name in names)
-    return f"| {shown} | {'yes' if parameter.required else ''} | {_text(parameter.help)} |"
+def metrics_reference() -> str:
+    """What the Evaluator measures, and thresholds may name."""
+    from adclick.models.metrics import BY_NAME
+
+    lines = ["| name | called | says | better | threshold |", "|---|---|---|---|---|"]
+    better = {True: "higher", False: "lower", None: ""}
+    lines += [
+        f"| `{metric.name}` | {metric.title} | {metric.meaning} | {better[metric.higher_is_better]} "
+        f"| {'yes' if metric.is_of_model else 'no'} |"
+        for metric in BY_NAME.values()
+    ]
+    return "\n".join(lines)
 
 
-def _text(help_text: str | None) -> str:
-    return " ".join((help_text or "").split()).replace("|", "\\|").replace("<", "&lt;")
+def api_reference() -> str:
+    """The paths of the gateway's API, of its OpenAPI document without a model."""
+    from adclick.serving.gateway.endpoints import ENDPOINTS
+    from adclick.serving.gateway.openapi import openapi_document
 
+    paths = openapi_document(ENDPOINTS, None, 0)["paths"]
+    lines = ["| request | does | API key |", "|---|---|---|"]
+    lines += [
+        f"| `{method.upper()} {path}` | {operation['summary']} | {'no' if operation.get('security') == [] else 'yes'} |"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    ]
+    return "\n".join(lines)
+
+
+def with_reference(page: str, reference: str) -> str:
+    """A page with its reference brought up to date."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{reference}\n\n{END}{after}"
+
+
+_PAGES = ROOT / "docs" / "reference"
+#: The pages and what makes their references.
+PAGES: dict[Path, Callable[[], str]] = {
+    _PAGES / "config.md": config_reference,
+    _PAGES / "commands.md": commands_reference,
+    _PAGES / "metrics.md": metrics_reference,
+    _PAGES / "rest-api.md": api_reference,
+    ROOT / "serving" / "README.md": gateway_reference,
+}
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(commands_page(), encoding="utf-8")
+    for path, reference in PAGES.items():
+        path.write_text(with_reference(path.read_text(encoding="utf-8"), reference()), encoding="utf-8")

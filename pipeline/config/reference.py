@@ -1,13 +1,9 @@
-"""The references of the config and of the gateway's settings, derived from these.
-
-`python -m adclick.pipeline.config.reference` puts them in README.md and serving/README.md.
-"""
+"""The references of the config and of the gateway's settings, derived from these."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -21,10 +17,6 @@ from adclick.schema.roles import ROLES
 from adclick.serving.gateway.settings import GatewaySettings, Route
 from adclick.stream.features.feature import WindowFeature
 from adclick.stream.features.kinds import KINDS
-
-ROOT = Path(__file__).resolve().parents[2]
-BEGIN = "<!-- config reference: begin; written by `python -m adclick.pipeline.config.reference` -->"
-END = "<!-- config reference: end -->"
 
 
 def config_reference() -> str:
@@ -116,21 +108,3 @@ def _shown(value: Any) -> str:
             for part in value
         )
     return "`" + json.dumps(value, ensure_ascii=False).replace("|", "\\|") + "`"
-
-
-def with_reference(readme: str, reference: str) -> str:
-    """A README with its reference brought up to date."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference}\n\n{END}{after}"
-
-
-#: The README files and what makes their references.
-READMES: dict[Path, Callable[[], str]] = {
-    ROOT / "README.md": config_reference,
-    ROOT / "serving" / "README.md": gateway_reference,
-}
-
-if __name__ == "__main__":
-    for path, reference in READMES.items():
-        path.write_text(with_reference(path.read_text(encoding="utf-8"), reference()), encoding="utf-8")

@@ -248,7 +248,7 @@ def load_config(path: Path, *, data_root: str | None = None, output: str | None 
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_plain(error, path), "The README's config reference lists every key.") from None
+        raise ConfigError(_plain(error, path), "docs/reference/config.md lists every key.") from None
     folder = path.resolve().parent
     return config.model_copy(
         update={

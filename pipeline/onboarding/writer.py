@@ -79,8 +79,8 @@ def write_project(inference: Inference, output: Path, *, force: bool = False) ->
 def config_text(inference: Inference) -> str:
     """The config as commented YAML."""
     lines = _comment(
-        "Written by `adclick init` from a sample of the data: guesses, for a person to review. The README's config "
-        "reference lists every key; what is not given here has its default."
+        "Written by `adclick init` from a sample of the data: guesses, for a person to review. "
+        "docs/reference/config.md lists every key; what is not given here has its default."
     )
     if inference.warnings:
         lines += ["#", "# Look at these first:"]

@@ -35,7 +35,9 @@ def stream_config(path: Path, bootstrap_servers: str | None = None) -> tuple[Con
     """
     config = load_config(path)
     if config.stream is None:
-        raise ConfigError(f"{path}: has no section `stream`", "Declare the events and their features; see README.md.")
+        raise ConfigError(
+            f"{path}: has no section `stream`", "Declare the events and their features; see docs/how-to/click-fraud.md."
+        )
     stream = config.stream
     if bootstrap_servers:
         kafka = stream.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})

@@ -33,7 +33,7 @@ def serve(
     model_base_path: Annotated[
         str | None, typer.Option(help="The push directory of one model: a folder per version.")
     ] = None,
-    gateway_config: Annotated[Path | None, typer.Option(help="The gateway's settings; see the README.")] = None,
+    gateway_config: Annotated[Path | None, typer.Option(help="The gateway's settings; see serving/README.md.")] = None,
     development: Annotated[
         bool, typer.Option("--development", help="Let anyone on this machine ask, without an API key.")
     ] = False,

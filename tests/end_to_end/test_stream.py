@@ -1,4 +1,4 @@
-"""From events to a blessed fraud model, by the three commands that the README names."""
+"""From events to a blessed fraud model, by the three commands that docs/how-to/click-fraud.md names."""
 
 from __future__ import annotations
 

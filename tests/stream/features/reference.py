@@ -1,4 +1,7 @@
-"""Every kind of feature by its words in the README, from the list of all events each time: slow, plain, and apart."""
+"""Every kind of feature by its words in docs/reference/config.md.
+
+From the list of all events each time: slow, plain, and apart.
+"""
 
 from __future__ import annotations
 
