@@ -86,6 +86,21 @@ def test_five_images_are_compared_and_exported(
     page.close()
 
 
+def test_an_image_that_cannot_be_used_is_called_by_its_file(
+    browser: Browser, console: Start, tiny_model: TinyModel
+) -> None:
+    page, _ = open_page(browser, str(console().base_url))
+    page.get_by_role("link", name="Compare creatives").click()
+    image = pixels_as_png(tiny_model.creatives[0].image or b"")
+    files = {"whole.png": image, "cut off.png": image[: len(image) // 2]}
+    page.locator("input[type=file]").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files.items()]
+    )
+    page.get_by_role("button", name="Compare 2 images").click()
+    expect(page.locator(".failure")).to_contain_text("cut off.png: The image's bytes cannot be used")
+    page.close()
+
+
 def test_images_come_by_drop_and_paste(browser: Browser, console: Start, tiny_model: TinyModel) -> None:
     page, complaints = open_page(browser, str(console().base_url))
     page.get_by_role("link", name="Compare creatives").click()

@@ -1,6 +1,6 @@
 // Compare creatives: up to 20 images over last month's impressions, or in one context.
 import { useState } from "preact/hooks";
-import { post } from "../api";
+import { post, Refusal } from "../api";
 import { csv, download } from "../csv";
 import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery } from "../form";
 import { count, month, rate, share } from "../format";
@@ -100,7 +100,7 @@ export function Compare() {
       setBusy(false);
       await explainAll(ads, context, images, query, comparison.model.version, (id, of) => setHeatMaps((before) => new Map(before).set(id, of)));
     } catch (refusal) {
-      setFailure(refusal);
+      setFailure(ofFile(refusal, images));
       setBusy(false);
       // Another version may take other fields.
       void look();
@@ -160,6 +160,13 @@ export function Compare() {
 }
 
 /** What is said of a comparison to who does not see it. */
+/** What is wrong with an image is told of its file, by which a person knows it. */
+function ofFile(failure: unknown, images: GivenImage[]): unknown {
+  if (!(failure instanceof Refusal)) return failure;
+  const image = images[Number(/^ads\[(\d+)\]/.exec(failure.field)?.[1] ?? NaN)];
+  return image ? new Refusal(failure.status, failure.code, `${image.name}: ${failure.message}`, failure.field) : failure;
+}
+
 function saidOf({ comparison, images }: Shown): string {
   const best = comparison.ads[0]!;
   return `Compared. First of ${comparison.ads.length} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
