@@ -52,7 +52,7 @@ def test_it_has_an_entrance_for_each_of_its_readers(site: Path) -> None:
     assert len(list((site / "for").glob("*.html"))) == 5
     page = (site / "index.html").read_text(encoding="utf-8")
     assert all(f'href="for/{entrance.name}"' in page for entrance in (site / "for").glob("*.html"))
-    assert (site / "repository" / "serving" / "README.html").exists()
+    assert (site / "repository" / "serving" / "index.html").exists()
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
