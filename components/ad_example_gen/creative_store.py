@@ -270,20 +270,21 @@ class CreativeStore:
         self._lock(fcntl.LOCK_SH)
         connection = sqlite3.connect(self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
         self._connection = connection
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and version != _VERSION:
-            raise sqlite3.DatabaseError(f"it is of version {version}, not {_VERSION}")
-        if not tables:
+        # As of one moment: another process may be making the tables.
+        connection.execute("BEGIN")
+        is_new = not _has_tables(connection)
+        connection.execute("COMMIT")
+        if is_new:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _set_write_ahead(connection)
         # A power failure may lose what was written last, a killed process nothing.
         connection.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
+        if is_new:
             connection.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                connection.execute(table)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if not _has_tables(connection):
+                for table in _TABLES:
+                    connection.execute(table)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
             connection.execute("COMMIT")
 
     def _lock(self, kind: int) -> None:
@@ -322,6 +323,19 @@ class CreativeStore:
                 connection.close()
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    """Whether it is a store already; to be asked within a transaction.
+
+    Raises:
+        sqlite3.DatabaseError: It is one of another version, or no database.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and version != _VERSION:
+        raise sqlite3.DatabaseError(f"it is of version {version}, not {_VERSION}")
+    return bool(tables)
 
 
 def _set_write_ahead(connection: sqlite3.Connection) -> None:

@@ -231,6 +231,27 @@ def test_two_runs_at_once_share_it(tmp_path: Path, store_file: Path) -> None:
     assert recall(store_file, addresses)[1] == {"unchanged": 200}
 
 
+def test_a_store_that_several_make_at_once_is_one(tmp_path: Path) -> None:
+    for number in range(20):
+        file = tmp_path / f"{number}.sqlite"
+        together = threading.Barrier(4)
+        troubles: list[str] = []
+
+        def begin(file: Path = file, together: threading.Barrier = together, told: list[str] = troubles) -> None:
+            store = CreativeStore(str(file), "rule")
+            together.wait(60)
+            with store:
+                pass
+            told.extend(store.troubles)
+
+        threads = [threading.Thread(target=begin) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert not troubles
+
+
 @pytest.fixture
 def _killed_run(tmp_path: Path, store_file: Path) -> Iterator[Sequence[str]]:
     """The images of a process that is killed at work, after it has told of 300 of them."""
