@@ -74,7 +74,9 @@ def timeout_of(item: pytest.Item) -> float:
     """After how many seconds pytest-timeout ends a test; 0 if it does not. What a test itself is given goes first."""
     marker = item.get_closest_marker("timeout")
     own = None if marker is None else [*marker.args, marker.kwargs.get("timeout")][0]
-    return float(own or item.config.getoption("timeout") or item.config.getini("timeout") or 0)
+    given = (own, item.config.getoption("timeout"), item.config.getini("timeout"))
+    # 0 is a word, too: there is no end then, and what is said behind it does not count.
+    return float(next((seconds for seconds in given if seconds not in (None, "")), 0))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -52,6 +52,13 @@ def test_a_test_has_the_time_that_it_is_given(request: pytest.FixtureRequest, ow
     assert own_conftest.timeout_of(request.node) == 3_600
 
 
+def test_where_nothing_shall_end_a_test_nothing_does(
+    request: pytest.FixtureRequest, own_conftest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request.config.option, "timeout", 0.0)
+    assert own_conftest.timeout_of(request.node) == 0
+
+
 def test_other_tests_have_the_time_of_all(request: pytest.FixtureRequest, own_conftest: Any) -> None:
     given = request.config.getoption("timeout") or request.config.getini("timeout")
     assert own_conftest.timeout_of(request.node) == float(given) > 0
