@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -51,18 +51,11 @@ def write_photographs(folder: Path, count: int, width: int = 600, height: int = 
     missing = [number for number, file in enumerate(files) if file.name not in there]
     parts = [missing[start : start + _WRITTEN_AT_A_TIME] for start in range(0, len(missing), _WRITTEN_AT_A_TIME)]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for done, _ in enumerate(pool.map(_write, _repeated(files, parts), parts, *_sizes(width, height, parts)), 1):
+        named = ([files[number] for number in part] for part in parts)
+        for done, _ in enumerate(pool.map(_write, named, parts, repeat(width), repeat(height)), 1):
             if done % 10 == 0 or done == len(parts):
                 print(f"{width} × {height}: {min(done * _WRITTEN_AT_A_TIME, len(missing)):,} of {len(missing):,} made")
     return files
-
-
-def _repeated(files: list[Path], parts: list[list[int]]) -> Iterator[list[Path]]:
-    return ([files[number] for number in part] for part in parts)
-
-
-def _sizes(width: int, height: int, parts: list[list[int]]) -> tuple[list[int], list[int]]:
-    return [width] * len(parts), [height] * len(parts)
 
 
 def _write(files: list[Path], numbers: list[int], width: int, height: int) -> None:

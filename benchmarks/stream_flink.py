@@ -41,7 +41,6 @@ def load_for(folder: Path, broker: LocalBroker, what: str, parallelism: int, **a
 def running(load: Load, cluster: LocalCluster) -> Iterator[None]:
     """The job on a cluster, and the other stages beside it."""
     with ExitStack() as stack:
-        # They begin at the topics' ends or where they were: first they are there, then there are featured clicks.
         for stage in ("score", "alerts"):
             stack.enter_context(load.running("--stages", stage))
         stack.enter_context(load.running("--flink", f"{cluster.cluster.host}:{cluster.cluster.port}"))

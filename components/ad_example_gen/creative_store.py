@@ -41,9 +41,9 @@ HOW_HAD: Final = {
 #: The version of the tables below; a store of another is made anew.
 _VERSION = 1
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS addresses (address BLOB, rule TEXT, state TEXT, key TEXT, used INTEGER, "
+    "CREATE TABLE addresses (address BLOB, rule TEXT, state TEXT, key TEXT, used INTEGER, "
     "PRIMARY KEY (address, rule)) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS creatives (key TEXT, rule TEXT, bytes INTEGER, width INTEGER, height INTEGER, "
+    "CREATE TABLE creatives (key TEXT, rule TEXT, bytes INTEGER, width INTEGER, height INTEGER, "
     "image BLOB, checksum INTEGER, PRIMARY KEY (key, rule))",
 )
 _CREATIVE = "c.bytes, c.width, c.height, c.image, c.checksum"

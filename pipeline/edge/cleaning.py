@@ -55,14 +55,15 @@ def clean_channels(folder: str, *, keep: int, dry_run: bool) -> Cleaned:
         bundles = {name: int(found[1]) for name in names if (found := _BUNDLE.fullmatch(name))}
         unnamed = sorted(set(bundles) - named, key=lambda name: (bundles[name], name))
         kept = min(keep, len(unnamed))
-        deleted = [filesystem.join(folder, BUNDLES, name) for name in unnamed[: len(unnamed) - kept]]
+        going = unnamed[: len(unnamed) - kept]
+        deleted = tuple(filesystem.join(folder, BUNDLES, name) for name in going)
         size = sum(map(filesystem.size, deleted))
         if not dry_run:
             for address in deleted:
                 filesystem.delete(address)
-            _check(folder, {address.rpartition("/")[2] for address in deleted})
+            _check(folder, going)
     strange = tuple(sorted(set(names) - set(bundles)))
-    return Cleaned(tuple(deleted), size, len(bundles) - len(unnamed), kept, strange)
+    return Cleaned(deleted, size, len(bundles) - len(unnamed), kept, strange)
 
 
 def _named(folder: str) -> set[str]:

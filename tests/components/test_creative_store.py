@@ -211,6 +211,15 @@ def test_a_folder_that_cannot_be_written_is_told_and_all_decoded(tmp_path: Path)
     assert "not used" in troubles[0]
 
 
+def at_once(number: int, run: Callable[[], None]) -> None:
+    """Runs something in so many threads, to their ends."""
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+
+
 def test_two_runs_at_once_share_it(tmp_path: Path, store_file: Path) -> None:
     addresses = write_images(tmp_path, 200)
     results: list[list[Creative]] = []
@@ -221,11 +230,7 @@ def test_two_runs_at_once_share_it(tmp_path: Path, store_file: Path) -> None:
         results.append(creatives)
         troubles.extend(told)
 
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    at_once(3, run)
     assert not troubles
     assert results == [results[0]] * 3
     assert recall(store_file, addresses)[1] == {"unchanged": 200}
@@ -244,11 +249,7 @@ def test_a_store_that_several_make_at_once_is_one(tmp_path: Path) -> None:
                 pass
             told.extend(store.troubles)
 
-        threads = [threading.Thread(target=begin) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(120)
+        at_once(4, begin)
         assert not troubles
 
 

@@ -11,11 +11,11 @@ from adclick.pipeline.cli.app import app
 from adclick.pipeline.edge.cleaning import clean_channels
 from adclick.pipeline.edge.publish import run_publish
 from adclick.schema.errors import ConfigError
-from tests.pipeline.edge.test_publish import bundle, keys  # noqa: F401
+from tests.pipeline.edge.test_publish import bundle
 
 
 @pytest.fixture
-def origin(keys: Path, tmp_path: Path) -> Path:  # noqa: F811
+def origin(keys: Path, tmp_path: Path) -> Path:
     """A folder of versions 1 to 5 in channel stable, of which 5 alone is named, and 2 once more in beta."""
     origin = tmp_path / "origin"
     for version in range(1, 6):

@@ -19,13 +19,6 @@ from adclick.serving.edge.channel import read_channel
 from adclick.serving.edge.keys import read_private_key
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    create_key_files(folder)
-    return folder
-
-
 def bundle(keys: Path, file: Path, version: int, known: float = 0.9, runtime: str = "0.1.0") -> Path:
     catalogue = Catalogue((ApprovedCreative("a", "A"),), *quantise(np.ones((1, 4), np.float32)))
     content = io.BytesIO()

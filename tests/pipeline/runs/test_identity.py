@@ -8,22 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-import adclick.pipeline.sample_data
 from adclick.pipeline.config.settings import Config, load_config
 from adclick.pipeline.drops import Drop, find_drops
 from adclick.pipeline.runs.identity import baseline_to_beat, input_key
 from adclick.pipeline.targets.window import resolve_window
+from tests.pipeline.targets.projects import project_with_drops
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    for month in ("2026-09", "2026-10"):
-        folder = tmp_path / "drops" / month
-        folder.mkdir(parents=True)
-        (folder / "impressions.csv").write_text("impression_id,clicked\n1,0\n")
-    for name in ("config.yaml", "schema.pbtxt"):
-        shutil.copy(Path(adclick.pipeline.sample_data.__file__).with_name(name), tmp_path)
-    return load_config(tmp_path / "config.yaml")
+    return project_with_drops(tmp_path, "2026-09", "2026-10")
 
 
 def drops_of(config: Config) -> list[Drop]:

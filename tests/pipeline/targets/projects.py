@@ -1,14 +1,15 @@
-"""Configs and windows that need no data: compiling reads none."""
+"""Configs and windows, most of which need no data: compiling reads none."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import adclick.pipeline.sample_data
-from adclick.pipeline.config.settings import Config
+from adclick.pipeline.config.settings import Config, load_config
 from adclick.pipeline.drops import Drop
 from adclick.pipeline.targets.window import Window
 
@@ -21,6 +22,17 @@ def sample_config(platform: dict[str, Any] | None = None, **changes: Any) -> Con
     document["data"]["root"] = "gs://bucket/drops"
     document["output"] = "gs://bucket/output"
     return Config.model_validate({**document, **changes, "platform": {"image": IMAGE, **(platform or {})}})
+
+
+def project_with_drops(folder: Path, *months: str) -> Config:
+    """A project on this machine, with the sample's config and schema, and a row a month."""
+    for month in months:
+        drop = folder / "drops" / month
+        drop.mkdir(parents=True)
+        (drop / "impressions.csv").write_text("impression_id,clicked\n1,0\n")
+    for name in ("config.yaml", "schema.pbtxt"):
+        shutil.copy(Path(adclick.pipeline.sample_data.__file__).with_name(name), folder)
+    return load_config(folder / "config.yaml")
 
 
 def window_of(*months: str, baseline: str | None = None) -> Window:

@@ -159,7 +159,6 @@ export function Compare() {
   );
 }
 
-/** What is said of a comparison to who does not see it. */
 /** What is wrong with an image is told of its file, by which a person knows it. */
 function ofFile(failure: unknown, images: GivenImage[]): unknown {
   if (!(failure instanceof Refusal)) return failure;
@@ -167,6 +166,7 @@ function ofFile(failure: unknown, images: GivenImage[]): unknown {
   return image ? new Refusal(failure.status, failure.code, `${image.name}: ${failure.message}`, failure.field) : failure;
 }
 
+/** What is said of a comparison to who does not see it. */
 function saidOf({ comparison, images }: Shown): string {
   const best = comparison.ads[0]!;
   return `Compared. First of ${comparison.ads.length} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
