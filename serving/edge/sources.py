@@ -59,6 +59,7 @@ def _of_folder(folder: Path, stopped: Callable[[], bool], once: bool) -> Iterato
         # Names that are gone are forgotten: what is remembered is bounded by the folder.
         given = {name: state for name, state in given.items() if name in entries}
         doubtful = {name: state for name, state in doubtful.items() if name in entries}
+        is_idle = True
         for _, name, state in fresh:
             if stopped():
                 return
@@ -70,6 +71,7 @@ def _of_folder(folder: Path, stopped: Callable[[], bool], once: bool) -> Iterato
                 broken = BrokenFrame(f"{name}: {error}")
             else:
                 given[name] = state
+                is_idle = False
                 yield image
                 continue
             # It may still be written; what is the same a look later is broken.
@@ -79,7 +81,8 @@ def _of_folder(folder: Path, stopped: Callable[[], bool], once: bool) -> Iterato
             doubtful[name] = state
         if once:
             return
-        if not fresh:
+        # A file that may still be written is given time for it.
+        if is_idle:
             time.sleep(_POLL_SECONDS)
 
 

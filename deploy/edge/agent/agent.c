@@ -1,4 +1,4 @@
-/* adclick-edge-agent: says what pictures show, as `adclick-edge check` does, for players without Python. */
+/* adclick-edge-agent: says what pictures show and watches a screen, as `adclick-edge` does, for players without Python. */
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -6,16 +6,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent.h"
 
-enum { MOST_KEYS = 16, LONGEST_REASON = 256 };
-static const size_t BUNDLE_BYTES = (size_t)1 << 30, FRAME_BYTES = (size_t)64 << 20;
+enum { MOST_KEYS = 16, LONGEST_HOST = 256 };
+static const size_t BUNDLE_BYTES = (size_t)1 << 30;
 static const char USAGE[] =
     "usage: adclick-edge-agent --bundle FILE --public-key FILE [--public-key FILE] [--minimum-version N] PICTURE...\n"
-    "Says what pictures show, a JSON object a line; JPEGs, - for one on standard input.\n"
-    "Exit codes: 0 all approved; 2 wrong command or file; 3 a picture must not be shown; 4 bundle refused.\n";
+    "       adclick-edge-agent watch --bundle FILE --public-key FILE --source FOLDER --state FOLDER [--once]\n"
+    "         [--frames N] [--hold SECONDS] [--device NAME] [--reports-folder FOLDER]\n"
+    "Says what pictures show, a JSON object a line; JPEGs and PNGs, - for one on standard input. Or watches a folder of\n"
+    "them until SIGTERM: after N frames in a row (5) and SECONDS (0) an alert opens, and closes likewise; it is logged,\n"
+    "a JSON object a line, and left in the reports' folder.\n"
+    "Exit codes: 0 all approved, or watched; 2 wrong command or file; 3 a picture must not be shown; 4 bundle refused.\n";
 
 static _Noreturn void end(int exit_code, const char *reason, const char *format, va_list arguments) {
   fputs("error: ", stderr);
@@ -45,7 +50,7 @@ void *allocate(size_t bytes) {
 
 uint8_t *read_file(const char *path, size_t most, size_t *size) {
   FILE *file = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-  if (!file) fail(EXIT_WRONG, "%s: cannot be read: %s", path, strerror(errno));
+  if (!file) return NULL;
   size_t room = 1 << 16, held = 0;
   uint8_t *content = allocate(room);
   for (;;) {
@@ -57,101 +62,114 @@ uint8_t *read_file(const char *path, size_t most, size_t *size) {
     if (!larger) fail(EXIT_WRONG, "no memory for %zu bytes", room);
     content = larger;
   }
-  if (ferror(file)) fail(EXIT_WRONG, "%s: cannot be read: %s", path, strerror(errno));
+  int reason = ferror(file) ? errno : 0;
   if (file != stdin) fclose(file);
+  if (reason) {
+    free(content);
+    errno = reason;
+    return NULL;
+  }
   *size = held;
   return content;
 }
 
-/* The row of greatest cosine similarity; -1 of an empty catalogue, and of an embedding that holds no numbers. */
-static long nearest(const Bundle *bundle, const float *embedding, double *similarity) {
-  long best = -1;
-  *similarity = -1;
-  for (size_t row = 0; row < bundle->count; row++) {
-    const int8_t *values = (const int8_t *)bundle->embeddings.content + row * bundle->dimension;
-    float scale, product = 0;
-    memcpy(&scale, bundle->scales.content + row * sizeof scale, sizeof scale);
-    if (!isfinite(scale)) refuse("unfit", "its parts do not fit together: a scale is no number");
-    for (size_t place = 0; place < bundle->dimension; place++) product += (float)values[place] * embedding[place];
-    if (product * scale > *similarity) {
-      *similarity = product * scale;
-      best = (long)row;
-    }
-  }
-  return best;
+json_t *json_text(const char *text) {
+  json_t *whole = json_string(text);
+  if (whole) return whole;
+  char *plain = allocate(strlen(text) + 1);
+  for (size_t place = 0; text[place]; place++) plain[place] = (unsigned char)text[place] < 0x80 ? text[place] : '?';
+  whole = json_string(plain);
+  free(plain);
+  return whole;
 }
 
-/* As serving/edge/decision.py decides; a time that is missing is null. */
-static const char *decide(const Bundle *bundle, json_t **creative, const float *embedding, double *similarity) {
-  long row = nearest(bundle, embedding, similarity);
-  *creative = NULL;
-  if (row < 0 || !(*similarity >= bundle->known)) return "unknown";
-  *creative = json_array_get(bundle->creatives, (size_t)row);
-  /* A clock that stands before the bundle was made is wrong; bookings are judged as of then. */
-  double now = (double)time(NULL) > (double)bundle->created ? (double)time(NULL) : (double)bundle->created;
-  json_t *from = json_object_get(*creative, "valid_from"), *until = json_object_get(*creative, "valid_until");
-  if (json_is_true(json_object_get(*creative, "forbidden"))) return "forbidden";
-  if (json_is_number(from) && now < json_number_value(from)) return "early";
-  if (json_is_number(until) && now >= json_number_value(until)) return "expired";
-  return "approved";
-}
-
-static void print(json_t *line) {
-  if (json_dumpf(line, stdout, JSON_REAL_PRECISION(6)) || putchar('\n') == EOF || fflush(stdout))
+void print_line(json_t *line) {
+  if (json_dumpf(line, stdout, JSON_REAL_PRECISION(15)) || putchar('\n') == EOF || fflush(stdout))
     fail(EXIT_WRONG, "standard output cannot be written");
   json_decref(line);
 }
 
+/* Says what a picture shows; whether it is approved. */
+static bool check(const Eye *eye, const char *path) {
+  char why[LONGEST_REASON];
+  size_t size;
+  uint8_t *content = read_file(path, FRAME_BYTES, &size);
+  if (!content) fail(EXIT_WRONG, "%s: cannot be read: %s", path, strerror(errno));
+  Decision decision;
+  bool is_good = look(eye, content, size, &decision, why, sizeof why);
+  free(content);
+  if (is_good)
+    print_line(json_pack("{s:o, s:s, s:O?, s:O?, s:f}", "file", json_text(path), "kind", KIND_NAMES[decision.kind], "creative",
+                         json_object_get(decision.creative, "id"), "name", json_object_get(decision.creative, "name"),
+                         "similarity", round(decision.similarity * 1e4) / 1e4));
+  else print_line(json_pack("{s:o, s:s, s:o}", "file", json_text(path), "kind", "broken", "reason", json_text(why)));
+  return is_good && decision.kind == APPROVED;
+}
+
+static bool is_folder(const char *path) {
+  struct stat status;
+  return !stat(path, &status) && S_ISDIR(status.st_mode);
+}
+
 int main(int count, char **arguments) {
-  static const struct option OPTIONS[] = {{"bundle", required_argument, NULL, 'b'},
-                                          {"public-key", required_argument, NULL, 'k'},
-                                          {"minimum-version", required_argument, NULL, 'm'},
-                                          {"version", no_argument, NULL, 'v'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
+  enum { BUNDLE = 'a', KEY, MINIMUM, VERSION, HELP, SOURCE, STATE, DEVICE, FRAMES, HOLD, ONCE, REPORTS };
+  static const struct option CHECK_OPTIONS[] = {{"bundle", required_argument, NULL, BUNDLE},
+                                                {"public-key", required_argument, NULL, KEY},
+                                                {"minimum-version", required_argument, NULL, MINIMUM},
+                                                {"version", no_argument, NULL, VERSION},
+                                                {"help", no_argument, NULL, HELP},
+                                                {NULL, 0, NULL, 0}};
+  static const struct option WATCH_OPTIONS[] = {{"bundle", required_argument, NULL, BUNDLE},
+                                                {"public-key", required_argument, NULL, KEY},
+                                                {"minimum-version", required_argument, NULL, MINIMUM},
+                                                {"help", no_argument, NULL, HELP},
+                                                {"source", required_argument, NULL, SOURCE},
+                                                {"state", required_argument, NULL, STATE},
+                                                {"device", required_argument, NULL, DEVICE},
+                                                {"frames", required_argument, NULL, FRAMES},
+                                                {"hold", required_argument, NULL, HOLD},
+                                                {"once", no_argument, NULL, ONCE},
+                                                {"reports-folder", required_argument, NULL, REPORTS},
+                                                {NULL, 0, NULL, 0}};
+  bool watches = count > 1 && !strcmp(arguments[1], "watch");
+  const struct option *known = watches ? WATCH_OPTIONS : CHECK_OPTIONS;
+  char host[LONGEST_HOST] = "screen";
+  gethostname(host, sizeof host - 1);
+  WatchOptions watching = {.frames = 5, .device = host};
   const char *path = NULL, *keys[MOST_KEYS];
   size_t key_count = 0;
   int64_t minimum_version = 0;
-  for (int option; (option = getopt_long(count, arguments, "", OPTIONS, NULL)) != -1;) {
+  optind = watches ? 2 : 1;
+  for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;) {
     char *rest = NULL;
-    if (option == 'h') return fputs(USAGE, stdout) < 0;
-    if (option == 'v') return puts("adclick-edge-agent " RUNTIME_VERSION) < 0;
-    if (option == 'b') path = optarg;
-    if (option == 'k' && key_count < MOST_KEYS) keys[key_count++] = optarg;
-    if (option == 'm') minimum_version = strtoll(optarg, &rest, 10);
-    if (option == '?' || (rest && *rest)) return fputs(USAGE, stderr), EXIT_WRONG;
+    if (option == HELP) return fputs(USAGE, stdout) < 0;
+    if (option == VERSION) return puts("adclick-edge-agent " RUNTIME_VERSION) < 0;
+    if (option == BUNDLE) path = optarg;
+    if (option == KEY && key_count == MOST_KEYS) fail(EXIT_WRONG, "more than %d public keys", MOST_KEYS);
+    if (option == KEY) keys[key_count++] = optarg;
+    if (option == MINIMUM) minimum_version = strtoll(optarg, &rest, 10);
+    if (option == SOURCE) watching.source = optarg;
+    if (option == STATE) watching.state = optarg;
+    if (option == DEVICE) watching.device = optarg;
+    if (option == FRAMES) watching.frames = strtol(optarg, &rest, 10);
+    if (option == HOLD) watching.hold_seconds = strtod(optarg, &rest);
+    if (option == ONCE) watching.once = true;
+    if (option == REPORTS) watching.reports_folder = optarg;
+    if (option == '?' || (rest && (*rest || rest == optarg))) return fputs(USAGE, stderr), EXIT_WRONG;
   }
-  if (!path || !key_count || optind == count) return fputs(USAGE, stderr), EXIT_WRONG;
+  bool is_whole = watches ? watching.source && watching.state && optind == count : optind < count;
+  if (!path || !key_count || !is_whole || watching.frames < 1 || !(watching.hold_seconds >= 0) || isinf(watching.hold_seconds))
+    return fputs(USAGE, stderr), EXIT_WRONG;
+  if (watches && !is_folder(watching.source)) fail(EXIT_WRONG, "%s: no folder", watching.source);
 
-  size_t size, side, dimension;
+  size_t size;
   uint8_t *content = read_file(path, BUNDLE_BYTES, &size);
+  if (!content) fail(EXIT_WRONG, "%s: cannot be read: %s", path, strerror(errno));
   if (size > BUNDLE_BYTES) refuse("damaged", "more than %zu bytes", BUNDLE_BYTES);
   Bundle bundle = read_bundle(content, size, keys, key_count, minimum_version);
-  Recogniser *recogniser = load_recogniser(bundle.model, &side, &dimension);
-  if (dimension != bundle.dimension)
-    refuse("unfit", "the recogniser gives %zu numbers, the catalogue has %zu", dimension, bundle.dimension);
-  float *pixels = allocate(side * side * 3 * sizeof *pixels), *embedding = allocate(dimension * sizeof *embedding);
-  int worst = 0;
-  for (int file = optind; file < count; file++) {
-    char why[LONGEST_REASON];
-    size_t bytes;
-    uint8_t *picture = read_file(arguments[file], FRAME_BYTES, &bytes);
-    bool is_good = bytes <= FRAME_BYTES && prepare(picture, bytes, side, pixels, why, sizeof why);
-    if (bytes > FRAME_BYTES) snprintf(why, sizeof why, "more than %zu bytes", FRAME_BYTES);
-    free(picture);
-    if (!is_good) {
-      print(json_pack("{s:s, s:s, s:s}", "file", arguments[file], "kind", "broken", "reason", why));
-      worst = EXIT_THREAT;
-      continue;
-    }
-    embed(recogniser, pixels, embedding);
-    json_t *creative;
-    double similarity;
-    const char *kind = decide(&bundle, &creative, embedding, &similarity);
-    print(json_pack("{s:s, s:s, s:O?, s:O?, s:f}", "file", arguments[file], "kind", kind, "creative",
-                    json_object_get(creative, "id"), "name", json_object_get(creative, "name"), "similarity",
-                    round(similarity * 1e4) / 1e4));
-    if (strcmp(kind, "approved")) worst = EXIT_THREAT;
-  }
-  return worst;
+  Eye eye = open_eye(&bundle);
+  if (watches) return watch(&eye, &watching);
+  bool is_approved = true;
+  for (int file = optind; file < count; file++) is_approved = check(&eye, arguments[file]) && is_approved;
+  return is_approved ? 0 : EXIT_THREAT;
 }

@@ -100,13 +100,17 @@ static bool has_signed(const char *path, Part manifest, Part signature) {
   return good;
 }
 
-static void check_hash(const Entry *entry, json_t *stated) {
+static void write_sha256(Part part, char text[static SHA256_CHARACTERS]) {
   uint8_t digest[EVP_MAX_MD_SIZE];
-  char text[2 * EVP_MAX_MD_SIZE + 1];
   unsigned int bytes = 0;
-  if (EVP_Digest(entry->part.content, entry->part.size, digest, &bytes, EVP_sha256(), NULL) != 1)
+  if (EVP_Digest(part.content, part.size, digest, &bytes, EVP_sha256(), NULL) != 1)
     fail(EXIT_WRONG, "this OpenSSL has no SHA-256");
   for (unsigned int byte = 0; byte < bytes; byte++) sprintf(text + 2 * byte, "%02x", digest[byte]);
+}
+
+static void check_hash(const Entry *entry, json_t *stated) {
+  char text[SHA256_CHARACTERS];
+  write_sha256(entry->part, text);
   const char *sha256 = json_string_value(json_object_get(stated, "sha256"));
   if (!sha256 || strcmp(sha256, text) || json_integer_value(json_object_get(stated, "size")) != (json_int_t)entry->part.size)
     refuse("altered", "%s is not what the manifest says", entry->name);
@@ -176,5 +180,11 @@ Bundle read_bundle(const uint8_t *content, size_t size, const char *const *publi
   if (!json_is_array(bundle.creatives) || !json_is_number(json_object_get(thresholds, "known")) ||
       bundle.embeddings.size != bundle.count * bundle.dimension || bundle.scales.size != bundle.count * sizeof(float))
     refuse("unfit", "its parts do not fit together");
+  for (size_t row = 0; row < bundle.count; row++) {
+    float scale;
+    memcpy(&scale, bundle.scales.content + row * sizeof scale, sizeof scale);
+    if (!isfinite(scale)) refuse("unfit", "its parts do not fit together: a scale is no number");
+  }
+  write_sha256((Part){content, size}, bundle.sha256);
   return bundle;
 }

@@ -1,42 +1,17 @@
-/* From a JPEG to the recogniser's input, step by step as Pillow does it for serving/edge/frame.py: scaled while it is
-   decoded, turned as EXIF says, reduced by whole pixels to no less than twice the input, then bilinear with a support
-   that grows with the scale. */
-#include <stdio.h>
-
-#include <jerror.h>
-#include <jpeglib.h>
+/* From a picture to the recogniser's input, step by step as Pillow does it for serving/edge/frame.py: decoded (jpeg.c,
+   png.c), turned as EXIF says, reduced by whole pixels to no less than twice the input, then bilinear with a support that
+   grows with the scale. */
 #include <math.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent.h"
+#include "image.h"
 
-enum { GAP = 2, CHANNELS = 3, EXIF_BYTES = 6, ORIENTATION = 0x0112 };
-static const size_t MAXIMUM_PIXELS = 40000000;
+enum { ORIENTATION = 0x0112 };
 
-typedef struct {
-  size_t width, height;
-  uint8_t *pixels;
-} Image;
-
-typedef struct {
-  struct jpeg_error_mgr base;
-  jmp_buf place;
-  bool is_warned;
-} Errors;
-
-static void stop(j_common_ptr decoder) { longjmp(((Errors *)decoder->err)->place, 1); }
-
-static void say_nothing(j_common_ptr decoder) { (void)decoder; }
-
-/* A stream that ends early is filled up with grey by libjpeg, with a warning; Pillow refuses it. */
-static void note(j_common_ptr decoder, int level) {
-  if (level < 0 && decoder->err->msg_code == JWRN_JPEG_EOF) ((Errors *)decoder->err)->is_warned = true;
-}
-
-static Image blank(size_t width, size_t height) {
-  return (Image){width, height, allocate(width * height * CHANNELS)};
+Image blank(size_t width, size_t height) {
+  return (Image){width, height, allocate(width * height * CHANNELS), 1};
 }
 
 static uint32_t field(const uint8_t *place, int bytes, bool is_little) {
@@ -45,28 +20,22 @@ static uint32_t field(const uint8_t *place, int bytes, bool is_little) {
   return value;
 }
 
-/* What EXIF 2.3 (TIFF 6.0) says of how the picture is turned: 1 to 8, 1 for upright. */
-static int orientation(const struct jpeg_decompress_struct *decoder) {
-  for (jpeg_saved_marker_ptr marker = decoder->marker_list; marker; marker = marker->next) {
-    if (marker->marker != JPEG_APP0 + 1 || marker->data_length < EXIF_BYTES + 8 || memcmp(marker->data, "Exif\0\0", EXIF_BYTES))
-      continue;
-    const uint8_t *tiff = marker->data + EXIF_BYTES;
-    size_t size = marker->data_length - EXIF_BYTES;
-    bool is_little = tiff[0] == 'I';
-    size_t place = field(tiff + 4, 4, is_little);
-    if (place + 2 > size) return 1;
-    size_t entries = field(tiff + place, 2, is_little);
-    for (place += 2; entries-- && place + 12 <= size; place += 12)
-      if (field(tiff + place, 2, is_little) == ORIENTATION) {
-        uint32_t turned = field(tiff + place + 8, 2, is_little);
-        return turned >= 1 && turned <= 8 ? (int)turned : 1;
-      }
-    return 1;
-  }
+int exif_orientation(const uint8_t *tiff, size_t size) {
+  if (size < 8) return 1;
+  bool is_little = tiff[0] == 'I';
+  size_t place = field(tiff + 4, 4, is_little);
+  if (place > size - 2) return 1;
+  size_t entries = field(tiff + place, 2, is_little);
+  for (place += 2; entries-- && place + 12 <= size; place += 12)
+    if (field(tiff + place, 2, is_little) == ORIENTATION) {
+      uint32_t turned = field(tiff + place + 8, 2, is_little);
+      return turned >= 1 && turned <= 8 ? (int)turned : 1;
+    }
   return 1;
 }
 
-static Image turned(Image image, int how) {
+static Image turned(Image image) {
+  int how = image.orientation;
   if (how == 1) return image;
   bool swaps = how >= 5;
   Image made = blank(swaps ? image.height : image.width, swaps ? image.width : image.height);
@@ -142,49 +111,9 @@ static void resize(Image image, size_t side, float *pixels) {
 }
 
 bool prepare(const uint8_t *content, size_t size, size_t side, float *pixels, char *why, size_t longest) {
-  struct jpeg_decompress_struct decoder;
-  Errors errors = {.is_warned = false};
-  Image volatile image = {0, 0, NULL};
-  decoder.err = jpeg_std_error(&errors.base);
-  errors.base.error_exit = stop;
-  errors.base.output_message = say_nothing;
-  errors.base.emit_message = note;
-  if (setjmp(errors.place)) {
-    errors.base.format_message((j_common_ptr)&decoder, why);
-    jpeg_destroy_decompress(&decoder);
-    free(image.pixels);
-    return false;
-  }
-  jpeg_create_decompress(&decoder);
-  jpeg_save_markers(&decoder, JPEG_APP0 + 1, 0xFFFF);
-  jpeg_mem_src(&decoder, content, size);
-  jpeg_read_header(&decoder, TRUE);
-  if ((size_t)decoder.image_width * decoder.image_height > MAXIMUM_PIXELS || decoder.num_components == 4) {
-    snprintf(why, longest, decoder.num_components == 4 ? "a JPEG in CMYK" : "more than %zu pixels", MAXIMUM_PIXELS);
-    jpeg_destroy_decompress(&decoder);
-    return false;
-  }
-  /* Image.draft: by 8, 4 or 2, to no less than twice the input. */
-  size_t scale = decoder.image_width / (side * GAP), other = decoder.image_height / (side * GAP);
-  scale = other < scale ? other : scale;
-  decoder.scale_num = 1;
-  decoder.scale_denom = scale >= 8 ? 8 : scale >= 4 ? 4 : scale >= 2 ? 2 : 1;
-  decoder.out_color_space = JCS_RGB;
-  jpeg_start_decompress(&decoder);
-  Image decoded = blank(decoder.output_width, decoder.output_height);
-  image.pixels = decoded.pixels;
-  while (decoder.output_scanline < decoder.output_height) {
-    JSAMPROW row = decoded.pixels + (size_t)decoder.output_scanline * decoded.width * CHANNELS;
-    jpeg_read_scanlines(&decoder, &row, 1);
-  }
-  int how = orientation(&decoder);
-  bool is_whole = !errors.is_warned;
-  jpeg_destroy_decompress(&decoder);
-  if (!is_whole) {
-    snprintf(why, longest, "the JPEG is cut off");
-    free(decoded.pixels);
-    return false;
-  }
-  resize(turned(decoded, how), side, pixels);
-  return true;
+  Image image;
+  bool is_good = is_png(content, size) ? decode_png(content, size, &image, why, longest)
+                                       : decode_jpeg(content, size, side, &image, why, longest);
+  if (is_good) resize(turned(image), side, pixels);
+  return is_good;
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from tests.serving.edge.pictures import picture
 
 ROOT = Path(__file__).resolve().parents[3]
 KNOWN = 0.9
+AGENT_SOURCES = ROOT / "deploy/edge/agent"
+AGENT_HEADERS = ("jansson.h", "jpeglib.h", "openssl/evp.h", "png.h", "zlib.h")
+_BUILD_SECONDS = 120.0
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +73,30 @@ def bundle_file(make_bundle: Callable[..., bytes], tmp_path_factory: pytest.Temp
     file = tmp_path_factory.mktemp("bundle") / "seven.bundle"
     file.write_bytes(make_bundle())
     return file
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent, built against the wheel's LiteRT."""
+    if shutil.which("make") is None or shutil.which("cc") is None:
+        pytest.skip("needs make and a C compiler")
+    for header in AGENT_HEADERS:
+        probe = subprocess.run(
+            ["cc", "-E", "-x", "c", "-"],
+            input=f"#include <stdio.h>\n#include <{header}>\n".encode(),
+            capture_output=True,
+        )
+        if probe.returncode:
+            pytest.skip(
+                f"needs {header}: apt-get install libjansson-dev libjpeg62-turbo-dev libpng-dev libssl-dev zlib1g-dev"
+            )
+    found = find_spec("ai_edge_litert")
+    assert found is not None and found.submodule_search_locations
+    build = tmp_path_factory.mktemp("agent")
+    command = ["make", "-C", str(AGENT_SOURCES), f"BUILD={build}", f"LITERT={found.submodule_search_locations[0]}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS)
+    assert done.returncode == 0, done.stderr
+    return build / "adclick-edge-agent"
 
 
 @pytest.fixture

@@ -43,3 +43,36 @@ def frames(folder: Path) -> list[Path]:
         exif[0x0112] = orientation
         add(picture(0, 700, 300), exif=exif)
     return files
+
+
+def png_frames(folder: Path) -> list[Path]:
+    """Screenshots as PNG: colours, greys, palettes, bits, deep colours, transparent ones, and turned by EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = picture(0, 1920, 1080)
+    veil = Image.linear_gradient("L").resize(colours.size)
+    see_through = colours.copy()
+    see_through.putalpha(veil)
+    grey_veil = colours.convert("L")
+    grey_veil.putalpha(veil)
+    palette = colours.quantize(200)
+    images: list[tuple[Image.Image, dict[str, Any]]] = [
+        (colours, {}),
+        (picture(1, 97, 300), {}),
+        (picture(2, 3000, 2000), {}),
+        (picture(3, 50, 20), {}),
+        (colours.convert("L"), {}),
+        (colours.convert("1"), {}),
+        (palette, {}),
+        (palette, {"transparency": 3}),
+        (picture(99, 640, 360).quantize(4), {"bits": 2}),
+        (colours, {"transparency": colours.getpixel((0, 0))}),
+        (see_through, {}),
+        (grey_veil, {}),
+        (picture(0, 700, 300), {"exif": exif}),
+    ]
+    files = []
+    for image, options in images:
+        files.append(folder / f"{len(files):02}.png")
+        image.save(files[-1], "PNG", compress_level=1, **options)
+    return files
