@@ -414,7 +414,7 @@ def cut_off_bundles(bundles: Bundles, folder: Path, rounds: int) -> Outcome:
     for version in range(2, rounds + 2):
         content = bundles.make(version)
         file.write_bytes(content)
-        run_publish(file, to=str(origin), channel="stable", share=100)
+        run_publish(file, to=str(origin), channel="stable", share=100, key=bundles.folder / "private.pem")
         (published,) = (origin / "bundles").glob(f"{version}-*")
         bad = bytearray(content)
         bad[random.randrange(len(bad))] ^= 255

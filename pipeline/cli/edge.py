@@ -14,7 +14,7 @@ app = typer.Typer(help="Screens: bundles by which a device recognises what it sh
 def keys(
     output: Annotated[Path, typer.Option(help="The folder of private.pem, which signs, and public.pem, for devices.")],
 ) -> None:
-    """Make the key pair that signs bundles."""
+    """Make the key pair that signs bundles and channels."""
     from adclick.pipeline.edge.export import create_key_files
 
     private, public = create_key_files(output)
@@ -69,21 +69,21 @@ def export(
 def publish(
     bundle: Annotated[Path, typer.Option(help="The bundle's file, see `adclick edge export`.")],
     to: Annotated[str, typer.Option(help="The folder that devices look at: here, gs://… or s3://….")],
+    key: Annotated[
+        Path, typer.Option(help="The private key, which signs the channel's file; see `adclick edge keys`.")
+    ],
     channel: Annotated[str, typer.Option(help="Which devices look at it, such as stable or beta.")] = "stable",
     share: Annotated[
         float, typer.Option(min=0, max=100, help="The share of devices that take it, in percent; 0 takes it back.")
     ] = 100.0,
     public_key: Annotated[
-        list[Path] | None, typer.Option(help="Refuse what these keys have not signed, as devices will.")
+        list[Path] | None, typer.Option(help="Who else may have signed the bundle and the channel's last file.")
     ] = None,
 ) -> None:
     """Hand a bundle to a share of the devices that look at a channel; again with a greater share for more of them."""
-    from adclick.pipeline.cli.options import tell
     from adclick.pipeline.edge.publish import run_publish
 
-    published = run_publish(bundle, to=to, channel=channel, share=share, public_keys=public_key or ())
-    if not public_key:
-        tell("warning: its signature was not verified; give --public-key")
+    published = run_publish(bundle, to=to, channel=channel, share=share, key=key, public_keys=public_key or ())
     for release in published.releases:
         print(f"{published.file}: version {release.version} for {release.share:g} % of the devices: {release.address}")
 

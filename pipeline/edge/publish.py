@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
 import os
-import zipfile
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from adclick.schema.errors import ConfigError
-from adclick.serving.edge.bundle import MAXIMUM_BYTES, read_bundle
+from adclick.serving.edge.bundle import read_bundle
 from adclick.serving.edge.channel import (
     MAXIMUM_CHANNEL_BYTES,
+    Channel,
     Release,
     channel_file_name,
     read_channel,
+    read_unverified_channel,
     write_channel,
 )
-from adclick.serving.edge.errors import EdgeError
-from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.errors import BundleRefused, ChannelRefused, EdgeError
+from adclick.serving.edge.keys import read_private_key, read_public_key
 from adclick.storage import bucket, filesystem
 from adclick.storage.folder_lock import alone_in
 
 #: Where bundles are, below the folder of the channels' files.
 BUNDLES = "bundles"
+_MOVE_AWAY = "Move it away, and publish anew what it named; nothing was changed."
+_OTHER_KEY = "Where somebody else signed it, give their --public-key."
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class Published:
     releases: tuple[Release, ...]
 
 
-def run_publish(bundle: Path, *, to: str, channel: str, share: float, public_keys: Sequence[Path] = ()) -> Published:
+def run_publish(
+    bundle: Path, *, to: str, channel: str, share: float, key: Path, public_keys: Sequence[Path] = ()
+) -> Published:
     """Publishes a bundle in a channel, or changes the share of one that is published.
 
     The bundle is there before the channel's file names it, and the file is replaced at once, so that a device sees the
@@ -57,36 +62,44 @@ def run_publish(bundle: Path, *, to: str, channel: str, share: float, public_key
         to: A folder, here or in a bucket.
         channel: The channel's name.
         share: Of the devices, in percent; 0 takes it back from those that do not run it yet.
-        public_keys: Who may have signed it, as on the devices; where none is given its signature is not verified.
+        key: The file of the private key, which signs the channel's file.
+        public_keys: Who else may have signed the bundle and the channel's last file, as on the devices.
 
     Raises:
         ConfigError: The bundle is none, an older one than is published, or signed by somebody else; the folder cannot
-            be read or written, or the channel's file is none.
+            be read or written, or the channel's file is none or signed by somebody else.
     """
     try:
+        private_key = read_private_key(key)
+        trusted = [private_key.public_key(), *map(read_public_key, public_keys)]
         content = bundle.read_bytes()
         name = channel_file_name(channel)
-        version = _version(content, public_keys)
+        # One for a later runtime may be published: devices that are too old say so.
+        version = read_bundle(content, trusted, runtime="9999").version
     except OSError as error:
         raise ConfigError(f"{bundle}: cannot be read: {error.strerror}", "Name the bundle's file.") from None
-    except EdgeError as error:
+    except BundleRefused as error:
         raise ConfigError(f"{bundle}: {error.message}", error.remedy) from None
+    except EdgeError as error:
+        raise ConfigError(error.message, error.remedy) from None
     digest = hashlib.sha256(content).hexdigest()
     release = Release(version, f"{BUNDLES}/{version}-{digest[:16]}.bundle", digest, len(content), share)
     file = filesystem.join(to, name)
     if not bucket.is_bucket_address(to):
         _make_folder(filesystem.join(to, BUNDLES))
     with alone(to):
-        before = releases_of(file)
-        _check(before, release, file)
+        before = _channel_of(file, channel, trusted)
+        _check(before.releases, release, file)
         target = filesystem.join(to, release.address)
         if not filesystem.isfile(target) or filesystem.size(target) != len(content):
             with filesystem.open_write_atomic(target) as stream:
                 stream.write(content)
-        after = write_channel([*(each for each in before if each.sha256 != digest), release])
+        releases = [*(each for each in before.releases if each.sha256 != digest), release]
+        # The time, lest one whose file is gone begins again with what devices have followed.
+        after = write_channel(channel, max(before.serial + 1, int(time.time())), releases, private_key)
         with filesystem.open_write_atomic(file) as stream:
             stream.write(after)
-    return Published(file, release, read_channel(after))
+    return Published(file, release, read_unverified_channel(after).releases)
 
 
 def alone(folder: str) -> AbstractContextManager[object]:
@@ -94,37 +107,26 @@ def alone(folder: str) -> AbstractContextManager[object]:
     return contextlib.nullcontext() if "://" in folder else alone_in(folder)
 
 
-def _version(content: bytes, public_keys: Sequence[Path]) -> int:
-    if len(content) > MAXIMUM_BYTES:
-        raise EdgeError(f"more than {MAXIMUM_BYTES} bytes")
-    if public_keys:
-        return read_bundle(content, [read_public_key(path) for path in public_keys], runtime="9999").version
+def _channel_of(file: str, channel: str, public_keys: Sequence[Any]) -> Channel:
+    """What is published in a channel: what nobody who may has signed is not signed anew."""
+    if not filesystem.isfile(file):
+        return Channel(channel, -1, ())
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            manifest = json.loads(archive.read("manifest.json"))
-            for name, stated in manifest["files"].items():
-                if hashlib.sha256(archive.read(name)).hexdigest() != stated["sha256"]:
-                    raise EdgeError(f"{name} is not what the manifest says", "Export it anew.")
-        version = manifest["version"]
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EdgeError(f"is no bundle: {error}", "Make one: adclick edge export.") from None
-    if type(version) is not int:
-        raise EdgeError(f"is no bundle: version {version!r}", "Make one: adclick edge export.")
-    return version
+        return read_channel(filesystem.read(file, MAXIMUM_CHANNEL_BYTES), channel, public_keys)
+    except ChannelRefused as error:
+        raise ConfigError(f"{file}: {error.message}", f"{_MOVE_AWAY} {_OTHER_KEY}") from None
 
 
 def releases_of(file: str) -> tuple[Release, ...]:
-    """What a channel's file names, the newest first; nothing where there is no such file.
+    """What a channel's file names, the newest first, whoever signed it.
 
     Raises:
         ConfigError: It is none.
     """
-    if not filesystem.isfile(file):
-        return ()
     try:
-        return read_channel(filesystem.read(file, MAXIMUM_CHANNEL_BYTES))
-    except EdgeError as error:
-        raise ConfigError(f"{file}: {error.message}", "Move it away; nothing was changed.") from None
+        return read_unverified_channel(filesystem.read(file, MAXIMUM_CHANNEL_BYTES)).releases
+    except ChannelRefused as error:
+        raise ConfigError(f"{file}: {error.message}", _MOVE_AWAY) from None
 
 
 def _check(before: Sequence[Release], release: Release, file: str) -> None:

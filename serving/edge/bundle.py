@@ -26,6 +26,7 @@ import numpy as np
 from . import RUNTIME_VERSION, scorer
 from .catalogue import ApprovedCreative, Catalogue, Clusters
 from .errors import BundleRefused, EdgeError
+from .keys import has_signed
 
 FORMAT = 1
 MAXIMUM_BYTES = 1 << 30
@@ -223,15 +224,7 @@ def _read_archive(content: bytes) -> dict[str, bytes]:
 
 
 def _verified_manifest(manifest: bytes, signature: bytes, public_keys: Sequence[Any]) -> dict[str, Any]:
-    from cryptography.exceptions import InvalidSignature
-
-    for key in public_keys:
-        try:
-            key.verify(signature, manifest)
-            break
-        except InvalidSignature:
-            continue
-    else:
+    if not has_signed(manifest, signature, public_keys):
         raise BundleRefused(
             "unsigned", "no trusted key has signed it", "Give the public key of who exported it (--public-key)."
         )

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="adclick-edge",
         description="Recognises on the device which booked creative a screen shows; raises an alert where it is none.",
         epilog="Exit codes: 0 done (check: all approved); 2 wrong command, file, setting or request; 3 check: a picture"
-        " must not be shown; 4 bundle refused; 5 channel out of reach.",
+        " must not be shown; 4 bundle or channel refused; 5 channel out of reach.",
     )
     parser.add_argument("--version", action="version", version=f"adclick-edge {RUNTIME_VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -155,7 +155,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="FILE",
-        help="who may sign bundles; more than once while keys change",
+        help="who may sign bundles and channels; more than once while keys change",
     )
     parser.add_argument("--minimum-version", type=int, default=0, metavar="N", help="refuse older bundles")
 

@@ -36,5 +36,20 @@ class BundleRefused(EdgeError):
         self.reason = reason
 
 
+class ChannelRefused(EdgeError):
+    """A channel's file that must not be followed.
+
+    Attributes:
+        reason: `damaged`, `unsigned`, `too_old` or `wrong_runtime`, as for a bundle.
+        exit_code: 4.
+    """
+
+    exit_code = 4
+
+    def __init__(self, reason: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.reason = reason
+
+
 class BrokenFrame(Exception):
     """What came from the source is no picture, or one too large to decode."""

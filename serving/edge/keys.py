@@ -1,8 +1,10 @@
-"""Ed25519 keys in files: who signs bundles has the private one, devices the public one."""
+"""Ed25519 keys in files: who signs bundles and channels has the private one, devices the public one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,27 @@ def read_public_key(path: Path) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     return _read(path, load_pem_public_key, Ed25519PublicKey)
+
+
+def name_of_keys(public_keys: Sequence[Any]) -> str:
+    """A short name of a set of `Ed25519PublicKey`s, whatever their order."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    raw = sorted({key.public_bytes(Encoding.Raw, PublicFormat.Raw) for key in public_keys})
+    return hashlib.sha256(b"".join(raw)).hexdigest()[:16]
+
+
+def has_signed(content: bytes, signature: bytes, public_keys: Sequence[Any]) -> bool:
+    """Whether any of the `Ed25519PublicKey`s has signed bytes (RFC 8032)."""
+    from cryptography.exceptions import InvalidSignature
+
+    for key in public_keys:
+        try:
+            key.verify(signature, content)
+            return True
+        except InvalidSignature:
+            continue
+    return False
 
 
 def _read(path: Path, load: Any, kind: Any) -> Any:

@@ -63,9 +63,9 @@ class Reporter:
         self._beat()
 
     def event(self, event: str, **fields: Any) -> None:
-        """Logs an event, and reports it if it is one of a bundle."""
+        """Logs an event, and reports it if it is one of a bundle, or the refusal of a channel's file."""
         self._log.write(event, **fields)
-        if not event.startswith("bundle_"):
+        if not event.startswith("bundle_") and event != "channel_refused":
             return
         key = uuid.uuid4().hex
         body = {"key": key, "device": self._device, "time": iso_time(), "event": event, **fields}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import Bundle, read_bundle_file
-from .errors import BundleRefused, EdgeError
+from .errors import BundleRefused, ChannelRefused, EdgeError
 
 #: So often a bundle on trial is started; it is given up when it would be started once more.
 TRIAL_STARTS = 2
@@ -69,6 +69,7 @@ class Pointer:
         starts: How often what is on trial was started.
         floor: The greatest version that was proven: older ones are refused.
         refused: The last bundles that were refused.
+        serials: The greatest serial of each channel's files that were followed, by keys and channel.
     """
 
     current: str = ""
@@ -77,6 +78,7 @@ class Pointer:
     starts: int = 0
     floor: int = 0
     refused: tuple[Refusal, ...] = ()
+    serials: dict[str, int] = field(default_factory=dict)
 
     @property
     def running(self) -> Slot | None:
@@ -207,6 +209,29 @@ class Slots:
         with self._alone():
             pointer = self.read()
             self._write(replace(pointer, refused=_with(pointer.refused, refusal)))
+
+    def follow(self, channel: str, serial: int, keys: str) -> None:
+        """Remembers the serial of a channel's file, and forgets those that other keys have signed.
+
+        Args:
+            channel: The channel's name.
+            serial: The file's.
+            keys: Which keys are trusted; a number of whoever stole one that is trusted no more counts no more.
+
+        Raises:
+            ChannelRefused: A file of a greater serial was followed before.
+            OSError: The disk failed.
+        """
+        with self._alone():
+            pointer = self.read()
+            before = pointer.serials.get(f"{keys} {channel}", -1)
+            if serial < before:
+                raise ChannelRefused(
+                    "too_old", f"its serial is {serial}, that of a file before it was {before}", "Publish it anew."
+                )
+            if serial > before:
+                kept = {name: number for name, number in pointer.serials.items() if name.startswith(f"{keys} ")}
+                self._write(replace(pointer, serials={**kept, f"{keys} {channel}": serial}))
 
     def roll_back(self, refusal: Refusal | None) -> Slot | None:
         """Gives up what runs for what is in the other slot.

@@ -12,16 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from . import RUNTIME_VERSION
 from .bundle import Bundle
-from .channel import MAXIMUM_CHANNEL_BYTES, Release, channel_file_name, read_channel, release_for
-from .errors import BundleRefused, EdgeError
+from .channel import MAXIMUM_CHANNEL_BYTES, Channel, Release, channel_file_name, read_channel, release_for
+from .errors import BundleRefused, ChannelRefused, EdgeError
 from .fetch import Fetcher, OutOfReach, address_of, discard
-from .keys import read_public_key
+from .keys import name_of_keys, read_public_key
 from .slots import Pointer, Refusal, Slots
 from .watch import Eye
 
@@ -74,9 +73,10 @@ class Updater:
         self._fetcher, self._tell = fetcher, tell
         self._keys = [read_public_key(path) for path in options.public_keys]
         self._address = address_of(options.origin, channel_file_name(options.channel))
-        keys = b"".join(path.read_bytes() for path in options.public_keys)
-        self._under = f"{RUNTIME_VERSION} {sha256(keys).hexdigest()[:16]} {options.minimum_version}"
-        self._told: set[str] = set()
+        self._trusted = name_of_keys(self._keys)
+        self._under = f"{RUNTIME_VERSION} {self._trusted} {options.minimum_version}"
+        #: What was told last of what is refused anew with each look.
+        self._told = self._told_of_channel = ""
 
     def look(self, running: int) -> str:
         """Looks at the channel once, and installs what it names for this device.
@@ -90,13 +90,17 @@ class Updater:
 
         Raises:
             OutOfReach: The channel or the bundle cannot be fetched now.
-            EdgeError: The channel's file is none.
+            EdgeError: What is at the channel's address is larger than its file may be.
         """
         with self.slots.looking() as alone:
             if not alone:
                 return "busy"
-            releases = read_channel(self._fetcher.read(self._address, MAXIMUM_CHANNEL_BYTES))
-            release = release_for(releases, self.options.device)
+            try:
+                channel = self._channel()
+            except ChannelRefused as error:
+                self._refuse_channel(error)
+                return "refused"
+            release = release_for(channel.releases, self.options.device)
             pointer = self.slots.read()
             if release is None or (pointer.running is not None and release.sha256 == pointer.running.sha256):
                 discard(self.slots.part)
@@ -107,6 +111,16 @@ class Updater:
         if outcome == "installed":
             self._tell("bundle_installed", version=release.version, sha256=release.sha256)
         return outcome
+
+    def _channel(self) -> Channel:
+        content = self._fetcher.read(self._address, MAXIMUM_CHANNEL_BYTES)
+        channel = read_channel(content, self.options.channel, self._keys)
+        try:
+            self.slots.follow(channel.name, channel.serial, self._trusted)
+        except OSError as error:
+            raise OutOfReach(f"{self.slots.part.parent}: {error}", "Is the disk full?") from None
+        self._told_of_channel = ""
+        return channel
 
     def _install(self, release: Release, pointer: Pointer, running: int) -> str:
         try:
@@ -219,9 +233,9 @@ class Updater:
         discard(self.slots.part)
         if remembered:
             self.slots.refuse(Refusal(release.sha256, release.version, error.reason, self._under))
-        elif error.message in self._told:
+        elif error.message == self._told:
             return
-        self._told = {error.message}
+        self._told = error.message
         self._tell(
             "bundle_refused",
             version=release.version,
@@ -229,6 +243,12 @@ class Updater:
             reason=error.reason,
             message=error.message,
         )
+
+    def _refuse_channel(self, error: ChannelRefused) -> None:
+        if error.message == self._told_of_channel:
+            return
+        self._told_of_channel = error.message
+        self._tell("channel_refused", channel=self.options.channel, reason=error.reason, message=error.message)
 
 
 def _last_line(output: bytes) -> dict[str, Any]:

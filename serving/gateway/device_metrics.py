@@ -69,7 +69,8 @@ class DeviceMetrics:
         waiting = _gauge("waiting_messages", "Messages that the device had not sent at its last heartbeat.")
         dropped = _counter("dropped_alerts", "Alerts that the device had no room for.")
         rolled_back = _counter("bundles_rolled_back", "Bundles that a device gave up.")
-        refused = CounterMetricFamily(f"{_PREFIX}bundles_refused", "Bundles that devices refused.", labels=["reason"])
+        text = "Bundles, and files of channels, that devices refused."
+        refused = CounterMetricFamily(f"{_PREFIX}bundles_refused", text, labels=["reason"])
         play_seconds = CounterMetricFamily(f"{_PREFIX}play_seconds", "Proofs of play, in seconds.")
         gauges = {name: _gauge(name, text) for name, text in _GAUGES.items()}
         reasons = dict.fromkeys((*REFUSAL_REASONS, "other"), 0)

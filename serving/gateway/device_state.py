@@ -83,7 +83,7 @@ class DeviceState:
         plays: Proofs of play.
         play_seconds: What they add up to.
         dropped_alerts: Alerts that the device had no room for.
-        bundles_refused: Bundles that it refused, by reason.
+        bundles_refused: Bundles, and files of channels, that it refused, by reason.
         bundles_rolled_back: Bundles that it gave up.
         heartbeat: What the last heartbeat said.
     """
@@ -162,7 +162,7 @@ class DeviceState:
         elif report.type == "play":
             self.plays += 1
             self.play_seconds += max(0.0, _number(fields, "seconds"))
-        elif fields.get("event") == "bundle_refused":
+        elif fields.get("event") in ("bundle_refused", "channel_refused"):
             reason = str(fields.get("reason"))
             reason = reason if reason in REFUSAL_REASONS else OTHER
             self.bundles_refused[reason] = self.bundles_refused.get(reason, 0) + 1

@@ -20,9 +20,8 @@ def origin(keys: Path, tmp_path: Path) -> Path:
     origin = tmp_path / "origin"
     for version in range(1, 6):
         file = bundle(keys, tmp_path / "x.bundle", version)
-        run_publish(file, to=str(origin), channel="stable", share=100)
-        if version == 2:
-            run_publish(file, to=str(origin), channel="beta", share=100)
+        for channel in ("stable", "beta") if version == 2 else ("stable",):
+            run_publish(file, to=str(origin), channel=channel, share=100, key=keys / "private.pem")
     (origin / "bundles" / "notes.txt").write_text("mine")
     return origin
 

@@ -34,6 +34,7 @@ def main() -> None:
 
     def life(slots: Slots) -> None:
         install(slots, 9)
+        slots.follow("stable", 5, "keys")
         slots.begin()
         slots.end(digests[9])
         slots.begin()

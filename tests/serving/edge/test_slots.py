@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adclick.serving.edge.bundle import read_bundle
-from adclick.serving.edge.errors import BundleRefused
+from adclick.serving.edge.errors import BundleRefused, ChannelRefused
 from adclick.serving.edge.keys import read_public_key
 from adclick.serving.edge.slots import Refusal, Slots
 from tests.serving.edge.conftest import ROOT
@@ -112,3 +112,21 @@ def test_refusals_are_bounded(tmp_path: Path) -> None:
     for number in range(40):
         slots.refuse(Refusal(f"{number:064x}", number, "unsigned", "here"))
     assert [each.version for each in slots.read().refused] == list(range(8, 40))
+
+
+def test_a_channel_s_serial_only_grows_for_as_long_as_the_keys_are_the_same(
+    tmp_path: Path, bundles: dict[int, bytes], public: list[Any]
+) -> None:
+    slots = Slots(tmp_path)
+    install(slots, bundles[8], public)
+    for serial in (5, 5, 9):
+        slots.follow("stable", serial, "keys")
+    slots.follow("beta", 2, "keys")
+    for channel, serial in (("stable", 8), ("beta", 1)):
+        with pytest.raises(ChannelRefused, match="its serial is"):
+            slots.follow(channel, serial, "keys")
+    slots.roll_back(refusal(slots))
+    with pytest.raises(ChannelRefused):
+        slots.follow("stable", 8, "keys")
+    slots.follow("stable", 1, "other keys")
+    assert slots.read().serials == {"other keys stable": 1}

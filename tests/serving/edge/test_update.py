@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adclick.pipeline.edge.publish import run_publish
-from adclick.serving.edge.keys import read_public_key
+from adclick.serving.edge.channel import read_unverified_channel, write_channel
+from adclick.serving.edge.keys import create_keys, read_private_key, read_public_key
 from adclick.serving.edge.self_test import make_probe
 from adclick.serving.edge.slots import Slots
 from tests.serving.edge.conftest import ROOT
@@ -38,10 +38,15 @@ def server(tmp_path: Path) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def publish(tmp_path: Path) -> Callable[..., None]:
+def publish(tmp_path: Path, keys: tuple[Path, Path]) -> Callable[..., None]:
+    # The publisher trusts one whom the devices do not.
+    create_keys(tmp_path / "stranger.pem", tmp_path / "stranger-public.pem")
+    also = [tmp_path / "stranger-public.pem"]
+
     def put(content: bytes, share: float = 100) -> None:
-        (tmp_path / "next.bundle").write_bytes(content)
-        run_publish(tmp_path / "next.bundle", to=str(tmp_path / "origin"), channel="stable", share=share)
+        file, origin = tmp_path / "next.bundle", str(tmp_path / "origin")
+        file.write_bytes(content)
+        run_publish(file, to=origin, channel="stable", share=share, key=keys[0], public_keys=also)
 
     return put
 
@@ -105,11 +110,11 @@ def whole_version(state: Path, keys: tuple[Path, Path]) -> int | None:
     return bundle.version if bundle is not None else None
 
 
-def resigned(bundle: bytes) -> bytes:
+def resigned(bundle: bytes, private_key: Path) -> bytes:
     """The bundle with a signature of somebody else's."""
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["manifest.sig"] = Ed25519PrivateKey.generate().sign(parts["manifest.json"])
+    parts["manifest.sig"] = read_private_key(private_key).sign(parts["manifest.json"])
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in parts.items():
@@ -124,7 +129,7 @@ def test_what_must_not_run_is_refused_with_its_reason_and_the_old_one_goes_on(
     first = log_of(edge("update"))
     assert [entry["event"] for entry in first] == ["bundle_installed", "looked"] and first[-1]["version"] == 7
     bad = {
-        8: (resigned(make_bundle(version=8)), "unsigned"),
+        8: (resigned(make_bundle(version=8), tmp_path / "stranger.pem"), "unsigned"),
         9: (make_bundle(version=9, minimum_runtime="99.0"), "wrong_runtime"),
         10: (make_bundle(version=10, model=b"none"), "unfit"),
         11: (make_bundle(version=11, probes=[make_probe("a", picture(1), 48)]), "self_test"),
@@ -148,6 +153,63 @@ def test_what_must_not_run_is_refused_with_its_reason_and_the_old_one_goes_on(
     assert [entry.get("reason") for entry in log_of(edge("update"))] == ["altered", None]
     file.write_bytes(whole)
     assert log_of(edge("update"))[-1]["version"] == 12 == whole_version(tmp_path / "state", keys)
+
+
+def test_a_channel_s_file_that_is_unsigned_or_an_old_one_is_refused_and_the_bundle_goes_on(
+    edge: Any, publish: Any, make_bundle: MakeBundle, tmp_path: Path, keys: tuple[Path, Path]
+) -> None:
+    file = tmp_path / "origin/stable.json"
+
+    def looked() -> tuple[list[tuple[str, Any]], int]:
+        process = edge("update")
+        *told, last = log_of(process)
+        assert last["version"] == whole_version(tmp_path / "state", keys)
+        return [(entry["event"], entry.get("reason")) for entry in told], process.returncode
+
+    publish(make_bundle(version=7))
+    old = file.read_bytes()
+    assert looked() == ([("bundle_installed", None)], 0)
+    slots = Slots(tmp_path / "state/slots")
+    slots.prove(slots.read().slots["a"].sha256)
+    publish(make_bundle(version=8), share=0)
+    held_back = file.read_bytes()
+    assert looked() == ([], 0) and looked() == ([], 0)
+    # What named the newest one once is played back, or said anew by somebody else; and the bundle there is whole.
+    publish(make_bundle(version=8))
+    newest = file.read_bytes()
+    unsigned = json.dumps({"format": 1, "releases": json.loads(json.loads(newest)["signed"])["releases"]}).encode()
+    channel = read_unverified_channel(newest)
+    stolen = write_channel("stable", channel.serial + 9, channel.releases, read_private_key(tmp_path / "stranger.pem"))
+    elsewhere = write_channel("beta", channel.serial + 9, channel.releases, read_private_key(keys[0]))
+    bad = [(old, "too_old"), (unsigned, "unsigned"), (stolen, "unsigned"), (elsewhere, "unsigned"), (b"{}", "damaged")]
+    for content, reason in bad:
+        file.write_bytes(content)
+        assert looked() == ([("channel_refused", reason)], 4)
+    file.write_bytes(held_back)
+    assert looked() == ([], 0), "what is held back is not seen"
+    file.write_bytes(newest)
+    assert looked() == ([("bundle_installed", None)], 0)
+    file.write_bytes(held_back)
+    assert looked() == ([("channel_refused", "too_old")], 4)
+    assert whole_version(tmp_path / "state", keys) == 8
+
+
+def test_a_watch_tells_of_a_channel_that_it_refuses_once_and_goes_on(
+    edge: Any, publish: Any, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    (tmp_path / "screen").mkdir()
+    publish(make_bundle(version=7))
+    process = edge("watch", "--source", str(tmp_path / "screen"), "--look", "0.2")
+    following = Following(process)
+    following.until("started")
+    (tmp_path / "origin/stable.json").write_bytes(b"{}")
+    following.until("channel_refused")
+    time.sleep(1.5)
+    process.terminate()
+    log = [*following.entries, *log_of(process)]
+    assert process.returncode == 0
+    (refused,) = (entry for entry in log if entry["event"] == "channel_refused")
+    assert (refused["reason"], refused["channel"]) == ("damaged", "stable")
 
 
 def test_killed_or_cut_off_at_any_moment_the_slot_is_whole_and_the_update_goes_on(

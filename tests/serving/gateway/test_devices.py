@@ -93,6 +93,7 @@ LIFE = [
     heartbeat(2),
     event("bundle_refused", "e1", reason="unsigned"),
     event("bundle_refused", "e2", reason="a reason of its own"),
+    event("channel_refused", "e4", reason="too_old"),
     event("bundle_rolled_back", "e3"),
     alert(1, "closed"),
     alert(2, kind="forbidden"),
@@ -106,7 +107,7 @@ def assert_counted_once(state: DeviceState) -> None:
     assert state.similarity_sum == pytest.approx(28.5) and state.unknown_share == pytest.approx(3 / 33)
     assert (state.alerts, state.open_alert) == ({"unknown": 1, "forbidden": 1}, "2")
     assert (state.plays, state.play_seconds) == (2, 5.0)
-    assert (state.bundles_refused, state.bundles_rolled_back) == ({"unsigned": 1, "other": 1}, 1)
+    assert (state.bundles_refused, state.bundles_rolled_back) == ({"unsigned": 1, "other": 1, "too_old": 1}, 1)
 
 
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -248,7 +249,8 @@ def test_a_device_reports_what_it_sees_through_a_gateway_that_was_away(
             created=1,
         )
     (tmp_path / "origin").mkdir()
-    run_publish(tmp_path / "x.bundle", to=str(tmp_path / "origin"), channel="stable", share=100)
+    origin = str(tmp_path / "origin")
+    run_publish(tmp_path / "x.bundle", to=origin, channel="stable", share=100, key=tmp_path / "private.pem")
     screen = tmp_path / "screen"
     screen.mkdir()
     for number, seed in enumerate((0, 0, 99, 99, 99)):
