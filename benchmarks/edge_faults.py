@@ -488,6 +488,7 @@ def day_in_fast_motion(bundles: Bundles, folder: Path, seconds: float) -> Outcom
             "its growth MB": round(growth / 1e6, 1),
             "disk MB": round(max(disk) / 1e6, 2),
             "dropped alerts": told["dropped_alert"],
+            "dropped plays": told["dropped_play"],
             "beyond bounds": beyond,
         },
     )

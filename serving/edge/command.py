@@ -135,9 +135,19 @@ def _add_bundle(parser: argparse.ArgumentParser, *, required: bool = True) -> No
 
 def _add_channel(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
-        "--from", dest="origin", required=required, metavar="FOLDER|URL", help="where `adclick edge publish` publishes"
+        "--from",
+        dest="origin",
+        required=required,
+        metavar="FOLDER|URL",
+        help="where `adclick edge publish` publishes: a folder, https://… or gs://…",
     )
     parser.add_argument("--channel", default="stable", metavar="NAME", help="which channel there (stable)")
+    parser.add_argument(
+        "--google-token-file",
+        type=Path,
+        metavar="FILE",
+        help="for gs://: an access token, read anew each time; public objects need none",
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -243,7 +253,8 @@ def _updater(options: argparse.Namespace, stopped: threading.Event, tell: Any) -
         getattr(options, "look", UpdateOptions.seconds),
         getattr(options, "trial", UpdateOptions.trial_seconds),
     )
-    return Updater(_slots_of(options), update_options, Fetcher(options.ca_file, stopped=stopped.is_set), tell)
+    fetcher = Fetcher(options.ca_file, stopped=stopped.is_set, google_token_file=options.google_token_file)
+    return Updater(_slots_of(options), update_options, fetcher, tell)
 
 
 def _update(options: argparse.Namespace) -> int:

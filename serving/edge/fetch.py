@@ -1,4 +1,4 @@
-"""Files from a folder or over HTTP(S), going on where the last attempt was cut off (RFC 9110, 13.1.5 and 14)."""
+"""Files from a folder, over HTTP(S) or from Google Cloud Storage; what was cut off goes on (RFC 9110, 13.1.5, 14)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from .channel import Release
 from .errors import BundleRefused, EdgeError
+from .google_storage import GENERATION, SCHEME, object_address, read_token
 
 _CHUNK = 1 << 16
+#: Answers to a request that goes on, which say that the file is not the one that it began with.
+_ANOTHER_FILE = frozenset({404, 416})
+_MAY_NOT_READ = "Give --google-token-file with the token of an account that may read the bucket, or make it public."
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+|\*)")
 
 
@@ -38,16 +43,19 @@ def address_of(origin: str, name: str) -> str:
     """The address of a name relative to a folder or to an address that stands for one.
 
     Raises:
-        EdgeError: The address is neither a path nor one of http or https.
+        EdgeError: The address is neither a path nor one of http, https or gs.
     """
     if _is_http(origin):
         address = urljoin(origin.rstrip("/") + "/", name)
+    elif "://" in name:
+        address = name
     else:
-        address = name if "://" in name else os.path.join(origin, name)
-    if not _is_http(address) and ("://" in address or _is_http(origin)):
+        address = f"{origin.rstrip('/')}/{name}" if _is_google(origin) else os.path.join(origin, name)
+    is_remote = _is_http(address) or _is_google(address)
+    if not is_remote and ("://" in address or _is_http(origin)):
         raise EdgeError(
-            f"{address}: no folder and no address of http or https",
-            "A bucket's objects have one: https://storage.googleapis.com/BUCKET/…, https://BUCKET.s3.amazonaws.com/….",
+            f"{address}: no folder and no address of http, https or gs",
+            "Other buckets' objects have one: https://BUCKET.s3.amazonaws.com/….",
         )
     return address
 
@@ -59,6 +67,8 @@ class Fetcher:
         certificates: A file of authorities to trust for https instead of the system's.
         timeout_seconds: How long a server may be silent.
         stopped: Asked now and then whether to give up.
+        google_token_file: The file of the access token for Google Cloud Storage, read anew for each request; None where
+            objects are public.
     """
 
     def __init__(
@@ -66,10 +76,11 @@ class Fetcher:
         certificates: Path | None = None,
         timeout_seconds: float = 30.0,
         stopped: Callable[[], bool] = lambda: False,
+        google_token_file: Path | None = None,
     ) -> None:
         context = ssl.create_default_context(cafile=str(certificates) if certificates else None)
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
-        self._timeout, self._stopped = timeout_seconds, stopped
+        self._timeout, self._stopped, self._google_token_file = timeout_seconds, stopped, google_token_file
 
     def read(self, address: str, limit: int) -> bytes:
         """The content of a small file.
@@ -78,7 +89,7 @@ class Fetcher:
             OutOfReach: It cannot be fetched.
             EdgeError: It is larger than the limit.
         """
-        with self._opened(address, {}) as (stream, _, __):
+        with self._opened(address) as (stream, _, __):
             content = bytes(stream.read(limit + 1))
         if len(content) > limit:
             raise EdgeError(f"{address}: more than {limit} bytes", "Is that the address of a channel's folder?")
@@ -108,12 +119,7 @@ class Fetcher:
         raise BundleRefused("altered", f"{address}: is not the file that the channel names: {what}", "Publish it anew.")
 
     def _fetch_rest(self, address: str, release: Release, part: Path, note: Path, begin: int, validator: str) -> None:
-        headers = {}
-        if begin:
-            headers["range"] = f"bytes={begin}-"
-            if validator:
-                headers["if-range"] = validator
-        with self._opened(address, headers, begin) as (stream, start, validator):
+        with self._opened(address, begin, validator) as (stream, start, validator):
             # The note is there before the first byte: a part without its note is never gone on from.
             note.write_text(json.dumps({"sha256": release.sha256, "validator": validator}), encoding="utf-8")
             with open(part, "r+b" if start else "wb") as file:
@@ -133,36 +139,47 @@ class Fetcher:
                 raise OutOfReach(f"{address}: cut off at {got} of {release.size} bytes", "A later attempt goes on.")
 
     @contextmanager
-    def _opened(self, address: str, headers: dict[str, str], begin: int = 0) -> Iterator[tuple[Any, int, str]]:
+    def _opened(self, address: str, begin: int = 0, validator: str = "") -> Iterator[tuple[Any, int, str]]:
         """A stream, the place in the file at which it starts, and what tells later whether the file is the same."""
         try:
-            if not _is_http(address):
+            if not _is_http(address) and not _is_google(address):
                 with open(address, "rb") as file:
                     file.seek(begin)
                     yield file, begin, ""
                 return
-            request = urllib.request.Request(address, headers=headers)
             try:
-                answer = self._opener.open(request, timeout=self._timeout)
+                answer = self._opener.open(self._request(address, begin, validator), timeout=self._timeout)
             except urllib.error.HTTPError as error:
-                if error.code != 416:
+                if not begin or error.code not in _ANOTHER_FILE:
                     raise
-                # What is there ends before the part does: from the beginning, then.
+                # What is there ends before the part does, or is another object: from the beginning, then.
                 error.close()
-                answer = self._opener.open(urllib.request.Request(address), timeout=self._timeout)
+                answer = self._opener.open(self._request(address), timeout=self._timeout)
             with answer:
                 found = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
                 start = int(found[1]) if answer.status == 206 and found else 0
                 if answer.status not in (200, 206) or start not in (0, begin):
                     raise OutOfReach(f"{address}: status {answer.status}, from byte {start}")
-                tag = answer.headers.get("etag", "")
-                weak = not tag or tag.startswith("W/")
-                yield answer, start, answer.headers.get("last-modified", "") if weak else tag
+                yield answer, start, _validator(address, answer.headers)
         except urllib.error.HTTPError as error:
             with error:
-                raise OutOfReach(f"{address}: status {error.code}") from None
+                remedy = _MAY_NOT_READ if _is_google(address) and error.code in (401, 403) else ""
+                raise OutOfReach(f"{address}: status {error.code}", remedy) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise OutOfReach(f"{address}: {error or type(error).__name__}") from None
+
+    def _request(self, address: str, begin: int = 0, validator: str = "") -> urllib.request.Request:
+        """A request of a file from a byte on, if it still is the file that the validator names."""
+        headers = {"range": f"bytes={begin}-"} if begin else {}
+        if not _is_google(address):
+            if begin and validator:
+                headers["if-range"] = validator
+            return urllib.request.Request(address, headers=headers)
+        request = urllib.request.Request(object_address(address, validator if begin else ""), headers=headers)
+        if self._google_token_file is not None:
+            # Wherever a redirect leads, the token does not follow.
+            request.add_unredirected_header("authorization", f"Bearer {read_token(self._google_token_file)}")
+        return request
 
 
 def discard(part: Path) -> None:
@@ -184,12 +201,24 @@ def _resumable(part: Path, note: Path, release: Release) -> tuple[int, str]:
     return 0, ""
 
 
+def _validator(address: str, headers: Message) -> str:
+    """What tells later whether a file is the same; empty where nothing does."""
+    if _is_google(address):
+        return str(headers.get(GENERATION, ""))
+    tag = str(headers.get("etag", ""))
+    return str(headers.get("last-modified", "")) if not tag or tag.startswith("W/") else tag
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _is_google(address: str) -> bool:
+    return address.startswith(SCHEME)
 
 
 def _is_http(address: str) -> bool:

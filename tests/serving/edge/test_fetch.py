@@ -111,10 +111,12 @@ def test_addresses_lead_to_folders_or_over_http() -> None:
     assert address_of("/mnt/usb", "bundles/7") == "/mnt/usb/bundles/7"
     assert address_of("https://x.example/edge", "bundles/7") == "https://x.example/edge/bundles/7"
     assert address_of("https://x.example/edge", "https://y.example/7?sig=1") == "https://y.example/7?sig=1"
+    assert address_of("gs://bucket/edge/", "bundles/7") == "gs://bucket/edge/bundles/7"
+    assert address_of("gs://bucket/edge", "https://y.example/7?sig=1") == "https://y.example/7?sig=1"
     for origin, name in (
-        ("gs://bucket/edge", "x"),
+        ("s3://bucket/edge", "x"),
         ("https://x.example/", "file:///etc/passwd"),
         ("/mnt", "ftp://x/y"),
     ):
-        with pytest.raises(EdgeError, match="no folder and no address of http"):
+        with pytest.raises(EdgeError, match="no folder and no address of http, https or gs"):
             address_of(origin, name)
