@@ -40,7 +40,10 @@ def export(
         bool, typer.Option(help="Add the config's newest click model, where one was pushed, for `adclick-edge score`.")
     ] = True,
 ) -> None:
-    """Make a bundle for devices: recogniser, creatives, scorer, signed; the same inputs give the same bytes."""
+    """Make a bundle for devices: recogniser, creatives, scorer, signed; the same inputs give the same bytes.
+
+    It warns of a forbidden creative that may be taken for a permitted one.
+    """
     from adclick.pipeline.cli.options import tell
     from adclick.pipeline.edge.export import run_export
 

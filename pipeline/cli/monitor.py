@@ -36,7 +36,10 @@ def monitor(
     html: Annotated[Path | None, typer.Option("--output", help="Write the tables as a page of HTML.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the prediction log with what the served model was trained on, and with the clicks that came."""
+    """Compare the prediction log with what the served model was trained on, and with the clicks that came.
+
+    Exit code 6 where they stand further apart than they may.
+    """
     from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("monitor") as real:

@@ -16,17 +16,31 @@ END = "<!-- reference: end -->"
 
 
 def commands_reference() -> str:
-    """Every command of `adclick` with its arguments and options, by Typer."""
+    """A table of the commands of `adclick`, then each with its arguments and options, by Typer."""
     import typer
     from typer.cli import get_docs_for_click
+    from typer.core import TyperGroup
     from typer.main import get_command
 
     from adclick.pipeline.cli.app import app
 
-    command = get_command(app)
-    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="adclick"), name="adclick")
-    _, _, commands = text.partition("\n## ")
-    return f"## {commands}".strip()
+    table, sections = ["| command | does |", "|---|---|"], []
+
+    def add(group: TyperGroup, prefix: str) -> None:
+        for name, command in group.commands.items():
+            if isinstance(command, TyperGroup):
+                add(command, f"{prefix} {name}")
+                continue
+            title = f"{prefix} {name}"
+            summary = (command.help or "").split("\n\n")[0].replace("\n", " ")
+            table.append(f"| [`{title}`](#{title.replace(' ', '-')}) | {summary} |")
+            context = typer.Context(command, info_name=title)
+            sections.append(get_docs_for_click(obj=command, ctx=context, indent=1, name=title).strip())
+
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    add(root, "adclick")
+    return "\n\n".join(["\n".join(table), *sections])
 
 
 def metrics_reference() -> str:

@@ -47,7 +47,10 @@ def run(
     wait: WaitOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model."""
+    """Run the pipeline: ingest, validate, transform, train, evaluate, and push a blessed model.
+
+    The libraries' own output goes to a log file, whose path it prints.
+    """
     from adclick.pipeline.config.settings import check_local_output, load_config
     from adclick.pipeline.console import noise_to, result_console
     from adclick.pipeline.report.write import report_at_end

@@ -131,7 +131,10 @@ def replay(
         Path | None, typer.Option(help="The state that the stream began with, as `backfill --state` left it.")
     ] = None,
 ) -> None:
-    """Take the events in Kafka through the features anew, and compare with the features that were served."""
+    """Take the events in Kafka through the features anew, and compare with the features that were served.
+
+    Exit code 6 where they differ.
+    """
     from adclick.pipeline.stream.command import run_replay
 
     run_replay(config, bootstrap_servers, history)
@@ -148,7 +151,10 @@ def monitor(
     json_file: Annotated[str | None, typer.Option("--json", help="Write the report as JSON; `-` prints it.")] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the judged clicks in Kafka with what the model was trained on, and with verdicts on them."""
+    """Compare the judged clicks in Kafka with what the model was trained on, and with verdicts on them.
+
+    Exit code 6 where they stand further apart than they may.
+    """
     from adclick.pipeline.console import noise_to_temporary, result_console
 
     with noise_to_temporary("stream monitor") as real:

@@ -24,7 +24,10 @@ def tune(
     wait: WaitOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Search hyperparameters on a finished run's data and write a config with the best; `run` trains with it."""
+    """Search hyperparameters on a finished run's data and write a config with the best; `run` trains with it.
+
+    They are tried on its training and validation rows; the best is then tested on its held-out ones.
+    """
     from adclick.pipeline.runs.tuning import run_tune
 
     run_tune(

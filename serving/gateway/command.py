@@ -44,10 +44,16 @@ def serve(
     model_name: Annotated[str | None, typer.Option(help="The model's name; `adclick` by default.")] = None,
     poll_seconds: Annotated[float, typer.Option(min=0.1, help="How often to look for a new version.")] = 1.0,
     models_only: Annotated[
-        bool, typer.Option("--models-only", help="Be tensorflow_model_server: what follows are its flags.")
+        bool,
+        typer.Option(
+            "--models-only", help="Be `tensorflow_model_server`: what follows are TensorFlow Serving's flags."
+        ),
     ] = False,
 ) -> None:
-    """Answer "will this user click this ad?" from a push directory, loading each new version as it appears."""
+    """Answer "will this user click this ad?" from a push directory, loading each new version as it appears.
+
+    It serves the ad API, its page for people, and TensorFlow Serving's REST and gRPC APIs.
+    """
     if models_only:
         from adclick.serving.model_server.command import main as model_server_main
 
