@@ -13,11 +13,13 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1_000
+#: The share of the resamples that an interval holds.
+CONFIDENCE = 0.95
 #: Of fewer rows no interval is told: resamples of them say too little.
 ROWS_FOR_INTERVAL = 30
 #: A column with more values is no breakdown that people read.
 MOST_VALUES = 12
-_INTERVAL = (0.025, 0.975)
+_INTERVAL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True)

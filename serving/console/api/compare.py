@@ -8,17 +8,12 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from adclick.serving.gateway.audience import MOST_ADS
-from adclick.serving.gateway.comparison import RESAMPLES, Rate
+from adclick.serving.gateway.comparison import CONFIDENCE, RESAMPLES, Rate
 from adclick.serving.gateway.endpoints.endpoint import ApiEndpoint, ModelAnswer, RequestId
 from adclick.serving.gateway.endpoints.score import CreativeStatus
 from adclick.serving.gateway.errors import invalid
 from adclick.serving.gateway.exchange import Exchange
 from adclick.serving.gateway.gateway import Gateway
-
-_METHOD = (
-    f"95 % percentile bootstrap over the audience's rows, {RESAMPLES:,} resamples, the same rows for all ads. It holds "
-    "what the sample of impressions leaves open, not what the model does not know."
-)
 
 
 class ComparedAd(Struct):
@@ -48,11 +43,21 @@ class Audience(Struct):
     left_out_rows: Annotated[int, Meta(description="Drawn rows that were too large to be kept.")]
 
 
+class Intervals(Struct):
+    """Of a percentile bootstrap over the audience's rows, which draws the same rows for all ads.
+
+    They hold what the sample of impressions leaves open, not what the model does not know.
+    """
+
+    confidence: Annotated[float, Meta(description="The share of the resamples that an interval holds.")]
+    resamples: int
+
+
 class ComparedAds(Struct):
     request_id: RequestId
     model: ModelAnswer
     audience: Audience
-    method: Annotated[str, Meta(description="What the intervals are.")]
+    intervals: Intervals
     as_shown: Annotated[Rate | None, Meta(description="The expected rate with the creatives that were shown then.")]
     ads: Annotated[list[ComparedAd], Meta(description="Ranked.")]
     breakdowns: list[Breakdown]
@@ -74,7 +79,7 @@ async def answer(gateway: Gateway, exchange: Exchange) -> ComparedAds:
         exchange.request_id,
         ModelAnswer(snapshot.settings.backend.model_name, compared.model.version, target.name),
         Audience(held_out.span, len(held_out.audience), held_out.replaced_values, held_out.left_out_rows),
-        _METHOD,
+        Intervals(CONFIDENCE, RESAMPLES),
         comparison.as_shown,
         [
             ComparedAd(

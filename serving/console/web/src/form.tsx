@@ -2,7 +2,7 @@
 import { useId, useState } from "preact/hooks";
 import { get } from "./api";
 import { count, share } from "./format";
-import { Combobox } from "./parts";
+import { Combobox, focusAfterRemoval } from "./parts";
 
 export interface FormField {
   name: string;
@@ -187,11 +187,16 @@ function ListInput(props: { id: string; field: FormField; value: string[]; onCha
     props.onChange([...props.value, text]);
     setText("");
   };
+  const remove = (index: number, button: HTMLElement) => {
+    // The button of another one is that of the next value then.
+    if (index === props.value.length - 1) focusAfterRemoval(button, () => document.getElementById(props.id));
+    props.onChange(props.value.filter((_, other) => other !== index));
+  };
   return (
     <div>
       <div class="with-button">
         <Combobox id={props.id} value={text} values={props.field.known_values} describedBy={`${props.id}-hint`} onInput={setText} onEnter={add} />
-        <button type="button" class="plain" onClick={add}>
+        <button type="button" class="plain" aria-label={`Add to ${props.field.name}`} onClick={add}>
           Add
         </button>
       </div>
@@ -199,7 +204,7 @@ function ListInput(props: { id: string; field: FormField; value: string[]; onCha
         <ul class="chips">
           {props.value.map((value, index) => (
             <li key={index}>
-              <button type="button" class="chip" aria-label={`Remove ${value}`} onClick={() => props.onChange(props.value.filter((_, other) => other !== index))}>
+              <button type="button" class="chip" aria-label={`Remove ${value}`} onClick={(event) => remove(index, event.currentTarget)}>
                 <bdi>{value}</bdi> <span aria-hidden="true">×</span>
               </button>
             </li>

@@ -11,6 +11,7 @@ const pageOf = (hash: string) => PAGES.find((page) => `#/${page.path}` === hash)
 function App() {
   const [known, setKnown] = useState<Session | null | undefined>(undefined);
   const [failure, setFailure] = useState<unknown>(null);
+  const [signedInHere, setSignedInHere] = useState(false);
   useEffect(() => {
     whenSignedOut(() => setKnown(null));
     session().then(setKnown, (error) => {
@@ -19,15 +20,28 @@ function App() {
   }, []);
   if (failure) return <main class="narrow"><Failure error={failure} /></main>;
   if (known === undefined) return <main class="narrow"><Loading what="Asking the gateway" /></main>;
-  return known === null ? <SignIn onSignedIn={setKnown} /> : <Frame session={known} onSignedOut={() => setKnown(null)} />;
+  if (known === null) {
+    const enter = (session: Session) => {
+      setSignedInHere(true);
+      setKnown(session);
+    };
+    return <SignIn onSignedIn={enter} />;
+  }
+  return <Frame session={known} takesFocus={signedInHere} onSignedOut={() => setKnown(null)} />;
 }
 
 function SignIn({ onSignedIn }: { onSignedIn: (session: Session) => void }) {
   const [key, setKey] = useState("");
   const [error, setError] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    document.title = "Sign in · adclick";
+    field.current?.focus();
+  }, []);
   const submit = async (event: Event) => {
     event.preventDefault();
+    if (busy) return;
     setBusy(true);
     setError(null);
     try {
@@ -43,20 +57,26 @@ function SignIn({ onSignedIn }: { onSignedIn: (session: Session) => void }) {
       <h1>Sign in to adclick</h1>
       <form onSubmit={submit} class="stack">
         <label for="key">API key</label>
-        <input id="key" type="password" autocomplete="current-password" required value={key} onInput={(event) => setKey(event.currentTarget.value)} aria-describedby="key-hint" />
+        {/* By which a keeper of passwords knows the key. */}
+        <input type="text" autocomplete="username" value="adclick" readOnly hidden />
+        <input id="key" ref={field} type="password" autocomplete="current-password" required value={key} onInput={(event) => setKey(event.currentTarget.value)} aria-describedby="key-hint" />
         <p class="hint" id="key-hint">
           The same key as for the API, made by <code>adclick api-key</code>. The browser does not keep it.
         </p>
         {error !== null && <Failure error={error} />}
-        <button type="submit" disabled={busy}>Sign in</button>
+        <button type="submit" aria-disabled={busy}>Sign in</button>
       </form>
     </main>
   );
 }
 
-function Frame({ session: known, onSignedOut }: { session: Session; onSignedOut: () => void }) {
+/** The pages. Focus is taken where the form that had it is gone. */
+function Frame({ session: known, takesFocus, onSignedOut }: { session: Session; takesFocus: boolean; onSignedOut: () => void }) {
   const [page, setPage] = useState(() => pageOf(location.hash));
   const main = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (takesFocus) main.current?.focus();
+  }, []);
   useEffect(() => {
     const follow = () => {
       setPage(pageOf(location.hash));

@@ -196,6 +196,13 @@ export function Combobox(props: {
   );
 }
 
+/** Focus for what takes the place of a button that is gone: that of its kind in the next part, in the one before, or `otherwise`. */
+export function focusAfterRemoval(button: HTMLElement, otherwise: () => HTMLElement | null | undefined): void {
+  const part = button.closest("li");
+  const neighbour = (part?.nextElementSibling ?? part?.previousElementSibling)?.querySelector("button");
+  (neighbour ?? otherwise())?.focus();
+}
+
 /** Sentences, a line each; nothing where there are none. */
 export function Lines({ lines }: { lines: string[] }) {
   if (lines.length === 0) return null;

@@ -1,5 +1,6 @@
 // A request as people send it from elsewhere.
 import { routeQuery } from "./form";
+import { count } from "./format";
 
 export interface Snippet {
   title: string;
@@ -59,7 +60,7 @@ export function shortened(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([name, part]) =>
       name === "b64" && typeof part === "string" && part.length > 60
-        ? [name, `${part.slice(0, 40)}… (${part.length} characters; all of them are copied)`]
+        ? [name, `${part.slice(0, 40)}… (${count(part.length)} characters; all of them are copied)`]
         : [name, shortened(part)],
     ),
   );

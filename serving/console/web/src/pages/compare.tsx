@@ -5,7 +5,7 @@ import { csv, download } from "../csv";
 import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery } from "../form";
 import { count, month, rate, share } from "../format";
 import { type GivenImage, ImageDrop } from "../images";
-import { Failure, IntervalBar, Loading, type Rate, RateText } from "../parts";
+import { Failure, IntervalBar, Loading, type Rate, RateText, focusAfterRemoval } from "../parts";
 import { useForm } from "../useForm";
 
 const MOST_IMAGES = 20;
@@ -30,7 +30,8 @@ interface Breakdown {
 interface Comparison {
   model: { version: number; route: string };
   audience: { span: number | null; rows: number; replaced_values: number; left_out_rows: number } | null;
-  method: string;
+  /** How the intervals were made; null where there are none. */
+  intervals: { confidence: number; resamples: number } | null;
   as_shown: Rate | null;
   ads: Compared[];
   breakdowns: Breakdown[];
@@ -78,10 +79,20 @@ export function Compare() {
     const room = Math.max(0, MOST_IMAGES - images.length);
     for (const image of given.slice(room)) URL.revokeObjectURL(image.url);
     setImages([...images, ...given.slice(0, room)]);
-    setLeft(given.length > room ? `At most ${MOST_IMAGES} are compared at a time: ${given.length - room} left out.` : "");
+    setLeft(given.length > room ? `At most ${count(MOST_IMAGES)} are compared at a time: ${count(given.length - room)} left out.` : "");
+  };
+  const remove = (image: GivenImage, button: HTMLElement) => {
+    focusAfterRemoval(button, () => button.closest("form")?.querySelector<HTMLElement>("input[type=file]"));
+    setImages(images.filter((one) => one !== image));
   };
   const submit = async (event: Event) => {
     event.preventDefault();
+    // The button stays in reach of the keyboard meanwhile: what is disabled loses the focus.
+    if (busy) return;
+    if (images.length === 0) {
+      setLeft("Choose an image first.");
+      return;
+    }
     setBusy(true);
     setFailure(null);
     setHeatMaps(new Map());
@@ -112,7 +123,7 @@ export function Compare() {
       <div class="heading">
         <h1>Compare creatives</h1>
         <p class="quiet">
-          Which image will be clicked most? Up to {MOST_IMAGES} images, judged by version {form.model.version} before anyone has seen them.
+          Which image will be clicked most? Up to {count(MOST_IMAGES)} images, judged by version {form.model.version} before anyone has seen them.
         </p>
       </div>
       {notice && <p class="notice" role="status">{notice}</p>}
@@ -126,7 +137,7 @@ export function Compare() {
               <li key={image.id}>
                 <img src={image.url} alt="" />
                 <bdi class="file" title={image.name}>{image.name}</bdi>
-                <button type="button" class="plain" aria-label={`Remove ${image.name}`} onClick={() => setImages(images.filter((one) => one !== image))}>Remove</button>
+                <button type="button" class="plain" aria-label={`Remove ${image.name}`} onClick={(event) => remove(image, event.currentTarget)}>Remove</button>
               </li>
             ))}
           </ul>
@@ -149,8 +160,8 @@ export function Compare() {
           <FormFields form={form} values={values} onChange={setValues} />
         </details>
         {failure !== null && <Failure error={failure} />}
-        <button type="submit" disabled={busy || images.length === 0}>
-          {busy ? "Comparing …" : images.length ? `Compare ${images.length === 1 ? "1 image" : `${images.length} images`}` : "Compare"}
+        <button type="submit" aria-disabled={busy || images.length === 0}>
+          {busy ? "Comparing …" : images.length ? `Compare ${images.length === 1 ? "1 image" : `${count(images.length)} images`}` : "Compare"}
         </button>
       </form>
       <p class="hidden" role="status">{shown && saidOf(shown)}</p>
@@ -169,14 +180,23 @@ function ofFile(failure: unknown, images: GivenImage[]): unknown {
 /** What is said of a comparison to who does not see it. */
 function saidOf({ comparison, images }: Shown): string {
   const best = comparison.ads[0]!;
-  return `Compared. First of ${comparison.ads.length} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
+  return `Compared. First of ${count(comparison.ads.length)} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
+}
+
+/** What the intervals are. */
+function methodOf({ intervals }: Comparison): string {
+  if (!intervals) return "One impression has one probability: an interval would be made up.";
+  return (
+    `${share(intervals.confidence)} percentile bootstrap over the audience's rows, ${count(intervals.resamples)} resamples, the same rows for all ads. ` +
+    "It holds what the sample of impressions leaves open, not what the model does not know."
+  );
 }
 
 function inOneContext(scores: Scores): Comparison {
   return {
     model: scores.model,
     audience: null,
-    method: "One impression has one probability: an interval would be made up.",
+    intervals: null,
     as_shown: null,
     ads: scores.ads.map((ad) => ({
       index: ad.index,
@@ -239,7 +259,7 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, He
       </div>
       <p class="quiet small">
         Expected click rate{audience ? ` over ${count(audience.rows)} impressions of ${month(audience.span)}` : " of one impression"}, by version {comparison.model.version}
-        {comparison.model.route !== "default" && <>, route <bdi title={comparison.model.route}>{comparison.model.route}</bdi></>}. {comparison.method}
+        {comparison.model.route !== "default" && <>, route <bdi title={comparison.model.route}>{comparison.model.route}</bdi></>}. {methodOf(comparison)}
         {audience && audience.left_out_rows > 0 && ` ${count(audience.left_out_rows)} impressions were too large to be kept.`}
         {audience && audience.replaced_values > 0 && ` ${count(audience.replaced_values)} values that were no text were replaced.`}
       </p>

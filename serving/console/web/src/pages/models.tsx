@@ -47,6 +47,8 @@ const PLACES = {
   withdrawn: "Withdrawn by a roll-back",
   model_server: "Known to the model server alone",
 };
+/** Of the intervals of metrics. */
+const CONFIDENCE = 0.95;
 const numberFormat = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 4 });
 const figure = (value: number | null) => (value === null ? "not defined" : numberFormat.format(value));
 
@@ -112,7 +114,7 @@ function VersionCard({ version }: { version: Version }) {
               <tr>
                 <th scope="col">On held-out impressions of {month(version.span)}</th>
                 <th scope="col" class="number">Value</th>
-                <th scope="col" class="number">95 % interval</th>
+                <th scope="col" class="number">{share(CONFIDENCE)} interval</th>
               </tr>
             </thead>
             <tbody>

@@ -94,7 +94,7 @@ function RunCard({ run, now }: { run: Run; now: number }) {
       )}
       {run.state === "running" && run.steps.length > 0 && (
         <p>
-          <progress value={done} max={run.steps.length} aria-label={`Steps of run ${run.run_id}`} /> {done} of {run.steps.length} steps
+          <progress value={done} max={run.steps.length} aria-label={`Steps of run ${run.run_id}`} /> {count(done)} of {count(run.steps.length)} steps
           {atWork && `; at work: ${atWork.name}`}
         </p>
       )}

@@ -1,7 +1,7 @@
 // Traffic: requests, times, errors and unknown images, live and over the last day.
 import { useMemo, useState } from "preact/hooks";
 import { Chart, type Line } from "../chart";
-import { count, rate } from "../format";
+import { count, rate, share } from "../format";
 import { Failure, Loading } from "../parts";
 import { usePolled } from "../polled";
 import { moment } from "../time";
@@ -81,7 +81,7 @@ function Charts({ answer, series }: { answer: Answer; series: Series }) {
       requests: [{ label: "Requests", values: each(series.requests) }] as Line[],
       times: [
         { label: "Half within", values: inMilliseconds(series.p50) },
-        { label: "99 % within", values: inMilliseconds(series.p99) },
+        { label: `${share(0.99)} within`, values: inMilliseconds(series.p99) },
       ] as Line[],
       failures: [
         { label: "Errors", values: each(series.errors) },

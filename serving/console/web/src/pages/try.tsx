@@ -4,7 +4,7 @@ import { Refusal, post } from "../api";
 import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery, valuesOf } from "../form";
 import { count, month, rate, share, signed } from "../format";
 import { type GivenImage, ImageDrop } from "../images";
-import { CopyButton, Failure, Loading } from "../parts";
+import { CopyButton, Failure, Loading, focusAfterRemoval } from "../parts";
 import { SNIPPETS, shortened } from "../snippets";
 import { useForm } from "../useForm";
 
@@ -60,6 +60,8 @@ export function Try() {
 
   const submit = async (event: Event) => {
     event.preventDefault();
+    // The button stays in reach of the keyboard meanwhile: what is disabled loses the focus.
+    if (busy) return;
     setBusy(true);
     setFailure(null);
     try {
@@ -114,7 +116,10 @@ export function Try() {
                 <div class="chosen">
                   <img src={image.url} alt={`Preview of ${image.name}`} />
                   <bdi class="file" title={image.name}>{image.name}</bdi>
-                  <button type="button" class="plain" onClick={() => setImage(null)}>Remove</button>
+                  <button type="button" class="plain" aria-label={`Remove ${image.name}`} onClick={(event) => {
+                    focusAfterRemoval(event.currentTarget, () => event.currentTarget.closest("fieldset")?.querySelector<HTMLElement>("input[type=file]"));
+                    setImage(null);
+                  }}>Remove</button>
                 </div>
               )}
               <ImageDrop many={false} another={image !== null} onImages={([given]) => given && setImage(given)} />
@@ -128,7 +133,7 @@ export function Try() {
           )}
           <FormFields form={form} values={values} onChange={setValues} />
           {failure !== null && <Failure error={failure} />}
-          <button type="submit" disabled={busy}>{busy ? "Asking …" : "Ask"}</button>
+          <button type="submit" aria-disabled={busy}>{busy ? "Asking …" : "Ask"}</button>
         </form>
         <section class="stack" ref={result}>
           <p class="hidden" role="status">{outcome && `Click probability: ${rate(outcome.probability)}, by version ${outcome.version}`}</p>
