@@ -16,10 +16,10 @@ static const size_t BUNDLE_BYTES = (size_t)1 << 30;
 static const char USAGE[] =
     "usage: adclick-edge-agent --bundle FILE --public-key FILE [--public-key FILE] [--minimum-version N] PICTURE...\n"
     "       adclick-edge-agent watch --bundle FILE --public-key FILE --source FOLDER --state FOLDER [--once]\n"
-    "         [--frames N] [--hold SECONDS] [--device NAME] [--reports-folder FOLDER]\n"
+    "         [--frames N] [--hold SECONDS] [--device NAME] [--reports-folder FOLDER [--report SECONDS]]\n"
     "Says what pictures show, a JSON object a line; JPEGs and PNGs, - for one on standard input. Or watches a folder of\n"
     "them until SIGTERM: after N frames in a row (5) and SECONDS (0) an alert opens, and closes likewise; it is logged,\n"
-    "a JSON object a line, and left in the reports' folder.\n"
+    "a JSON object a line, and left in the reports' folder beside proofs of play and a heartbeat every SECONDS (60).\n"
     "Exit codes: 0 all approved, or watched; 2 wrong command or file; 3 a picture must not be shown; 4 bundle refused.\n";
 
 static _Noreturn void end(int exit_code, const char *reason, const char *format, va_list arguments) {
@@ -111,8 +111,10 @@ static bool is_folder(const char *path) {
   return !stat(path, &status) && S_ISDIR(status.st_mode);
 }
 
+static bool is_time(double seconds) { return seconds >= 0 && isfinite(seconds); }
+
 int main(int count, char **arguments) {
-  enum { BUNDLE = 'a', KEY, MINIMUM, VERSION, HELP, SOURCE, STATE, DEVICE, FRAMES, HOLD, ONCE, REPORTS };
+  enum { BUNDLE = 'a', KEY, MINIMUM, VERSION, HELP, SOURCE, STATE, DEVICE, FRAMES, HOLD, ONCE, REPORTS, SECONDS };
   static const struct option CHECK_OPTIONS[] = {{"bundle", required_argument, NULL, BUNDLE},
                                                 {"public-key", required_argument, NULL, KEY},
                                                 {"minimum-version", required_argument, NULL, MINIMUM},
@@ -130,12 +132,13 @@ int main(int count, char **arguments) {
                                                 {"hold", required_argument, NULL, HOLD},
                                                 {"once", no_argument, NULL, ONCE},
                                                 {"reports-folder", required_argument, NULL, REPORTS},
+                                                {"report", required_argument, NULL, SECONDS},
                                                 {NULL, 0, NULL, 0}};
   bool watches = count > 1 && !strcmp(arguments[1], "watch");
   const struct option *known = watches ? WATCH_OPTIONS : CHECK_OPTIONS;
   char host[LONGEST_HOST] = "screen";
   gethostname(host, sizeof host - 1);
-  WatchOptions watching = {.frames = 5, .device = host};
+  WatchOptions watching = {.frames = 5, .report_seconds = 60, .device = host};
   const char *path = NULL, *keys[MOST_KEYS];
   size_t key_count = 0;
   int64_t minimum_version = 0;
@@ -153,12 +156,14 @@ int main(int count, char **arguments) {
     if (option == DEVICE) watching.device = optarg;
     if (option == FRAMES) watching.frames = strtol(optarg, &rest, 10);
     if (option == HOLD) watching.hold_seconds = strtod(optarg, &rest);
+    if (option == SECONDS) watching.report_seconds = strtod(optarg, &rest);
     if (option == ONCE) watching.once = true;
     if (option == REPORTS) watching.reports_folder = optarg;
     if (option == '?' || (rest && (*rest || rest == optarg))) return fputs(USAGE, stderr), EXIT_WRONG;
   }
   bool is_whole = watches ? watching.source && watching.state && optind == count : optind < count;
-  if (!path || !key_count || !is_whole || watching.frames < 1 || !(watching.hold_seconds >= 0) || isinf(watching.hold_seconds))
+  if (!path || !key_count || !is_whole || watching.frames < 1 || !is_time(watching.hold_seconds) ||
+      !is_time(watching.report_seconds))
     return fputs(USAGE, stderr), EXIT_WRONG;
   if (watches && !is_folder(watching.source)) fail(EXIT_WRONG, "%s: no folder", watching.source);
 

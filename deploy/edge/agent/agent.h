@@ -92,7 +92,7 @@ bool turns(Hysteresis *hysteresis, Decision decision, double monotonic, Decision
 typedef struct {
   const char *source, *state, *reports_folder, *device;
   long frames;
-  double hold_seconds;
+  double hold_seconds, report_seconds;
   bool once;
 } WatchOptions;
 

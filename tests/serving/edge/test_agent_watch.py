@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from adclick.pipeline.edge.devices import run_devices
+from adclick.serving.edge.outbox import Outbox
+from adclick.serving.edge.watch import outbox_path
 from tests.serving.edge.pictures import encoded, picture
 
 DEADLINE = 60.0
@@ -136,6 +138,63 @@ def test_it_raises_the_alerts_of_the_python_runtime(watch: Any, start: Any, tmp_
         key: (key, "alert") for key in left
     }
     assert left.keys() == {alert["key"] for alert in agent.events("alert")}
+    # So are its heartbeats, and its proofs of play add up to the same.
+    heartbeat, its_heartbeat = (heartbeat_of(tmp_path / name) for name in ("reports", "its-reports"))
+    assert heartbeat.keys() == its_heartbeat.keys() and heartbeat["sequence"] == 2
+    for name in ("frames", "recognised", "alert_open", "bundle_version", "bundle_sha256", "runtime"):
+        assert heartbeat[name] == its_heartbeat[name], name
+    assert heartbeat["similarity_sum"] == pytest.approx(its_heartbeat["similarity_sum"], abs=0.02)
+    assert heartbeat["memory_bytes"] > 1 << 20 and heartbeat["disk_free_bytes"] > 0
+    plays, its_plays = plays_of(tmp_path / "state"), its_plays_of(tmp_path / "its-state")
+    assert {tuple(sorted(play)) for play in plays} == {tuple(sorted(play)) for play in its_plays}
+    assert (frames_of(plays), frames_of(plays)["a"]) == (frames_of(its_plays), frames["approved"])
+
+
+def heartbeat_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "screen_1/heartbeat.json").read_text()))
+
+
+def plays_of(state: Path) -> list[dict[str, Any]]:
+    """The proofs of play that the agent has not left yet."""
+    return list(json.loads((state / "plays.json").read_text()))
+
+
+def its_plays_of(state: Path) -> list[dict[str, Any]]:
+    """Those of the Python runtime."""
+    outbox = Outbox(outbox_path(state), ["test"])
+    outbox.close_hours(0)
+    plays = [json.loads(message.body) for message in outbox.batch_for("test", 1000) if message.kind == "play"]
+    outbox.close()
+    return plays
+
+
+def frames_of(plays: list[dict[str, Any]]) -> dict[str, int]:
+    """Frames by creative; the hour may have turned meanwhile."""
+    frames: dict[str, int] = {}
+    for play in plays:
+        frames[play["creative"]] = frames.get(play["creative"], 0) + play["frames"]
+    return frames
+
+
+def test_proofs_of_play_go_on_after_a_restart_and_are_left_when_their_hour_is_over(watch: Any, tmp_path: Path) -> None:
+    folder, state = tmp_path / "reports", tmp_path / "state"
+    for life in range(2):
+        show(tmp_path / f"screen{life}", *[frame(0)] * 4)
+        assert watch(tmp_path / f"screen{life}", "--once", "--reports-folder", str(folder)).wait() == 0
+    plays = plays_of(state)
+    assert frames_of(plays) == {"a": 8} and not list(folder.rglob("*play*"))
+    for play in plays:
+        assert 0 < play["seconds"] < DEADLINE
+        play["hour"] = "2026-01-02T03:00:00Z"
+    (state / "plays.json").write_text(json.dumps(plays))
+    assert watch(tmp_path / "empty", "--once", "--reports-folder", str(folder)).wait() == 0
+    left = [json.loads((folder / f"screen_1/{play['key']}.json").read_text()) for play in plays]
+    assert plays_of(state) == [] and frames_of(left) == {"a": 8}
+    assert {(play["type"], play["hour"], play["device"]) for play in left} == {("play", plays[0]["hour"], "screen 1")}
+    # A disk or a person that damaged them takes nothing else with them.
+    (state / "plays.json").write_text('[{"key": 1}]')
+    again = watch(tmp_path / "screen0", "--once")
+    assert again.wait() == 0 and again.events("state_damaged") and frames_of(plays_of(state)) == {"a": 4}
 
 
 def test_what_it_left_is_listed_with_the_devices(
@@ -145,7 +204,8 @@ def test_what_it_left_is_listed_with_the_devices(
     assert watch(tmp_path / "screen", "--once", "--reports-folder", str(tmp_path / "reports")).wait() == 0
     run_devices(tmp_path / "reports", gateway=None, api_key=None, silent_minutes=15.0, as_json=True)
     (row,) = json.loads(capsys.readouterr().out)
-    assert (row["device"], row["alerts"], row["alert_open"]) == ("screen 1", 1, True)
+    assert (row["device"], row["alerts"], row["alert_open"], row["bundle_version"]) == ("screen 1", 1, True, 7)
+    assert (row["unknown_share"], row["silent"]) == (1.0, False)
 
 
 def test_no_alert_that_was_told_is_lost_by_a_kill(watch: Any, tmp_path: Path) -> None:
@@ -219,5 +279,12 @@ def test_a_damaged_state_is_moved_aside_and_a_wrong_command_ends(watch: Any, age
     assert running.wait() == 0
     assert Path(running.events("state_damaged")[0]["moved_to"]).read_text() == '{"open": null, "untold": [1]}'
     assert watch(tmp_path / "screen", "--source", str(tmp_path / "none")).wait() == 2
-    for wrong in (["--frames", "0"], ["--frames", "x"], ["--hold", "nan"], ["--state", "/dev/null/x"], ["more"]):
+    for wrong in (
+        ["--frames", "0"],
+        ["--frames", "x"],
+        ["--hold", "nan"],
+        ["--report", "-1"],
+        ["--state", "/dev/null/x"],
+        ["more"],
+    ):
         assert watch(tmp_path / "screen", *wrong).wait() == 2, wrong
