@@ -65,7 +65,7 @@ def test_what_is_told_is_shown(console: Start, output: Path, tmp_path: Path, rec
         ],
         # What names hold is text, whatever it looks like.
         "runs": ["Data refused: 2026-10", "too few <b>rows</b>", "Ended in DataGate.", f"Version {JUDGED}"],
-        "traffic": ["5 requests and 10 ads", "5 of 5 images unknown", "Time to answer"],
+        "traffic": ["5 requests, 10 ads scored", "5 of 5 images unknown", "Time to answer"],
     }
     with pages(str(client.base_url)) as (page, complaints):
         for name, texts in shown.items():

@@ -176,6 +176,7 @@ def test_all_is_done_by_keyboard(page: tuple[Page, list[str], str], tiny_model: 
     expect(shown.locator(".results")).to_contain_text(
         "95 % percentile bootstrap over the audience's rows, 1.000 resamples"
     )
+    expect(shown.locator(".ranking")).to_contain_text(re.compile(r"-\d+,\d+ percentage points against the first, -?\d"))
     assert_axe_is_clean(shown)
     tab(shown, "Save as CSV")
     with shown.expect_download() as download:

@@ -14,6 +14,11 @@ export function rate(value: number | null | undefined): string {
   return percentFormats[size >= 0.1 || size === 0 ? 0 : size >= 0.01 ? 1 : size >= 0.001 ? 2 : 3]!.format(value);
 }
 
+/** A difference of two rates, in percentage points. */
+export function points(value: number): string {
+  return signedFormat.format(value * 100);
+}
+
 export function share(value: number): string {
   return wholePercentFormat.format(value);
 }

@@ -32,6 +32,11 @@ export function Failure({ error }: { error: unknown }) {
   );
 }
 
+/** A text of ours in which `…` marks what is typed. */
+export function Marked({ text }: { text: string }) {
+  return <>{text.split("`").map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}</>;
+}
+
 /** A button that copies a text, and says that it did. */
 export function CopyButton({ text, children }: { text: () => string; children: ComponentChildren }) {
   const [said, setSaid] = useState("");

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { post, Refusal } from "../api";
 import { csv, download } from "../csv";
 import { FormFields, RouteChoice, imageFieldOf, requestValues, routeQuery } from "../form";
-import { count, month, rate, share } from "../format";
+import { count, month, points, rate, share } from "../format";
 import { type GivenImage, ImageDrop } from "../images";
 import { Failure, IntervalBar, Loading, type Rate, RateText, focusAfterRemoval } from "../parts";
 import { useForm } from "../useForm";
@@ -285,6 +285,7 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, He
                 <p><bdi class="file" title={image.name}>{image.name}</bdi></p>
                 <p><RateText of={ad.click_rate} /></p>
                 <IntervalBar of={ad.click_rate} most={most} mark={comparison.as_shown?.value} />
+                {ad.rank > 1 && ad.difference_to_best && <Difference of={ad.difference_to_best} />}
                 {ad.best_share !== null && <p class="quiet small">The best in {share(ad.best_share)} of the resamples</p>}
                 {ad.creative_status && ad.creative_status !== "ok" && <p class="warning small">Scored as an unknown image: {ad.creative_status.replaceAll("_", " ")}</p>}
               </div>
@@ -332,6 +333,22 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, He
         </>
       )}
     </div>
+  );
+}
+
+/** What an image lacks to the first; the same impressions were drawn for both. */
+function Difference({ of: { value, lower, upper } }: { of: Rate }) {
+  if (value === null) return null;
+  return (
+    <p class="quiet small">
+      {points(value)} percentage points against the first
+      {lower !== null && upper !== null && (
+        <>
+          , {points(lower)} to {points(upper)}
+          {lower <= 0 && upper >= 0 && ": the sample does not tell them apart"}
+        </>
+      )}
+    </p>
   );
 }
 

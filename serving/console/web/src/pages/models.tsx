@@ -1,6 +1,6 @@
 // Models: which version is served to whom, how it was judged and what made it.
 import { count, month, share } from "../format";
-import { Failure, Lines, Loading } from "../parts";
+import { Failure, Lines, Loading, Marked } from "../parts";
 import { usePolled } from "../polled";
 import { Report } from "../report";
 import { moment } from "../time";
@@ -65,7 +65,7 @@ export function Models() {
       {value !== null && (
         <div class="stack">
           {value.reason && <p class="notice">{value.reason}</p>}
-          {value.runs_reason && <p class="notice">{value.runs_reason}</p>}
+          {value.runs_reason && <p class="notice"><Marked text={value.runs_reason} /></p>}
           {value.hold && (
             <p class="notice">
               Rolled back to version {value.hold.served} on {moment(value.hold.time)} by {value.hold.by}: {value.hold.reason}. Later versions are held
@@ -135,7 +135,7 @@ function VersionCard({ version }: { version: Version }) {
       <p>
         <strong>Traffic against training.</strong>{" "}
         {version.traffic === null
-          ? version.traffic_reason
+          ? <Marked text={version.traffic_reason} />
           : `${version.traffic.state === "alarm" ? "Alarm" : version.traffic.state === "in_order" ? "In order" : "Not judged"}: ${count(version.traffic.judged)} checks of ${count(version.traffic.predictions)} predictions, ${moment(version.traffic.made_at)}.`}
       </p>
       <Lines lines={version.traffic?.alarms ?? []} />

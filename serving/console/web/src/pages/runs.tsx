@@ -1,6 +1,6 @@
 // Runs: each run of the pipeline with its state, and what is at work now.
 import { count } from "../format";
-import { Failure, Lines, Loading } from "../parts";
+import { Failure, Lines, Loading, Marked } from "../parts";
 import { usePolled } from "../polled";
 import { Report } from "../report";
 import { duration, moment } from "../time";
@@ -56,7 +56,7 @@ export function Runs() {
       {value === null && error === null && <Loading what="Looking for runs" />}
       {value !== null && (
         <div class="stack">
-          {value.reason && <p class="notice">{value.reason}</p>}
+          {value.reason && <p class="notice"><Marked text={value.reason} /></p>}
           {value.faults.map((fault) => (
             <p key={fault} class="failure">{fault}</p>
           ))}

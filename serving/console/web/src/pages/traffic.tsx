@@ -94,7 +94,7 @@ function Charts({ answer, series }: { answer: Answer; series: Series }) {
   return (
     <div class="stack">
       <p class="quiet">
-        {count(sum(series.requests))} requests and {count(sum(series.ads))} ads; {count(sum(series.errors))} errors, {count(sum(series.refused))} refused;{" "}
+        {count(sum(series.requests))} requests, {count(sum(series.ads))} ads scored; {count(sum(series.errors))} errors, {count(sum(series.refused))} refused;{" "}
         {count(sum(series.unknown_images))} of {count(sum(series.images))} images unknown. Counted since {moment(answer.since)}.
       </p>
       <div class="charts">
