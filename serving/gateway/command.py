@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from adclick.schema.errors import ConfigError
 from adclick.serving.command_line import run_command_line
-from adclick.serving.errors import ServingError
+from adclick.serving.errors import Code, ServingError
 from adclick.serving.foreground import settle, stopping_on_signals
 from adclick.serving.script import run_script
 
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: The context's object, where there is one, finds runs; what follows `--models-only` are the model server's own flags.
 SERVE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+_ASKED_IN_VAIN = frozenset({Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.UNAVAILABLE})
 
 
 def serve(
@@ -113,8 +114,9 @@ def run_serve(
         find_runs: Finds the runs that pushed to a push directory; None where they are not at hand.
 
     Raises:
-        ConfigError: The options do not say which model to serve, or a setting is wrong.
-        ServingError: A port is in use, or the models cannot be served.
+        ConfigError: The options do not say which model to serve, or what they or the settings name is not there,
+            cannot be used or is in use.
+        ServingError: The server failed.
     """
     # With the settings come libraries that no other command needs.
     from adclick.serving.gateway.settings import GatewaySettings, load_settings
@@ -145,6 +147,7 @@ def run_serve(
 
     gateway_port, rest_port, grpc_port = ports
     with ExitStack() as stack:
+        stack.enter_context(_told_as_config())
         stopping = stack.enter_context(stopping_on_signals())
         model_server = None
         if backend.kind == "in_process":
@@ -174,6 +177,17 @@ def run_serve(
             logger.info("page for people: %s/", running.url)
         settle()
         stopping.wait()
+
+
+@contextmanager
+def _told_as_config() -> Iterator[None]:
+    """Tells what was asked for in vain, such as a port or a file of the settings, as what the user can put right."""
+    try:
+        yield
+    except ServingError as error:
+        if error.code in _ASKED_IN_VAIN:
+            raise ConfigError(error.message) from error
+        raise
 
 
 def _log_to_streams() -> None:

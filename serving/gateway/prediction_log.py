@@ -100,7 +100,7 @@ class PredictionLog:
     """Writes predictions in a thread of its own; when that falls behind, predictions are dropped and counted.
 
     Args:
-        settings: Where, and how much.
+        settings: Where, in a folder that is there, and how much.
         hash_key: The secret with which people's names are hashed.
         metrics: Where predictions are counted.
     """
@@ -117,7 +117,6 @@ class PredictionLog:
         self._opened = 0.0
         self._written = 0
         self._count = 0
-        self._folder.mkdir(parents=True, exist_ok=True)
         for leftover in self._folder.glob(f".*{_PARTIAL}"):
             logger.warning("removing %s, which an earlier process did not finish", leftover)
             leftover.unlink(missing_ok=True)

@@ -51,7 +51,8 @@ def read_api_keys(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise NotFoundError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise NotFoundError(f"{path}: {reason}; `adclick api-key` writes such a file") from error
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -157,7 +158,8 @@ def read_hash_key(path: Path | None) -> bytes:
     try:
         key = path.read_bytes().strip()
     except OSError as error:
-        raise NotFoundError(f"{path}: {error.strerror}") from error
+        message = f"{path}: {error.strerror}; `openssl rand -hex 32` writes such a secret"
+        raise NotFoundError(message) from error
     if len(key) < 16:
         raise InvalidArgumentError(f"{path}: a secret has at least 16 bytes; write 32 random ones")
     return key

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from starlette.types import Scope
 
+from adclick.serving.errors import InvalidArgumentError
 from adclick.serving.gateway.exchange import Exchange
 from adclick.serving.gateway.metrics import GatewayMetrics
 from adclick.serving.gateway.prediction_log import Prediction, PredictionLog
@@ -31,7 +32,8 @@ class Telemetry:
         traffic: Where they are tallied for people.
 
     Raises:
-        NotFoundError, InvalidArgumentError: The secret with which people's names are hashed cannot be read.
+        NotFoundError, InvalidArgumentError: The secret with which people's names are hashed cannot be read, or
+            predictions cannot be kept where the settings say.
     """
 
     def __init__(self, settings: LogSettings, metrics: GatewayMetrics, traffic: Traffic) -> None:
@@ -39,6 +41,12 @@ class Telemetry:
         self._metrics = metrics
         self._traffic = traffic
         self._hash_key = read_hash_key(settings.hash_key_file)
+        if settings.predictions is not None:
+            try:
+                settings.predictions.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                message = f"{settings.predictions}: predictions cannot be kept there: {error.strerror}"
+                raise InvalidArgumentError(message) from error
         self._predictions: PredictionLog | None = None
 
     def start(self) -> None:

@@ -18,7 +18,7 @@ import grpc
 import uvicorn
 
 from adclick.schema.model_name import DEFAULT_MODEL_NAME
-from adclick.serving.errors import UnavailableError
+from adclick.serving.errors import InternalError, UnavailableError
 from adclick.serving.foreground import settle, stopping_on_signals
 from adclick.serving.model_server.batching import BatchingRunner, Runner, SingleRunner
 from adclick.serving.model_server.configuration import PROMETHEUS_PATH, BatchingOptions, ModelConfig, SslOptions
@@ -267,7 +267,7 @@ def answering(app: Any, listener: socket.socket, **options: Any) -> Iterator[Non
         deadline = time.monotonic() + _START_SECONDS
         while not server.ready.wait(_LOOK_SECONDS):
             if not thread.is_alive() and not server.ready.is_set():
-                raise UnavailableError(f"the server at {address_of(listener)} ended while it started")
+                raise InternalError(f"the server at {address_of(listener)} ended while it started")
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"the server at {address_of(listener)} did not start within {_START_SECONDS:g} s"
