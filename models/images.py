@@ -268,8 +268,7 @@ def decode_and_resize(encoded: tf.Tensor, size: int) -> tf.Tensor:
 def decode_bytes(encoded: bytes, header: ImageHeader, size: int) -> DecodedImage:
     """Decodes an image at once: the pixels that `decode_and_resize` gives of `to_decodable`, sooner.
 
-    The same operations, called one by one on the caller's thread; what the graph looks up in the file, the header
-    tells. Safe to call from several threads.
+    The same operations; what the graph looks up in the file, the header tells. Safe to call from several threads.
 
     Args:
         encoded: An image file.
@@ -290,7 +289,8 @@ def decode_bytes(encoded: bytes, header: ImageHeader, size: int) -> DecodedImage
     try:
         if header.is_jpeg:
             ratio = scaling_ratio(header.width, header.height, size)
-            square = _jpeg_square(encoded, header.height, header.width, ratio, size)
+            sides = _constant_sides(_scaled_side(header.height, ratio), _scaled_side(header.width, ratio))
+            square = _traced_jpeg_square(ratio, size)(tf.constant(encoded), sides)
         else:
             square = _other_square(tf.constant(encoded), size)
     except tf.errors.InvalidArgumentError:
@@ -327,16 +327,32 @@ def _decode_jpeg(encoded: tf.Tensor | bytes, ratio: int) -> tf.Tensor:
     return tf.raw_ops.DecodeJpeg(contents=encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
-def _jpeg_square(
-    encoded: tf.Tensor | bytes, height: tf.Tensor | int, width: tf.Tensor | int, ratio: int, size: int
-) -> tf.Tensor:
+def _jpeg_square(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor, ratio: int, size: int) -> tf.Tensor:
+    return _scaled_square(ratio, size, encoded, [_scaled_side(height, ratio), _scaled_side(width, ratio)])
+
+
+def _scaled_side(pixels: Any, ratio: int) -> Any:
+    """How many of a side's pixels count once it is scaled; int32, as the argument."""
+    # A last row or column that stands for less than half of its pixels would shift all others.
+    return (pixels + ratio // 2) // ratio
+
+
+def _scaled_square(ratio: int, size: int, encoded: tf.Tensor, sides: Any) -> tf.Tensor:
     pixels = _decode_jpeg(encoded, ratio)
-    if ratio > 1:
-        # A last row or column that stands for less than half of its pixels would shift all others.
-        rows, columns = (height + ratio // 2) // ratio, (width + ratio // 2) // ratio
-        if not tf.executing_eagerly() or pixels.shape[:2] != (rows, columns):
-            pixels = pixels[:rows, :columns]
-    return _square(pixels, size)
+    return _square(pixels if ratio == 1 else pixels[: sides[0], : sides[1]], size)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _constant_sides(height: int, width: int) -> tf.Tensor:
+    return tf.constant([height, width])
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_jpeg_square(ratio: int, size: int) -> Any:
+    """`_scaled_square` as one call, which lets other threads work for as long as it takes."""
+    signature = tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)
+    traced = tf.function(functools.partial(_scaled_square, ratio, size), autograph=False)
+    return traced.get_concrete_function(*signature)
 
 
 def _decode_other(encoded: tf.Tensor) -> tf.Tensor:

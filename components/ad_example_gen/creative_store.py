@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -101,7 +101,6 @@ class CreativeStore:
     """The store, open for the length of a `with` block; safe to use from several threads.
 
     Attributes:
-        counts: Images by how they were had.
         troubles: Why the store could not be used, or what was wrong with it, in words.
     """
 
@@ -121,7 +120,8 @@ class CreativeStore:
         self._addresses: list[tuple[bytes, str, str, str, int]] = []
         self._used: list[tuple[int, bytes, str]] = []
         self._written = time.monotonic()
-        self.counts: Counter[str] = Counter()
+        # Adding to it takes no lock, for which all would queue.
+        self._had: deque[str] = deque()
         self.troubles: list[str] = []
 
     def __enter__(self) -> CreativeStore:
@@ -137,8 +137,12 @@ class CreativeStore:
 
     def count(self, how: str) -> None:
         """Counts an image by how it was had."""
-        with self._using:
-            self.counts[how] += 1
+        self._had.append(how)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Images by how they were had."""
+        return Counter(self._had)
 
     def find_address(self, address: str) -> StoredAddress | None:
         """What is remembered of an address; None if nothing is, or the store cannot be used."""

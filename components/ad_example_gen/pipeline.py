@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -54,7 +55,8 @@ from adclick.storage.bucket import is_bucket_address
 _HASH_STEPS = 1_000_000
 #: Rows encoded at a time; their records are in memory.
 _ENCODED_ROWS = 32_768
-_IMAGE_THREADS = 8
+#: For a core: one decodes while the other reads; more would take turns at Python's lock.
+_IMAGE_THREADS_PER_CORE = 2
 #: Images in a bucket are waited for, not worked for.
 BUCKET_IMAGE_THREADS = 32
 _IMAGES_AT_A_TIME = 256
@@ -371,7 +373,8 @@ def read_images(
     most = max(_BYTES_AT_A_TIME // (3 * settings.image_size**2), 1)
     at_a_time, ahead = min(_IMAGES_AT_A_TIME, most), min(_IMAGES_AHEAD, most)
     in_bucket = any(is_bucket_address(address(reference)) for reference in distinct)
-    pool = ThreadPoolExecutor(BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS)
+    threads = BUCKET_IMAGE_THREADS if in_bucket else _IMAGE_THREADS_PER_CORE * len(os.sched_getaffinity(0))
+    pool = ThreadPoolExecutor(threads)
     try:
         creatives = _in_order(pool, read, distinct, ahead)
         for start in range(0, len(distinct), at_a_time):
