@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NoReturn
 
 from adclick.schema.errors import ConfigError
@@ -30,11 +31,15 @@ class TransactionAborted(Exception):
 
 
 class TransactionalProducer:
-    """One transaction at a time.
+    """One transaction at a time, by two clients in turn.
+
+    What is committed the broker has yet to mark in each partition, and until then refuses the client's next
+    transaction; librdkafka asks again only after some 100 ms. The other client need not wait.
 
     Args:
         settings: Where the broker is.
         transactional_id: The name of this producer among all that ever run: whoever starts with it ends the others.
+            The second client adds `/2` to it.
 
     Raises:
         BrokerUnreachable: The broker does not answer.
@@ -43,9 +48,10 @@ class TransactionalProducer:
 
     def __init__(self, settings: KafkaSettings, transactional_id: str) -> None:
         self._settings = settings
-        self._id = transactional_id
+        self._ids = (transactional_id, f"{transactional_id}/2")
+        self._turn = 0
         self._begun: float | None = None
-        self._producer = patiently(settings, self._started)
+        self._clients: list[Any] = self._started_all()
 
     def produce(self, topic: str, value: bytes, key: bytes | None = None, headers: Any = None) -> None:
         """Adds a message to the transaction, which begins with its first.
@@ -55,11 +61,11 @@ class TransactionalProducer:
         """
         self._begin()
         try:
-            self._producer.produce(topic, value, key, headers=headers or [])
+            self._client.produce(topic, value, key, headers=headers or [])
         except BufferError:
             # The queue is full: let some go out.
-            self._producer.poll(1.0)
-            self._producer.produce(topic, value, key, headers=headers or [])
+            self._client.poll(1.0)
+            self._client.produce(topic, value, key, headers=headers or [])
 
     def commit(self, offsets: Iterable[Any], group: Any) -> None:
         """Commits what was produced, and how far was consumed.
@@ -77,11 +83,12 @@ class TransactionalProducer:
 
         self._begin()
         try:
-            self._producer.send_offsets_to_transaction(list(offsets), group, _ANSWER_SECONDS)
-            self._producer.commit_transaction(_ANSWER_SECONDS)
+            self._client.send_offsets_to_transaction(list(offsets), group, _ANSWER_SECONDS)
+            self._client.commit_transaction(_ANSWER_SECONDS)
         except KafkaException as failure:
             self._give_up(failure)
         self._begun = None
+        self._turn = 1 - self._turn
 
     def close(self) -> None:
         """Undoes what is not committed, if the broker is there to be told; else it undoes it by itself in time."""
@@ -90,9 +97,14 @@ class TransactionalProducer:
         if self._begun is None:
             return
         try:
-            self._producer.abort_transaction(_ANSWER_SECONDS)
+            self._client.abort_transaction(_ANSWER_SECONDS)
         except KafkaException as error:
             logger.info("a transaction was left open: %s", error_text(error))
+
+    @property
+    def _client(self) -> Any:
+        """Whose turn it is."""
+        return self._clients[self._turn]
 
     def _begin(self) -> None:
         from confluent_kafka import KafkaException
@@ -100,15 +112,20 @@ class TransactionalProducer:
         if self._begun is None:
             self._begun = time.monotonic()
             try:
-                self._producer.begin_transaction()
+                self._client.begin_transaction()
             except KafkaException as failure:
                 self._give_up(failure)
 
-    def _started(self) -> Any:
-        """A producer that has ended what another of its name had begun."""
+    def _started_all(self) -> list[Any]:
+        """Both clients anew, before anything is read: what a process that died had begun by either is ended then."""
+        self._clients = []
+        return [patiently(self._settings, partial(self._started, name)) for name in self._ids]
+
+    def _started(self, transactional_id: str) -> Any:
+        """A client that has ended what another of its name had begun."""
         from confluent_kafka import KafkaException, Producer
 
-        options = {"transactional.id": self._id, "transaction.timeout.ms": TRANSACTION_MILLISECONDS}
+        options = {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_MILLISECONDS}
         producer = Producer(producer_options(self._settings, **options))
         try:
             producer.init_transactions(_ANSWER_SECONDS)
@@ -119,9 +136,10 @@ class TransactionalProducer:
         return producer
 
     def _give_up(self, failure: Any) -> NoReturn:
-        """Leaves the transaction to a new producer, which ends it.
+        """Leaves the transaction to a new client, which ends it.
 
-        librdkafka waits without end where it is asked once more after a broker that kept its transactions went away.
+        librdkafka waits without end where it is asked once more after a broker that kept its transactions went away,
+        the client whose turn it was not, too.
         """
         from confluent_kafka import KafkaError
 
@@ -135,13 +153,12 @@ class TransactionalProducer:
         if not may_pass and not _is_fenced(failure) and error.code() != KafkaError._TIMED_OUT:
             raise BrokerUnreachable(f"Kafka refuses: {error_text(failure)}")
         logger.warning("a transaction is undone and done again: %s", error_text(failure))
-        self._producer = None
-        self._producer = patiently(self._settings, self._started)
+        self._clients = self._started_all()
         raise TransactionAborted(error_text(failure))
 
     def _refuse(self, failure: Any) -> NoReturn:
         raise ConfigError(
-            f"another process has taken the place of this one ({self._id}): {error_text(failure)}",
+            f"another process has taken the place of this one ({self._ids[0]}): {error_text(failure)}",
             "Two must not run under one name: give each its own --instance, or --group.",
         )
 
