@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ class MonitorReport:
     click_window: float
     clicks_until: float | None
     versions: tuple[VersionReport, ...]
+
+    @property
+    def state(self) -> State:
+        """`alarm` if any check is; `in_order` if anything was judged."""
+        states = {one.state for one in self.versions}
+        return "alarm" if "alarm" in states else "in_order" if "in_order" in states else "not_judged"
 
     @property
     def alarms(self) -> list[tuple[int, Check]]:
@@ -151,9 +157,12 @@ def print_report(console: Console, report: MonitorReport) -> None:
     console.print()
     for version, check in report.alarms:
         _print(console, Text.assemble(("alarm", "bold red"), f" version {version}: {describe(check)}"))
-    if not report.alarms:
+    if report.state == "in_order":
         in_order = ("In order", "bold green")
-        _print(console, Text.assemble(in_order, ": nothing stands further from training than it may."))
+        _print(console, Text.assemble(in_order, ": nothing that was judged stands further from training than it may."))
+    elif report.state == "not_judged":
+        unknown = ": no threshold could be tried, so that nothing says that the traffic is in order."
+        _print(console, Text.assemble(("Not judged", "bold yellow"), unknown))
 
 
 def _listed(counts: dict[str, int]) -> str:
@@ -295,7 +304,7 @@ def _print(console: Console, text: str | Text) -> None:
 def as_document(report: MonitorReport) -> dict[str, Any]:
     """The report as JSON: numbers that are not finite become null; moments are in ISO 8601."""
     document = {
-        "state": "alarm" if report.alarms else "in_order" if _is_judged(report.versions) else "not_judged",
+        "state": report.state,
         "made_at": moment_text(report.made_at),
         "log": dataclasses.asdict(report.log),
         "clicks": None if report.clicks is None else dataclasses.asdict(report.clicks),
@@ -305,10 +314,6 @@ def as_document(report: MonitorReport) -> dict[str, Any]:
         "versions": [_version_document(one) for one in report.versions],
     }
     return _finite(document)
-
-
-def _is_judged(versions: Sequence[VersionReport]) -> bool:
-    return any(one.state != "not_judged" for one in versions)
 
 
 def _version_document(one: VersionReport) -> dict[str, Any]:

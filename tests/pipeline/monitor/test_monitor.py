@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from scipy.spatial.distance import jensenshannon
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from adclick.pipeline.config.monitoring import MonitoringSettings
+from adclick.pipeline.console import plain_console
 from adclick.pipeline.monitor.baseline import CategoricalBaseline, NumericBaseline, TrafficBaseline
 from adclick.pipeline.monitor.checks import Check, check, performance
 from adclick.pipeline.monitor.clicks import ClickJoin, Named, impression_keys, read_named, request_keys
 from adclick.pipeline.monitor.command import find_files
 from adclick.pipeline.monitor.distances import jensen_shannon, l_infinity
-from adclick.pipeline.monitor.traffic import ServedTraffic, read_log
+from adclick.pipeline.monitor.report import MonitorReport, print_report, version_reports
+from adclick.pipeline.monitor.traffic import LogCounts, ServedTraffic, read_log
 from adclick.schema.errors import ConfigError, DataRefused
 from adclick.schema.feature_table import FeatureTable, parse_feature_table
 from adclick.schema.times import moment_of, seconds_of
@@ -223,6 +226,18 @@ class TestChecks:
         examples = logged(np.random.default_rng(1), 150, site=[[b"new"]] * 150)
         found = check(traffic_of(tmp_path, examples, None, baseline()), MonitoringSettings(), has_clicks=False)
         assert {one.state for one in found} == {"not_judged"}
+
+    def test_what_is_not_judged_is_not_called_in_order(self, tmp_path: Path) -> None:
+        def said(rows: int) -> str:
+            traffic = traffic_of(tmp_path, logged(np.random.default_rng(1), rows), None, baseline())
+            versions = version_reports({1: traffic}, MonitoringSettings(), has_clicks=False)
+            report = MonitorReport(0.0, LogCounts(predictions=rows), None, 86_400.0, None, versions)
+            printed = io.StringIO()
+            print_report(plain_console(printed), report)
+            return printed.getvalue()
+
+        assert "Not judged: no threshold could be tried" in said(150) and "In order" not in said(150)
+        assert "In order: nothing that was judged" in said(2_000)
 
     def test_ads_of_a_request_are_one_draw(self, tmp_path: Path) -> None:
         rows = 1_000
