@@ -333,17 +333,19 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def full_disks(bundles: Bundles, folder: Path, rounds: int) -> Outcome:
-    """The disk is full while alerts open and close, and free again later."""
+    """The disk is full while the device starts anew and alerts open and close, and free again later."""
     network = Network()
     with small_disk(folder / "disk") as disk:
         device = Device(
             bundles, folder / "device", network, "--bundle", str(_first(bundles)), "--state", str(disk / "state")
         )
         device.start()
-        for _ in range(rounds):
+        for number in range(rounds):
             with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
                 while filler.write(bytes(4096)):
                     pass
+            (device.kill if number % 2 else device.stop)()
+            device.start()
             device.toggle()
             device.toggle()
             (disk / "filler").unlink()

@@ -370,7 +370,9 @@ def _watch(options: argparse.Namespace) -> int:
         reporters = [name for name in names if name in ("gateway", "folder")]
         outbox = Outbox(file, names, options.outbox_bytes, reporters)
     except (OSError, sqlite3.Error) as error:
-        raise EdgeError(f"{file}: cannot be opened: {error}", "Give this account a folder that it may write.") from None
+        raise EdgeError(
+            f"{file}: cannot be opened: {error}", "Give this account a folder that it may write, with room on its disk."
+        ) from None
     if outbox.moved_aside:
         log.write("outbox_damaged", moved_to=str(outbox.moved_aside))
     couriers = start_couriers(outbox, receivers, log)

@@ -2,13 +2,15 @@
 
 A message is written before anybody is told, and goes when every receiver has taken it; so each receiver gets it at
 least once, and its key makes twice harmless. Its size is bounded: proofs of play go first, the oldest of them first,
-alerts only where there is nothing else; what went is counted.
+alerts only where there is nothing else; what went is counted. A file beside it keeps room, so that a runtime that
+starts on a full disk watches all the same.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -22,6 +24,10 @@ from typing import Any
 ALERT, EVENT, HEARTBEAT, PLAY = "alert", "event", "heartbeat", "play"
 #: In this order messages are sent, and from its end they are dropped.
 _ORDER = "CASE kind WHEN 'alert' THEN 0 WHEN 'event' THEN 1 WHEN 'heartbeat' THEN 2 ELSE 3 END"
+
+#: Kept on disk for when it is full, and not where that would fill it.
+_RESERVE_BYTES = 512 << 10
+_LEAST_FREE_BYTES = 4 * _RESERVE_BYTES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -77,7 +83,20 @@ class Outbox:
         self._lock = threading.RLock()
         self._bytes = 0
         self.moved_aside: Path | None = None
+        self._reserve = path.with_name(f"{path.name}.reserve")
         path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._begin(path)
+        except sqlite3.OperationalError:
+            if not self._reserve.exists():
+                raise
+            # The disk is full: this is what the reserve is for.
+            self._reserve.unlink()
+            self._begin(path)
+        else:
+            self._keep_reserve()
+
+    def _begin(self, path: Path) -> None:
         try:
             self._database = _open(path)
         except sqlite3.OperationalError:
@@ -89,11 +108,27 @@ class Outbox:
                 if os.path.exists(rest):
                     os.replace(rest, f"{self.moved_aside}{rest[-4:]}")
             self._database = _open(path)
-        with self._transaction() as database:
-            marks = ",".join("?" * len(self._receivers))
-            database.execute(f"DELETE FROM deliveries WHERE receiver NOT IN ({marks})", self._receivers)
-            database.execute("DELETE FROM messages WHERE number NOT IN (SELECT number FROM deliveries)")
+        try:
+            with self._transaction() as database:
+                marks = ",".join("?" * len(self._receivers))
+                database.execute(f"DELETE FROM deliveries WHERE receiver NOT IN ({marks})", self._receivers)
+                database.execute("DELETE FROM messages WHERE number NOT IN (SELECT number FROM deliveries)")
+        except BaseException:
+            self._database.close()
+            raise
         self._bytes = self._measured()
+
+    def _keep_reserve(self) -> None:
+        """Keeps room on the disk by which the outbox opens and takes alerts when all else of it is full."""
+        try:
+            if self._reserve.exists() or shutil.disk_usage(self._reserve.parent).free < _LEAST_FREE_BYTES:
+                return
+            with open(self._reserve, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        except OSError:
+            # Somebody else took the room meanwhile; or the file system cannot keep any.
+            with suppress(OSError):
+                self._reserve.unlink()
 
     def add_alert(self, key: str, body: bytes, state: Any) -> None:
         """Writes an alert, and what the watcher must remember of it, both or neither.
@@ -169,7 +204,8 @@ class Outbox:
                 }
                 self._add(database, key, PLAY, json.dumps(body, ensure_ascii=False).encode())
             database.execute("DELETE FROM plays WHERE hour != ?", (hour,))
-            return len(rows)
+        self._keep_reserve()
+        return len(rows)
 
     def next_for(self, receiver: str) -> Message | None:
         """What a receiver is to get next: the oldest alert, or else the oldest proof of play; None if nothing waits."""

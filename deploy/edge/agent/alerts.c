@@ -63,7 +63,9 @@ Alerts open_alerts(const char *folder, const char *reports) {
   alerts.open = state ? json_incref(json_object_get(state, "open")) : json_null();
   alerts.untold = state ? json_incref(json_object_get(state, "untold")) : json_array();
   json_decref(state);
-  if (!write_state(&alerts)) fail(EXIT_WRONG, "%s: cannot be written: %s", folder, strerror(errno));
+  /* A disk that is full now may have room later, and the screen is watched meanwhile. */
+  if (!write_state(&alerts) && errno != ENOSPC && errno != EDQUOT)
+    fail(EXIT_WRONG, "%s: cannot be written: %s", folder, strerror(errno));
   size_t place;
   json_t *alert;
   json_array_foreach(alerts.untold, place, alert) tell(alert, true);

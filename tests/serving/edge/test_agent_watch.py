@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 from adclick.pipeline.edge.devices import run_devices
 from adclick.serving.edge.outbox import Outbox
 from adclick.serving.edge.watch import outbox_path
+from benchmarks.edge_faults import small_disk
 from tests.serving.edge.pictures import encoded, picture
 
 DEADLINE = 60.0
@@ -252,6 +254,30 @@ def test_what_cannot_be_left_waits_and_comes_later(watch: Any, tmp_path: Path) -
     folder.unlink()
     again.until(lambda: len(reports(folder)) == 1)
     assert again.end() == 0 and again.events("stopped")[0]["waiting"] == {"alert": 0}
+
+
+def test_a_full_disk_loses_no_alert(watch: Any, tmp_path: Path) -> None:
+    screen = tmp_path / "screen"
+    try:
+        disk = small_disk(tmp_path / "disk")
+        folder = disk.__enter__()
+    except PermissionError as error:
+        pytest.skip(str(error))
+    try:
+        agent = watch(screen, "--state", str(folder / "state"), "--reports-folder", str(folder / "reports"))
+        for life in range(3):
+            with open(folder / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+            show(screen, *[frame(99)] * 3, *[frame(0)] * 3)
+            agent.until(lambda life=life: len(agent.events("alert")) == 2 * life + 2)
+            (folder / "filler").unlink()
+            agent.until(lambda life=life: len(reports(folder / "reports")) == 2 * life + 2)
+        assert agent.end() == 0 and agent.events("not_written")
+        assert not agent.events("alert")[0]["kept"]
+        assert {alert["key"] for alert in agent.events("alert")} == reports(folder / "reports").keys()
+    finally:
+        disk.__exit__(None, None, None)
 
 
 def test_a_picture_that_is_still_written_is_waited_for(watch: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adclick.serving.edge.outbox import ALERT, PLAY, Outbox
+from benchmarks.edge_faults import small_disk
 
 
 def plays_of(creative: str, hour: int, size: int) -> tuple[str, int, dict[str, str], int, float]:
@@ -122,3 +124,33 @@ def test_its_bound_holds_and_no_alert_goes_while_a_play_is_left(messages: list[t
         assert numbers == alerts[len(alerts) - len(numbers) :]
         assert outbox.size() == 0
         outbox.close()
+
+
+def test_it_opens_on_a_full_disk_and_takes_alerts(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk"))
+        except PermissionError as error:
+            pytest.skip(str(error))
+
+        def fill() -> None:
+            with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+
+        path = disk / "state/outbox.db"
+        for life in range(3):
+            Outbox(path, ["a"]).close()
+            fill()
+            outbox = Outbox(path, ["a"])
+            outbox.add_alert(f"full-{life}", b"{}", None)
+            outbox.close()
+            (disk / "filler").unlink()
+        outbox = Outbox(path, ["a"])
+        assert [message.key for message in outbox.batch_for("a", 10)] == ["full-0", "full-1", "full-2"]
+        outbox.close()
+        # Where there is little room from the first none is kept of it.
+        (disk / "other").mkdir()
+        (disk / "filler").write_bytes(bytes(1 << 20))
+        Outbox(disk / "other/outbox.db", ["a"]).close()
+        assert not (disk / "other/outbox.db.reserve").exists()

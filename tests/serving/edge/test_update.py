@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from adclick.serving.edge.channel import read_unverified_channel, write_channel
 from adclick.serving.edge.keys import create_keys, read_private_key, read_public_key
 from adclick.serving.edge.self_test import make_probe
 from adclick.serving.edge.slots import Slots
+from benchmarks.edge_faults import small_disk
 from tests.serving.edge.conftest import ROOT
 from tests.serving.edge.pictures import encoded, picture
 from tests.serving.edge.web import Bucket, serving
@@ -210,6 +213,30 @@ def test_a_watch_tells_of_a_channel_that_it_refuses_once_and_goes_on(
     assert process.returncode == 0
     (refused,) = (entry for entry in log if entry["event"] == "channel_refused")
     assert (refused["reason"], refused["channel"]) == ("damaged", "stable")
+
+
+def test_what_is_on_trial_is_watched_by_though_the_disk_is_full(
+    edge: Any, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    screen, state, bundle = tmp_path / "screen", tmp_path / "disk/state", make_bundle(version=7)
+    screen.mkdir()
+    (screen / "0.jpg").write_bytes(encoded(picture(0)))
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk"))
+        except PermissionError as error:
+            pytest.skip(str(error))
+        slots = Slots(state / "slots")
+        slots.part.write_bytes(bundle)
+        slots.install(slots.part, 7, hashlib.sha256(bundle).hexdigest())
+        for _ in range(2):
+            process = edge("watch", "--source", str(screen), "--once", "--state", str(state))
+            log = log_of(process)
+            assert process.returncode == 0, log
+            assert [entry["frames"] for entry in log if entry["event"] == "watching"] == [{"approved": 1}]
+            with open(disk / "filler", "wb", buffering=0) as filler, suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
 
 
 def test_killed_or_cut_off_at_any_moment_the_slot_is_whole_and_the_update_goes_on(
