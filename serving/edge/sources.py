@@ -173,6 +173,8 @@ def _of_video(source: str, stopped: Callable[[], bool]) -> Iterator[Any]:
                     if stopped():
                         return
                     yield frame.to_image()
+            if live:
+                yield BrokenFrame(f"{source}: has ended")
         except (OSError, ValueError, IndexError) as error:
             if not live:
                 raise EdgeError(f"{source}: no video: {error}", "Name a video's file.") from None

