@@ -101,6 +101,23 @@ def test_an_image_that_cannot_be_used_is_called_by_its_file(
     page.close()
 
 
+def test_images_that_nothing_tells_apart_are_called_level(
+    browser: Browser, console: Start, tiny_model: TinyModel
+) -> None:
+    page, complaints = open_page(browser, str(console().base_url))
+    page.get_by_role("link", name="Compare creatives").click()
+    content = pixels_as_png(tiny_model.creatives[0].image or b"")
+    page.locator("input[type=file]").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name in ("one.png", "again.png")]
+    )
+    page.get_by_role("button", name="Compare 2 images").click()
+    expect(page.locator(".results .warning")).to_contain_text("All images are level", timeout=MILLISECONDS)
+    expect(page.get_by_role("status").filter(has_text="Compared. All images are level")).to_have_count(1)
+    expect(page.get_by_role("img", name="Heat map of")).to_have_count(2, timeout=MILLISECONDS)
+    assert complaints == []
+    page.close()
+
+
 def test_images_come_by_drop_and_paste(browser: Browser, console: Start, tiny_model: TinyModel) -> None:
     page, complaints = open_page(browser, str(console().base_url))
     page.get_by_role("link", name="Compare creatives").click()

@@ -177,9 +177,19 @@ function ofFile(failure: unknown, images: GivenImage[]): unknown {
   return image ? new Refusal(failure.status, failure.code, `${image.name}: ${failure.message}`, failure.field) : failure;
 }
 
+/** Whether nothing tells the images apart. */
+function areLevel({ ads }: Comparison): boolean {
+  return ads.length > 1 && ads.every((ad) => ad.rank === 1);
+}
+
+function levelText({ model }: Comparison): string {
+  return `All images are level: they are alike, or version ${model.version} has learnt no effect of images.`;
+}
+
 /** What is said of a comparison to who does not see it. */
 function saidOf({ comparison, images }: Shown): string {
   const best = comparison.ads[0]!;
+  if (areLevel(comparison)) return `Compared. ${levelText(comparison)}`;
   return `Compared. First of ${count(comparison.ads.length)} is ${images[best.index]!.name}: ${rate(best.click_rate.value)}`;
 }
 
@@ -266,6 +276,7 @@ function Results({ of, heatMaps }: { of: Shown; heatMaps: ReadonlyMap<number, He
       {comparison.as_shown && (
         <p class="small"><span class="mark-key" aria-hidden="true" /> With the creatives that were shown then: <RateText of={comparison.as_shown} /></p>
       )}
+      {areLevel(comparison) && <p class="warning">{levelText(comparison)}</p>}
       <ol class="ranking">
         {comparison.ads.map((ad) => {
           const image = images[ad.index]!;
