@@ -258,26 +258,29 @@ def test_what_cannot_be_left_waits_and_comes_later(watch: Any, tmp_path: Path) -
 
 def test_a_full_disk_loses_no_alert(watch: Any, tmp_path: Path) -> None:
     screen = tmp_path / "screen"
-    try:
-        disk = small_disk(tmp_path / "disk")
-        folder = disk.__enter__()
-    except PermissionError as error:
-        pytest.skip(str(error))
-    try:
-        agent = watch(screen, "--state", str(folder / "state"), "--reports-folder", str(folder / "reports"))
-        for life in range(3):
-            with open(folder / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk"))
+        except PermissionError as error:
+            pytest.skip(str(error))
+
+        def fill() -> None:
+            with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
                 while filler.write(bytes(4096)):
                     pass
+
+        (disk / "state").mkdir()
+        fill()
+        agent = watch(screen, "--state", str(disk / "state"), "--reports-folder", str(disk / "reports"))
+        for count in (2, 4):
             show(screen, *[frame(99)] * 3, *[frame(0)] * 3)
-            agent.until(lambda life=life: len(agent.events("alert")) == 2 * life + 2)
-            (folder / "filler").unlink()
-            agent.until(lambda life=life: len(reports(folder / "reports")) == 2 * life + 2)
+            agent.until(lambda count=count: len(agent.events("alert")) == count)
+            (disk / "filler").unlink()
+            agent.until(lambda count=count: len(reports(disk / "reports")) == count)
+            fill()
         assert agent.end() == 0 and agent.events("not_written")
         assert not agent.events("alert")[0]["kept"]
-        assert {alert["key"] for alert in agent.events("alert")} == reports(folder / "reports").keys()
-    finally:
-        disk.__exit__(None, None, None)
+        assert {alert["key"] for alert in agent.events("alert")} == reports(disk / "reports").keys()
 
 
 def test_a_picture_that_is_still_written_is_waited_for(watch: Any, tmp_path: Path) -> None:
