@@ -31,11 +31,11 @@ def gofakes3() -> Path:
 
 
 class S3:
-    """The server as the tests see it."""
+    """The server as the tests see it, at a port of this machine or of another address of it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "a-key-of-the-tests",
             "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
             "AWS_REGION": "eu-central-1",

@@ -76,16 +76,10 @@ C
   mkdir -p "$RUN/apiserver" && cp "$SOURCE/backend/src/apiserver/config/config.json" "$RUN/apiserver/"
   echo '{"pipelines": [], "loadSamplesOnRestart": false}' >"$RUN/apiserver/samples.json"
   wait_for 60 nc_database
-  start kfp-apiserver env POD_NAMESPACE=kubeflow CLUSTER_DOMAIN=cluster.local PUBLISH_LOGS=true LOG_LEVEL=info PIPELINE_LOG_LEVEL=1 \
-    ML_PIPELINE_VISUALIZATIONSERVER_SERVICE_HOST=127.0.0.1 ML_PIPELINE_VISUALIZATIONSERVER_SERVICE_PORT=8999 \
-    OBJECTSTORECONFIG_SECURE=false OBJECTSTORECONFIG_BUCKETNAME=mlpipeline OBJECTSTORECONFIG_HOST="$NODE" OBJECTSTORECONFIG_PORT=9000 \
-    OBJECTSTORECONFIG_ACCESSKEY=minio OBJECTSTORECONFIG_SECRETACCESSKEY=minio123 OBJECTSTORECONFIG_REGION=us-east-1 \
-    DB_DRIVER_NAME=mysql DBDRIVERNAME=mysql DBCONFIG_CONMAXLIFETIME=120s DBCONFIG_MYSQLCONFIG_USER=root DBCONFIG_MYSQLCONFIG_PASSWORD= \
-    DBCONFIG_MYSQLCONFIG_DBNAME=mlpipeline DBCONFIG_MYSQLCONFIG_HOST="$NODE" DBCONFIG_MYSQLCONFIG_PORT=3306 \
-    V2_DRIVER_IMAGE="docker.io/library/kfp-driver:$KUBEFLOW" V2_LAUNCHER_IMAGE="docker.io/library/kfp-launcher:$KUBEFLOW" \
-    COMPILED_PIPELINE_SPEC_PATCH='{}' \
-    kfp-apiserver --config="$RUN/apiserver" --sampleconfig="$RUN/apiserver/samples.json" -logtostderr=true --logLevel=info
-  wait_for 120 curl -sf http://127.0.0.1:8888/apis/v2beta1/healthz
+  start_apiserver kfp-apiserver mlpipeline 8888 8887
+  # The same for many users, which asks who calls and whether he may; nobody runs what it accepts.
+  start_apiserver kfp-apiserver-many-users manyusers 8889 8886 MULTIUSER=true
+  for port in 8888 8889; do wait_for 120 curl -sf "http://127.0.0.1:$port/apis/v2beta1/healthz"; done
   # The path is fixed in the agent.
   mkdir -p /var/run/secrets/kubeflow/tokens
   kubectl --namespace kubeflow create token ml-pipeline-persistenceagent --audience pipelines.kubeflow.org --duration 8h \
@@ -98,6 +92,19 @@ C
     --configmap workflow-controller-configmap --executor-image "docker.io/library/argoexec:v$ARGO" --namespaced --namespace kubeflow --kubeconfig "$KUBECONFIG"
   sleep 3
   check
+}
+
+start_apiserver() { # NAME DATABASE HTTP-PORT GRPC-PORT [VARIABLE=VALUE…]
+  start "$1" env POD_NAMESPACE=kubeflow CLUSTER_DOMAIN=cluster.local PUBLISH_LOGS=true LOG_LEVEL=info PIPELINE_LOG_LEVEL=1 \
+    ML_PIPELINE_VISUALIZATIONSERVER_SERVICE_HOST=127.0.0.1 ML_PIPELINE_VISUALIZATIONSERVER_SERVICE_PORT=8999 \
+    OBJECTSTORECONFIG_SECURE=false OBJECTSTORECONFIG_BUCKETNAME=mlpipeline OBJECTSTORECONFIG_HOST="$NODE" OBJECTSTORECONFIG_PORT=9000 \
+    OBJECTSTORECONFIG_ACCESSKEY=minio OBJECTSTORECONFIG_SECRETACCESSKEY=minio123 OBJECTSTORECONFIG_REGION=us-east-1 \
+    DB_DRIVER_NAME=mysql DBDRIVERNAME=mysql DBCONFIG_CONMAXLIFETIME=120s DBCONFIG_MYSQLCONFIG_USER=root DBCONFIG_MYSQLCONFIG_PASSWORD= \
+    DBCONFIG_MYSQLCONFIG_DBNAME="$2" DBCONFIG_MYSQLCONFIG_HOST="$NODE" DBCONFIG_MYSQLCONFIG_PORT=3306 \
+    V2_DRIVER_IMAGE="docker.io/library/kfp-driver:$KUBEFLOW" V2_LAUNCHER_IMAGE="docker.io/library/kfp-launcher:$KUBEFLOW" \
+    COMPILED_PIPELINE_SPEC_PATCH='{}' "${@:5}" \
+    kfp-apiserver --config="$RUN/apiserver" --sampleconfig="$RUN/apiserver/samples.json" -logtostderr=true --logLevel=info \
+    -httpPortFlag=":$3" -rpcPortFlag=":$4"
 }
 
 nc_database() { exec 3<>"/dev/tcp/$NODE/3306"; }

@@ -64,13 +64,16 @@ class Run:
         return f"{self.state}, steps {', '.join(sorted(self.pods)) or 'none'}\n{ends}"
 
 
-def submit(proof: Proof, config: Path, during: Callable[[Run], None] = lambda run: None) -> Run:
+def submit(
+    proof: Proof, config: Path, during: Callable[[Run], None] = lambda run: None, *, seconds: float = RUN_SECONDS
+) -> Run:
     """Submits a project, and waits for the end of the run.
 
     Args:
         proof: The cluster.
         config: The project's config.
         during: Called again and again while the run lasts.
+        seconds: How long it may last.
 
     Raises:
         AssertionError: It does not end.
@@ -78,8 +81,15 @@ def submit(proof: Proof, config: Path, during: Callable[[Run], None] = lambda ru
     said = proof.adclick("submit", "--config", config, "--target", "kubeflow")
     found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", said)
     assert found, said
-    run = Run(found.group())
-    deadline = time.monotonic() + RUN_SECONDS
+    return follow(proof, found.group(), during, seconds=seconds)
+
+
+def follow(
+    proof: Proof, identity: str, during: Callable[[Run], None] = lambda run: None, *, seconds: float = RUN_SECONDS
+) -> Run:
+    """Waits for the end of the run of this id, as `submit` does."""
+    run = Run(identity)
+    deadline = time.monotonic() + seconds
     while run.state not in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"):
         assert time.monotonic() < deadline, f"run {run.id} is still {run.state}"
         time.sleep(2)
@@ -175,7 +185,7 @@ def _kept_properties(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changed(config: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
+def changed(config: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
     """The config with a change, beside it."""
     document = yaml.safe_load(config.read_text())
     change(document)
@@ -184,12 +194,12 @@ def _changed(config: Path, name: str, change: Callable[[dict[str, Any]], None]) 
     return file
 
 
-def make_project(proof: Proof, local: Project) -> Path:
-    """The local project with its drops and its output in the bucket; gives its config."""
+def make_project(proof: Proof, local: Project, name: str = "project") -> Path:
+    """The local project with its drops and its output in the bucket, below a name; gives its config."""
 
     def move(document: dict[str, Any]) -> None:
-        document["data"]["root"] = f"{BUCKET}/project/drops"
-        document["output"] = OUTPUT
+        document["data"]["root"] = f"{BUCKET}/{name}/drops"
+        document["output"] = f"{BUCKET}/{name}/output"
         proxies = {name: value for name, value in proof.storage.environment.items() if name.lower() == "https_proxy"}
         inside = f"127.0.0.1,localhost,{NODE},{SERVICES}"
         # What a pod needs to reach this bucket: a company's proxy, its authority, an account.
@@ -209,15 +219,19 @@ def make_project(proof: Proof, local: Project) -> Path:
             "steps": {"default": {"environment": environment, "secrets": [{"name": "bucket", "mount": "/etc/bucket"}]}},
         }
 
+    proof.storage.put_folder(local.folder / "drops", f"{BUCKET}/{name}/drops")
+    folder = proof.folder / f"kubeflow-{name}"
+    folder.mkdir()
+    for file in ("config.yaml", "schema.pbtxt"):
+        shutil.copy(local.folder / file, folder)
+    return changed(folder / "config.yaml", "config", move)
+
+
+def make_bucket(proof: Proof) -> None:
+    """Makes the bucket, and the secret by which pods reach it."""
     proof.storage.make_bucket(BUCKET.removeprefix("gs://"))
-    proof.storage.put_folder(local.folder / "drops", f"{BUCKET}/project/drops")
     files = [f"--from-file={proof.storage.folder / name}" for name in ("authority.pem", "account.json")]
     proof.kubectl("--namespace", "kubeflow", "create", "secret", "generic", "bucket", *files)
-    folder = proof.folder / "kubeflow"
-    folder.mkdir()
-    for name in ("config.yaml", "schema.pbtxt"):
-        shutil.copy(local.folder / name, folder)
-    return _changed(folder / "config.yaml", "config", move)
 
 
 def _pushed(proof: Proof) -> list[str]:
@@ -232,6 +246,20 @@ def _predictions(version: Path, examples: list[bytes]) -> Any:
     return signature(examples=tf.constant(examples))["click_probability"].numpy()
 
 
+def predictions_of(version: Path, local: Project) -> str:
+    """Compares a version's predictions with those of the local run's; says what was compared.
+
+    Raises:
+        AssertionError: They are not the same.
+    """
+    examples = held_out_examples(local, 200)
+    here, there = _predictions(version, examples), _predictions(local.push_base / str(local.versions[0]), examples)
+    assert np.ptp(there) > 0.01
+    difference = float(np.max(np.abs(here - there)))
+    assert difference < 1e-6, f"they differ by {difference:.2g}"
+    return f"{len(examples)} rows, largest difference {difference:.1g}"
+
+
 def _prove_equal(proof: Proof, local: Project, saw: list[str]) -> None:
     (version,) = _pushed(proof)
     folder = proof.folder / "pushed" / version
@@ -239,12 +267,7 @@ def _prove_equal(proof: Proof, local: Project, saw: list[str]) -> None:
         if name and not name.endswith("/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(proof.storage.get(f"{OUTPUT}/serving_model/adclick/{version}/{name}"))
-    examples = held_out_examples(local, 200)
-    here, there = _predictions(folder, examples), _predictions(local.push_base / str(local.versions[0]), examples)
-    assert np.ptp(there) > 0.01
-    difference = float(np.max(np.abs(here - there)))
-    assert difference < 1e-6, f"they differ by {difference:.2g}"
-    saw.append(f"{len(examples)} rows, largest difference {difference:.1g}")
+    saw.append(predictions_of(folder, local))
 
 
 def _prove_known(proof: Proof, config: Path, saw: list[str]) -> None:
@@ -295,7 +318,7 @@ def _prove_cache(proof: Proof, config: Path) -> None:
         steps["Evaluator"] = {**steps["default"], "cpu": 1.5}
 
     with proof.row("the same again, with another cpu for one step, runs no step") as saw:
-        again = submit(proof, _changed(config, "cpu", more_cpu))
+        again = submit(proof, changed(config, "cpu", more_cpu))
         assert (again.state, again.pods) == ("SUCCEEDED", {}), again
         assert len(_pushed(proof)) == 1
         saw.append("SUCCEEDED, no pod of a step, nothing pushed")
@@ -306,7 +329,7 @@ def _prove_refused_model(proof: Proof, config: Path) -> None:
         document["evaluation"]["thresholds"] = [{"metric": "auc", "lower": 0.999}]
 
     with proof.row("a refused model fails the run, and says why") as saw:
-        run = submit(proof, _changed(config, "refused", demand_too_much))
+        run = submit(proof, changed(config, "refused", demand_too_much))
         said = re.search(r"auc in slice overall is [\d.]+; required: at least 0\.999", run.log("ModelGate"))
         assert run.state == "FAILED" and said, run
         assert "is pushed" not in run.log("ModelPusher"), run
@@ -330,7 +353,7 @@ def _prove_deleted_pod(proof: Proof, config: Path) -> None:
         document["training"]["max_epochs"] = 2
 
     with proof.row("a step's pod that is deleted while it works is made again") as saw:
-        run = submit(proof, _changed(config, "deleted", train_otherwise), delete)
+        run = submit(proof, changed(config, "deleted", train_otherwise), delete)
         assert deleted and run.state == "SUCCEEDED" and len(run.pods["ClickTrainer"]) == 2, f"deleted {deleted}; {run}"
         assert len(_pushed(proof)) == 2
         saw.append(f"SUCCEEDED with {len(run.pods['ClickTrainer'])} pods of ClickTrainer one after the other, pushed")
@@ -343,7 +366,7 @@ def _prove_held_model(proof: Proof, config: Path) -> None:
     with proof.row("after a roll-back a model is held, and the run does not fail") as saw:
         versions = _pushed(proof)
         proof.adclick("rollback", "--config", config, "--reason", "a proof")
-        run = submit(proof, _changed(config, "held", train_otherwise))
+        run = submit(proof, changed(config, "held", train_otherwise))
         said = re.search(r".*\bheld\b.*", run.log("ModelPusher"))
         assert run.state == "SUCCEEDED" and said, run
         assert set(_pushed(proof)) <= set(versions), _pushed(proof)
@@ -359,18 +382,21 @@ def _prove_refused_data(proof: Proof, config: Path, local: Project) -> None:
     with proof.row("refused data fail the run at the gate, and say why") as saw:
         for file in (local.folder / "drops" / "2026-09").glob("*.csv"):
             proof.storage.put(f"{root}/2026-09/{file.name}", broken_csv(file))
-        run = submit(proof, _changed(config, "broken", read_broken))
+        run = submit(proof, changed(config, "broken", read_broken))
         said = re.search(r"error: (.*are quarantined.*)", run.log("DataGate-2026-09"))
         assert run.state == "FAILED" and said, run
         assert "ClickTrainer" not in run.pods, run
         saw.append(f"FAILED at DataGate-2026-09: {said.group(1)[:160]}")
 
 
-def prove_kubeflow(proof: Proof, project: Project) -> None:
-    """Adds the rows of Kubeflow; the project has run locally."""
-    config = make_project(proof, project)
-    _prove_first_run(proof, config, project)
+def prove_runs(proof: Proof, config: Path, local: Project) -> None:
+    """Adds the rows of a first run, and of the same again."""
+    _prove_first_run(proof, config, local)
     _prove_cache(proof, config)
+
+
+def prove_ends(proof: Proof, config: Path, local: Project) -> None:
+    """Adds the rows of runs that end otherwise; the project has run, and its model is pushed."""
 
     def push_and_hold() -> None:
         _prove_deleted_pod(proof, config)
@@ -379,5 +405,5 @@ def prove_kubeflow(proof: Proof, project: Project) -> None:
     side_by_side(
         push_and_hold,
         lambda: _prove_refused_model(proof, config),
-        lambda: _prove_refused_data(proof, config, project),
+        lambda: _prove_refused_data(proof, config, local),
     )

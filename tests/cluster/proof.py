@@ -41,11 +41,13 @@ class Proof:
     Attributes:
         folder: Where a proof writes.
         storage: The bucket.
+        environment: What commands of adclick are told beside it.
         rows: What was seen.
     """
 
     folder: Path
     storage: Storage
+    environment: dict[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
     @contextmanager
@@ -87,9 +89,10 @@ class Proof:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.kubectl(*arguments, "--output", "json"))
 
-    def adclick(self, *arguments: str | Path) -> str:
-        """What a command of adclick prints that runs on this machine and reaches the bucket."""
-        environment = {**os.environ, **self.storage.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
+    def adclick(self, *arguments: str | Path, **variables: str) -> str:
+        """What a command of adclick prints that runs on this machine and reaches the bucket; it has these variables."""
+        reach = {**self.storage.environment, **self.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
+        environment = {**os.environ, **reach, **variables}
         command = [sys.executable, "-m", "adclick", *map(str, arguments)]
         return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
