@@ -24,9 +24,7 @@ def prove_monitored(proof: Proof, config: Path, local: Project) -> None:
     with proof.row("`adclick serve` and `monitor` take the version and its training from the bucket") as saw:
         log = proof.folder / "predictions"
         asked = _ask(proof, local, log)
-        said = json.loads(
-            proof.adclick("monitor", "--config", config, "--predictions", f"{log}*", "--quiet", "--json", "-")
-        )
+        said = json.loads(proof.adclick("monitor", "--config", config, "--predictions", log, "--quiet", "--json", "-"))
         assert said["state"] == "in_order", said
         saw.append(f"{asked} ads scored; monitor: {said['state']}")
 
