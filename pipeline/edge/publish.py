@@ -104,7 +104,7 @@ def run_publish(
 
 def alone(folder: str) -> AbstractContextManager[object]:
     """Keeps others of this machine from changing a folder of channels; a bucket knows no such thing."""
-    return contextlib.nullcontext() if "://" in folder else alone_in(folder)
+    return contextlib.nullcontext() if bucket.is_bucket_address(folder) else alone_in(folder)
 
 
 def _channel_of(file: str, channel: str, public_keys: Sequence[Any]) -> Channel:

@@ -39,6 +39,31 @@ def test_no_more_pixels_are_taken_than_there_are_and_larger_images_come_alone() 
     assert most[0] > 1
 
 
+def test_who_waits_for_many_pixels_is_not_overtaken() -> None:
+    budget = PixelBudget(100)
+    order: list[int] = []
+
+    def take(pixels: int) -> None:
+        with budget.taking(pixels):
+            order.append(pixels)
+
+    def wait_for(waiting: int) -> None:
+        deadline = time.monotonic() + 60
+        while budget.waiting < waiting:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor(2) as pool:
+        with budget.taking(50):
+            large = pool.submit(take, 100)
+            wait_for(1)
+            small = pool.submit(take, 10)
+            wait_for(2)
+        for taking in (large, small):
+            taking.result(60)
+    assert order == [100, 10]
+
+
 def test_a_failure_gives_its_pixels_back() -> None:
     budget = PixelBudget(10)
     with pytest.raises(ValueError), budget.taking(10):
