@@ -3,14 +3,12 @@
     python -m benchmarks.model_load FOLDER
 
 In a process of its own: `seconds` that TensorFlow's C++ loader takes, every signature made ready as a server does, but
-for `explain`; `nodes` of the graph and of its functions; `bytes` of `saved_model.pb`, which holds no weights;
-`resident_bytes` of the process that has loaded it. As JSON.
+for `explain`; `nodes` of the graph and of its functions; `bytes` of `saved_model.pb`, which holds no weights. As JSON.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,14 +22,12 @@ def main() -> None:
     """Measures and prints."""
     folder = Path(sys.argv[1])
     start = time.perf_counter()
-    servable = Servable.load(folder)
+    Servable.load(folder).close()
     seconds = time.perf_counter() - start
-    resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    servable.close()
     written = (folder / "saved_model.pb").read_bytes()
     graph = saved_model_pb2.SavedModel.FromString(written).meta_graphs[0].graph_def
     nodes = len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
-    print(json.dumps({"seconds": seconds, "nodes": nodes, "bytes": len(written), "resident_bytes": resident}))
+    print(json.dumps({"seconds": seconds, "nodes": nodes, "bytes": len(written)}))
 
 
 if __name__ == "__main__":

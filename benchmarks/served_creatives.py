@@ -13,117 +13,71 @@ import argparse
 import hashlib
 import json
 import shutil
-import subprocess
 import tempfile
-import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from adclick.models.export import CREATIVES_ASSET
 from benchmarks.load import Load
-from benchmarks.measure import ROOT, Result, python_module, report
-from benchmarks.serving import MODEL, as_scores, free_port, held_out_rows, prepare_project
+from benchmarks.measure import Process, Result, python_module, report, share, timed_process
+from benchmarks.serving import MODEL, as_scores, gateway, held_out_rows, load, prepare_project
 
 _KEY_DIGITS = 32
-_READY_SECONDS = 300.0
+_SERVED_WITHIN_SECONDS = 300.0
 _QUIET_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What loading a version took: seconds, and bytes of the process's memory that are there afterwards."""
-
-    seconds: float
-    bytes: int
+#: Long enough for two slow loads.
+_LOAD_SECONDS = 90.0
 
 
 def _with_creatives(version: Path, copy: Path, creatives: int) -> None:
     """A copy of a version that knows so many more creatives, each with an embedding that the version has."""
     shutil.copytree(version, copy)
-    asset = copy / "assets" / "creatives.tsv"
-    embeddings = [line.partition("\t")[2] for line in asset.read_text().splitlines()[1:]]
+    asset = copy / "assets" / CREATIVES_ASSET
+    embeddings = [line.partition("\t")[2] for line in asset.read_text(encoding="utf-8").splitlines()[1:]]
     with asset.open("a", encoding="utf-8") as stream:
         for number in range(creatives):
             key = hashlib.sha256(b"%d" % number).hexdigest()[:_KEY_DIGITS]
             stream.write(f"{key}\t{embeddings[number % len(embeddings)]}\n")
 
 
-def _load(version: Path) -> _Loaded:
-    command = python_module("benchmarks.model_load", str(version))
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    return _Loaded(said["seconds"], said["resident_bytes"])
+def _loaded(version: Path) -> tuple[Process, float]:
+    """The process that has loaded a version, and the seconds that loading alone took."""
+    process = timed_process(python_module("benchmarks.model_load", str(version)))
+    return process, json.loads(process.output.splitlines()[-1])["seconds"]
 
 
-def _push(version: Path, base: Path, number: int) -> None:
-    shutil.copytree(version, base.parent / "pushed")
-    (base.parent / "pushed").rename(base / str(number))
-
-
-def _served(url: str) -> int:
-    fields: dict[str, Any] = httpx.get(f"{url}/v1/fields", trust_env=False, timeout=60).json()
-    return int(fields["model"]["version"])
-
-
-def _wait_for_version(url: str, version: int) -> float:
-    """Waits until a version is served; gives the seconds."""
+def _push(url: str, version: Path, base: Path, number: int) -> float:
+    """Pushes a version under a number; gives the seconds until the gateway answers from it."""
+    partial = base.parent / "partial"
+    shutil.copytree(version, partial)
+    partial.rename(base / str(number))
     begun = time.monotonic()
-    while True:
-        try:
-            if _served(url) == version:
-                return time.monotonic() - begun
-        except (httpx.HTTPError, KeyError, ValueError):
-            pass
-        if time.monotonic() - begun > _READY_SECONDS:
-            raise RuntimeError(f"version {version} is not served within {_READY_SECONDS:g} s")
+    while httpx.get(f"{url}/v1/fields", trust_env=False, timeout=60).json()["model"]["version"] != number:
+        if time.monotonic() - begun > _SERVED_WITHIN_SECONDS:
+            raise RuntimeError(f"version {number} is not served within {_SERVED_WITHIN_SECONDS:g} s")
         time.sleep(0.2)
+    print(f"  version {number} is served after {time.monotonic() - begun:.1f} s", flush=True)
+    return time.monotonic() - begun
 
 
 def _swap(small: Path, large: Path, body: Path, rate: float, folder: Path) -> tuple[Load, list[float]]:
     """Pushes the large version and the small one again under load; gives that, and the seconds until each is served."""
     base = folder / "models" / MODEL
     shutil.copytree(small, base / "1")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    ports = ["--port", str(port), "--rest-port", str(free_port()), "--grpc-port", str(free_port())]
-    settings = folder / "gateway.yaml"
-    settings.write_text("limits: {rate: ''}\n", encoding="utf-8")
-    options = ["--model-base-path", str(base), "--gateway-config", str(settings), "--development", *ports]
-    log = (folder / "serve.log").open("wb")
-    server = subprocess.Popen([*python_module("adclick", "serve"), *options], cwd=ROOT, stdout=log, stderr=log)
-    waits: list[float] = []
-    seconds = 0.0
-    try:
-        _wait_for_version(url, 1)
-
-        def push() -> None:
+    with gateway(base, folder) as server, ThreadPoolExecutor(1) as pool:
+        arguments = ["--rate", str(rate), "--seconds", str(_LOAD_SECONDS)]
+        loading = pool.submit(load, f"{server.url}/v1/score", body, *arguments)
+        waits = []
+        for number, version in ((2, large), (3, small)):
             time.sleep(_QUIET_SECONDS)
-            for number, version in ((2, large), (3, small)):
-                _push(version, base, number)
-                waits.append(_wait_for_version(url, number))
-                print(f"  version {number} is served after {waits[-1]:.1f} s", flush=True)
-                time.sleep(_QUIET_SECONDS)
-            done.set()
-
-        done = threading.Event()
-        pushing = threading.Thread(target=push, daemon=True)
-        # The load ends by itself; it is long enough for two slow loads.
-        seconds = 90.0
-        arguments = ["--body", str(body), "--rate", str(rate), "--seconds", str(seconds)]
-        command = python_module("benchmarks.load", f"{url}/v1/score", *arguments)
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            pushing.start()
-            output, _ = process.communicate(timeout=seconds + 120)
-        if not done.is_set():
+            waits.append(_push(server.url, version, base, number))
+        time.sleep(_QUIET_SECONDS)
+        if loading.done():
             raise RuntimeError("the load ended before both versions were served: the machine is too slow")
-        return Load(**json.loads(output)), waits
-    finally:
-        server.terminate()
-        server.wait(60)
-        log.close()
+        return loading.result(_LOAD_SECONDS + 60), waits
 
 
 def main() -> None:
@@ -141,38 +95,24 @@ def main() -> None:
         small = max((version for version in pushed.iterdir() if version.name.isdigit()), key=lambda one: int(one.name))
         large = folder / "large"
         _with_creatives(small, large, arguments.creatives)
-        known, more_known = _load(small), _load(large)
-        print(f"  loaded: {known.seconds:.1f} s and {more_known.seconds:.1f} s", flush=True)
+        (known, seconds), (more_known, more_seconds) = _loaded(small), _loaded(large)
+        print(f"  loaded: {seconds:.1f} s and {more_seconds:.1f} s", flush=True)
         body = folder / "scores.jsonl"
         rows = held_out_rows(project, 1_000)
         body.write_text("".join(json.dumps(as_scores([row])) + "\n" for row in rows), encoding="utf-8")
         met, waits = _swap(small, large, body, arguments.rate, folder)
     print(f"answers by status: {met.statuses}; without an answer: {met.dropped}", flush=True)
     title = f"{arguments.creatives:,} creatives more"
-    added = more_known.bytes - known.bytes
+    added = (more_known.peak_bytes - known.peak_bytes) / 2**20
     report(
         "Served creatives",
         [
-            Result(f"{title}: load", more_known.seconds, 10.0, "s", more_known.seconds / 10.0, "<= 1"),
-            Result(f"{title}: memory added", added / 2**20, 400.0, "MiB", added / 2**20 / 400.0, "<= 1"),
-            Result(
-                f"{title}: load, against the version without",
-                more_known.seconds,
-                known.seconds,
-                "s",
-                more_known.seconds / known.seconds,
-                "",
-            ),
-            Result(
-                f"{title}: from push to served, against the version without",
-                waits[0],
-                waits[1],
-                "s",
-                waits[0] / waits[1],
-                "",
-            ),
+            Result(f"{title}: load", more_seconds, 10.0, "s", more_seconds / 10.0, "<= 1"),
+            Result(f"{title}: memory added", added, 400.0, "MiB", added / 400.0, "<= 1"),
+            share(f"{title}: load, against the version without", more_seconds, seconds, "s", ""),
+            share(f"{title}: from push to served, against the version without", waits[0], waits[1], "s", ""),
             Result(f"{title}: failed requests while pushed", met.failed, met.requests, "requests", met.failed, "<= 0"),
-            Result("latency meanwhile: p99 against p50", met.p99_ms, met.p50_ms, "ms", met.p99_ms / met.p50_ms, ""),
+            share("latency meanwhile: p99 against p50", met.p99_ms, met.p50_ms, "ms", ""),
         ],
         arguments.json,
     )
