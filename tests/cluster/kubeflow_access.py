@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.on_kubeflow import HOST, changed, follow
-from tests.cluster.proof import NODE, PROJECT, RUN_SECONDS, Proof, wait
+from tests.cluster.proof import NODE, PROJECT, Proof, wait
 
 #: The server of kubeflow.sh that knows many users.
 _MANY_USERS = f"http://{NODE}:8889"
@@ -107,15 +105,11 @@ def prove_schedule(proof: Proof, config: Path) -> None:
         fired = wait(
             "the schedule fires", lambda: [run for run in new_runs() if run.get("recurring_run_id") == identity], 300
         )[0]
-        deadline = time.monotonic() + RUN_SECONDS
         monthly = follow(proof, fired["run_id"])
         assert monthly.state == "SUCCEEDED" and "submitted" in monthly.log("MonthlySubmission"), monthly
         _asked(f"recurringruns/{identity}", "DELETE")
         submitted = [run for run in new_runs() if not run.get("recurring_run_id")]
-        assert submitted and time.monotonic() < deadline, new_runs()
+        assert submitted, new_runs()
         month = follow(proof, submitted[0]["run_id"])
         assert (month.state, month.pods) == ("SUCCEEDED", {}), month
-        saw += [
-            f"{len(new_runs()) - len(submitted)} fired in {os.environ.get('CRON_SCHEDULE_TIMEZONE', 'UTC')}, the first "
-            f"submitted run {month.id}, which ended {month.state} without a step, as nothing was new"
-        ]
+        saw.append(f"its first run submitted run {month.id}, which ended {month.state} without a step: nothing was new")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import urllib.request
@@ -12,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.on_kubeflow import OUTPUT
-from tests.cluster.proof import NODE, PROJECT, Proof, wait
+from tests.cluster.proof import PROJECT, Proof, wait
 from tests.end_to_end.harness import Project, held_out_examples
 from tests.gcs import free_port
 
@@ -44,7 +43,6 @@ def _ask(proof: Proof, local: Project, log: Path) -> int:
     options = zip(("--port", "--rest-port", "--grpc-port"), map(str, ports), strict=True)
     command = [sys.executable, "-m", "adclick", "serve", "--development", "--gateway-config", str(settings)]
     command += ["--model-base-path", f"{OUTPUT}/serving_model/adclick", *(word for pair in options for word in pair)]
-    environment = {**os.environ, **proof.storage.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
     records = held_out_examples(local, _ROWS)
     rows = requests_from_examples(records, load_config(local.config).features)
     identifiers = [tf.train.Example.FromString(record).features.feature["impression_id"] for record in records]
@@ -56,7 +54,7 @@ def _ask(proof: Proof, local: Project, log: Path) -> int:
         for row, identifier in zip(rows, identifiers, strict=True)
     ]
     with (proof.folder / "gateway.log").open("wb") as printed:
-        server = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=printed, stderr=printed)
+        server = subprocess.Popen(command, env=proof.variables, cwd=PROJECT, stdout=printed, stderr=printed)
     try:
         with GatewayClient(f"http://127.0.0.1:{ports[0]}", timeout_seconds=120) as client:
             wait("the gateway is ready", lambda: server.poll() is not None or _is_ready(ports[0]), 180)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.on_kubeflow import changed, predictions_of, submit
+from tests.cluster.on_kubeflow import changed, compare_pushed, submit
 from tests.cluster.proof import NODE, Proof
 from tests.end_to_end.harness import Project
 from tests.s3 import S3
@@ -56,12 +56,5 @@ def prove_s3(proof: Proof, config: Path, local: Project) -> None:
 
         run = submit(proof, changed(config, "s3", move))
         assert run.state == "SUCCEEDED", run
-        names = store.names(f"{_OUTPUT}/serving_model/adclick")
-        (version,) = {name.partition("/")[0] for name in names if name.endswith("/saved_model.pb")}
-        folder = proof.folder / "pushed-s3" / version
-        for name in names:
-            if name.startswith(f"{version}/"):
-                file = folder.parent / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(store.get(f"{_OUTPUT}/serving_model/adclick/{name}"))
-        saw += [run.state, f"version {version} pushed", predictions_of(folder, local)]
+        version, compared = compare_pushed(store, _OUTPUT, proof.folder / "pushed-s3", local)
+        saw += [run.state, f"version {version} pushed", compared]

@@ -24,6 +24,8 @@ from adclick.pipeline.targets.compiler import step_kind
 from adclick.pipeline.targets.step import Interface, content_address
 from tests.cluster.proof import NODE, RUN_SECONDS, Proof, broken_csv, side_by_side
 from tests.end_to_end.harness import Project, held_out_examples
+from tests.gcs import Storage
+from tests.s3 import S3
 
 HOST = f"http://{NODE}:8888"
 #: What lies inside the cluster: Kubeflow's launcher obeys the proxy for its own services, too.
@@ -234,9 +236,13 @@ def make_bucket(proof: Proof) -> None:
     proof.kubectl("--namespace", "kubeflow", "create", "secret", "generic", "bucket", *files)
 
 
-def _pushed(proof: Proof) -> list[str]:
-    names = proof.storage.names(f"{OUTPUT}/serving_model/adclick")
+def pushed_versions(store: Storage | S3, output: str) -> list[str]:
+    names = store.names(f"{output}/serving_model/adclick")
     return sorted({name.partition("/")[0] for name in names if name.endswith("/saved_model.pb")})
+
+
+def _pushed(proof: Proof) -> list[str]:
+    return pushed_versions(proof.storage, OUTPUT)
 
 
 def _predictions(version: Path, examples: list[bytes]) -> Any:
@@ -246,7 +252,7 @@ def _predictions(version: Path, examples: list[bytes]) -> Any:
     return signature(examples=tf.constant(examples))["click_probability"].numpy()
 
 
-def predictions_of(version: Path, local: Project) -> str:
+def _compared(version: Path, local: Project) -> str:
     """Compares a version's predictions with those of the local run's; says what was compared.
 
     Raises:
@@ -260,14 +266,15 @@ def predictions_of(version: Path, local: Project) -> str:
     return f"{len(examples)} rows, largest difference {difference:.1g}"
 
 
-def _prove_equal(proof: Proof, local: Project, saw: list[str]) -> None:
-    (version,) = _pushed(proof)
-    folder = proof.folder / "pushed" / version
-    for name in proof.storage.names(f"{OUTPUT}/serving_model/adclick/{version}"):
+def compare_pushed(store: Storage | S3, output: str, folder: Path, local: Project) -> tuple[str, str]:
+    """The only version pushed below an output, and how its predictions compare; it is copied to a folder."""
+    base = f"{output}/serving_model/adclick"
+    (version,) = pushed_versions(store, output)
+    for name in store.names(f"{base}/{version}"):
         if name and not name.endswith("/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(proof.storage.get(f"{OUTPUT}/serving_model/adclick/{version}/{name}"))
-    saw.append(predictions_of(folder, local))
+            (folder / name).write_bytes(store.get(f"{base}/{version}/{name}"))
+    return version, _compared(folder, local)
 
 
 def _prove_known(proof: Proof, config: Path, saw: list[str]) -> None:
@@ -290,7 +297,7 @@ def _prove_first_run(proof: Proof, config: Path, local: Project) -> None:
     record = Path(os.environ["WORK"]) / "executor-inputs.json"
     record.write_text(executor_inputs(run, proof.storage.get))
     with proof.row("its predictions are the local run's") as saw:
-        _prove_equal(proof, local, saw)
+        saw.append(compare_pushed(proof.storage, OUTPUT, proof.folder / "pushed", local)[1])
     with proof.row("`adclick status` and `report` know the run by its record in the bucket") as saw:
         _prove_known(proof, config, saw)
     names = proof.storage.names(f"{OUTPUT}/pipeline_root")

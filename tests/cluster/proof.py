@@ -89,10 +89,15 @@ class Proof:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.kubectl(*arguments, "--output", "json"))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a process of this machine that reaches the bucket."""
+        reach = {**self.storage.environment, **self.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
+        return {**os.environ, **reach}
+
     def adclick(self, *arguments: str | Path, **variables: str) -> str:
         """What a command of adclick prints that runs on this machine and reaches the bucket; it has these variables."""
-        reach = {**self.storage.environment, **self.environment, "no_proxy": f"127.0.0.1,localhost,{NODE}"}
-        environment = {**os.environ, **reach, **variables}
+        environment = {**self.variables, **variables}
         command = [sys.executable, "-m", "adclick", *map(str, arguments)]
         return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
