@@ -20,8 +20,8 @@ class EdgeError(Exception):
         self.remedy = remedy
 
 
-class BundleRefused(EdgeError):
-    """A bundle that must not run here.
+class Refused(EdgeError):
+    """What was published and must not be taken.
 
     Attributes:
         reason: `damaged`, `unsigned`, `altered`, `too_old`, `wrong_runtime`, `unfit` or `self_test`, for logs
@@ -36,19 +36,12 @@ class BundleRefused(EdgeError):
         self.reason = reason
 
 
-class ChannelRefused(EdgeError):
-    """A channel's file that must not be followed.
+class BundleRefused(Refused):
+    """A bundle that must not run here."""
 
-    Attributes:
-        reason: `damaged`, `unsigned`, `too_old` or `wrong_runtime`, as for a bundle.
-        exit_code: 4.
-    """
 
-    exit_code = 4
-
-    def __init__(self, reason: str, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.reason = reason
+class ChannelRefused(Refused):
+    """A channel's file that must not be followed."""
 
 
 class BrokenFrame(Exception):
